@@ -1,0 +1,58 @@
+# berth: one Makefile.  make | check | fuzz | bench | install | info; SAN=address|undefined|thread, V=1, BUILD=dir.
+CC      ?= cc
+BUILD   ?= build
+PREFIX  ?= /usr/local
+VERSION := $(shell sed -n 's/^\#\# \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md | head -n 1)
+V       ?= 0
+Q       := $(if $(filter 1,$(V)),,@)
+
+PKGS    := libmicrohttpd jansson libseccomp libutf8proc libpcre2-8
+CFLAGS  ?= -O2 -g
+WARN    := -Wall -Wextra -Wvla -Wformat=2 -Wmissing-prototypes -Wstrict-prototypes -Wpointer-arith \
+           -Wwrite-strings -Wshadow=local -Wundef
+WARN    += $(if $(WERROR),-Werror)
+# Same answers everywhere: no contraction to FMA where the source does not ask for it.
+BASE    := -std=gnu11 -Isrc -I. -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -fvisibility=hidden -pthread \
+           -fstack-protector-strong $(if $(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) \
+           $(shell pkg-config --cflags $(PKGS))
+LIBS    := $(shell pkg-config --libs $(PKGS)) -ldl -lm -pthread
+comma   := ,
+ifneq ($(SAN),)
+BUILD   := build-$(SAN)
+BASE    += -fsanitize=$(if $(filter address,$(SAN)),address$(comma)undefined,$(SAN)) -fno-sanitize-recover=all \
+           -fno-omit-frame-pointer -DBERTH_SAN=1
+LIBS    += -fsanitize=$(if $(filter address,$(SAN)),address$(comma)undefined,$(SAN))
+endif
+
+ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
+KERNDIR := $(if $(filter x86_64,$(ARCH)),x86,$(if $(filter aarch64,$(ARCH)),arm,none))
+SRC     := $(filter-out src/worker/kernel/x86/% src/worker/kernel/arm/%,$(wildcard src/*/*.c src/*/*/*.c src/*/*/*/*.c)) \
+           $(wildcard src/worker/kernel/$(KERNDIR)/*.c)
+OBJ     := $(SRC:%.c=$(BUILD)/%.o)
+MAINOBJ := $(BUILD)/src/main.o
+DEP      = $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# Flags by file name's ending: a kernel file is compiled for its own instruction set and no other.
+isa = $(if $(filter %_avx2.c,$1),-mavx2 -mfma -mf16c)\
+      $(if $(filter %_avx512.c,$1),-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq)\
+      $(if $(filter %_avx512vnni.c,$1),-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)
+
+all: $(BUILD)/berth
+$(BUILD)/berth: $(OBJ) $(MAINOBJ)
+	$(Q)echo "  LINK $@"; $(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(BUILD)/%.o: %.c Makefile
+	$(Q)mkdir -p $(@D); $(if $(filter 1,$(V)),,echo "  CC   $<";) \
+	$(CC) $(BASE) $(CFLAGS) $(WARN) $(call isa,$<) -DBERTH_VERSION='"$(VERSION)"' -MMD -MP -c -o $@ $<
+-include $(DEP)
+
+include tests/tests.mk
+
+install: $(BUILD)/berth
+	install -D -m 755 $(BUILD)/berth $(DESTDIR)$(PREFIX)/bin/berth
+	install -D -m 644 models/stories.gguf $(DESTDIR)$(PREFIX)/share/berth/models/stories.gguf
+	install -D -m 644 models/stories-chat.gguf $(DESTDIR)$(PREFIX)/share/berth/models/stories-chat.gguf
+clean:
+	rm -rf build build-*
+info:
+	@echo "version $(VERSION)  cc $(CC)  arch $(ARCH)  kernels $(KERNDIR)  build $(BUILD)  san '$(SAN)'"
+.PHONY: all install clean info check fuzz bench

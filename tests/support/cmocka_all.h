@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmocka with the headers it wants before it. */
+#ifndef TESTS_SUPPORT_CMOCKA_ALL_H
+#define TESTS_SUPPORT_CMOCKA_ALL_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#endif

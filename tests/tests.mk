@@ -1,0 +1,31 @@
+# Test targets; included by the Makefile.  A test is a file: add it and it runs.
+#   tests/{unit,kernel,golden,fault}/test_*.c   cmocka programs, linked with everything but main.o
+#   tests/{scenario,golden,arch}/test_*.py      Python 3 standard-library unittest; BERTH and BUILD are in the environment
+#   tests/fuzz/fuzz_*.c                         LLVMFuzzerTestOneInput; corpus in tests/fuzz/corpus/NAME/, replayed by check
+TESTC   := $(wildcard tests/unit/test_*.c tests/kernel/test_*.c tests/golden/test_*.c tests/fault/test_*.c)
+TESTPY  := $(wildcard tests/scenario/test_*.py tests/golden/test_*.py tests/arch/test_*.py)
+FUZZC   := $(wildcard tests/fuzz/fuzz_*.c)
+TESTBIN := $(TESTC:%.c=$(BUILD)/%)
+REPLAY  := $(FUZZC:%.c=$(BUILD)/%)
+ONLY    ?=
+
+$(BUILD)/libberth.a: $(OBJ)
+	$(Q)rm -f $@; ar rcs $@ $^
+# Helpers shared by C tests: tests/support/*.c
+SUPPORT := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
+$(TESTBIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT) $(BUILD)/libberth.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+$(REPLAY): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/libberth.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+tests: all $(TESTBIN) $(REPLAY)
+# make check ONLY=gguf runs the tests whose path contains "gguf".
+check: tests
+	$(Q)BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)) python3 tests/run.py --only '$(ONLY)' $(TESTBIN) $(REPLAY) $(TESTPY)
+
+# Coverage-guided: make fuzz FUZZ=gguf SECONDS=600 (clang; own build folder, with ASan and UBSan).
+FUZZ    ?=
+SECONDS ?= 60
+fuzz:
+	$(Q)for f in $(FUZZC); do n=$$(basename $$f .c); case $$n in *$(FUZZ)*) dev/fuzz $$n $(SECONDS) || exit 1;; esac; done
+.PHONY: tests
