@@ -24,6 +24,14 @@ void mem_guard_arm(bool on)
 #endif
 }
 
+/* No single block is larger; what asks for more is refused without asking the allocator. */
+#define MEM_MAX_BYTES (1ull << 39)
+
+static bool size_is_sane(size_t n, size_t item_bytes, uint64_t *ret_bytes)
+{
+    return size_mul(n ? n : 1, item_bytes ? item_bytes : 1, ret_bytes) && *ret_bytes <= MEM_MAX_BYTES;
+}
+
 static bool fault_due(void)
 {
     if (LIKELY(atomic_load_explicit(&fault_countdown, memory_order_relaxed) < 0))
@@ -53,7 +61,8 @@ char *mem_dup(const char *s, size_t len)
 void *mem_try_alloc(size_t n, size_t item_bytes, struct err *err)
 {
     BUG_ON(guard_armed);
-    void *p = fault_due() ? NULL : calloc(n ? n : 1, item_bytes ? item_bytes : 1);
+    uint64_t bytes;
+    void *p = size_is_sane(n, item_bytes, &bytes) && !fault_due() ? calloc(1, (size_t)bytes) : NULL;
     if (!p)
         err_set(err, E_NOMEM, "out of memory for %zu items of %zu bytes", n, item_bytes);
     return p;
@@ -64,7 +73,7 @@ void *mem_try_resize(void *p, size_t n, size_t item_bytes, struct err *err)
     BUG_ON(guard_armed);
     uint64_t bytes;
     void *q = NULL;
-    if (size_mul(n ? n : 1, item_bytes, &bytes) && !fault_due())
+    if (size_is_sane(n, item_bytes, &bytes) && !fault_due())
         q = realloc(p, (size_t)bytes);
     if (!q)
         err_set(err, E_NOMEM, "out of memory for %zu items of %zu bytes", n, item_bytes);
@@ -75,7 +84,7 @@ void *mem_try_aligned(size_t n_bytes, struct err *err)
 {
     BUG_ON(guard_armed);
     void *p = NULL;
-    if (n_bytes > SIZE_MAX - 64 || fault_due() ||
+    if (n_bytes > MEM_MAX_BYTES || fault_due() ||
         posix_memalign(&p, 64, (n_bytes + 63) / 64 * 64 + (n_bytes == 0) * 64)) {
         err_set(err, E_NOMEM, "out of memory for %zu bytes", n_bytes);
         return NULL;
