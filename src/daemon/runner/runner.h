@@ -29,6 +29,9 @@ void runner_free(struct runner *r);
  * the name means another file. */
 int runner_register(struct runner *r, const char *path, const char *name, char *ret_name, struct err *err) MUST_USE;
 
+/* Declares a chat template for a model (len 0: its own again); a worker that runs it with another one is unloaded. */
+int runner_set_template(struct runner *r, const char *model, struct str chat_template, struct err *err) MUST_USE;
+
 enum model_state { MODEL_IDLE, MODEL_LOADING, MODEL_READY, MODEL_FAILED };
 
 struct model_info {
