@@ -24,6 +24,7 @@ const char *msg_name(uint32_t type);
 /* An incremental reader of one direction: feed it bytes, take frames.  Owns its buffer. */
 struct frame_reader {
     struct buf in;
+    size_t taken;     /* bytes of in already handed out as frames */
     enum msg_dir dir; /* which types are accepted */
 };
 struct frame {

@@ -65,6 +65,8 @@ void gen_request_release(struct gen_request *r);
 
 /* Values as stated above and within limits.h, each error naming the parameter as clients know it and its range. */
 int gen_request_check(const struct gen_request *r, struct err *err) MUST_USE;
+/* Whether s is valid UTF-8, as DELTA texts and stop strings must be. */
+bool gen_text_is_utf8(struct str s);
 
 enum gen_finish {
     GEN_FINISH_NONE,
@@ -104,7 +106,7 @@ struct gen_event {
     struct str text;                 /* DELTA */
     const struct gen_token *tokens;  /* DELTA: with want_logprobs, else NULL */
     uint32_t n_tokens;               /* DELTA: tokens that this delta accounts for (also without logprobs) */
-    enum gen_finish finish;          /* CHOICE_DONE */
+    enum gen_finish finish;          /* CHOICE_DONE; DONE: GEN_FINISH_CANCEL when canceled, else NONE */
     int32_t stop_index;              /* CHOICE_DONE: index of the stop string that matched, or -1 */
     uint32_t n_prompt, n_cached;     /* STARTED, DONE */
     uint32_t n_generated;            /* CHOICE_DONE: of the choice; DONE: of all */
