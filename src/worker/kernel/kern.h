@@ -16,15 +16,18 @@
 /* The forms a row of activations may take before a matrix product. */
 enum act_format {
     ACT_F32, /* float32, as it is: for F32, F16, BF16 weights */
-    ACT_Q8,  /* int8 in blocks of 32 with a float32 scale and the sums of both halves: for quantised weights */
+    ACT_Q8,  /* int8 in blocks of 32 with a float32 scale and sums (act_q8): for quantised weights */
     ACT_N
 };
 
-/* One ACT_Q8 block. x[i] ~= d * q[i]; d = max|x| / 127, q = round to nearest even. */
+/* One ACT_Q8 group: 8 blocks of 32, split by field so that a vector register takes each at once.  For element i of
+ * block b: x ~= d[b] * q[32 b + i];  d = max|x| / 127, q = x * (127 / max|x|) to the nearest, ties to even;  sum[2 b]
+ * and sum[2 b + 1] are of q[0..15] and q[16..31].  A block with max|x| < 1e-30 is all zero, one with an infinity or
+ * a NaN has q = 0 and d = NaN.  Blocks past the row's end in its last group are zero. */
 struct act_q8 {
-    float d;
-    int16_t sum[2]; /* of q[0..15] and q[16..31] */
-    int8_t q[32];
+    float d[8];
+    int16_t sum[16];
+    int8_t q[256];
 };
 
 /* n_tok rows of n_cols activations, all in one format. */

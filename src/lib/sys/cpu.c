@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CPUID and XGETBV (Intel 64 manual, volume 1 chapter 13 and 14.3; volume 2, CPUID).  Holds no state. */
+#include "lib/sys/cpu.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    XCR0_AVX = 0x6,      /* XMM and YMM */
+    XCR0_AVX512 = 0xe6,  /* and opmask, ZMM */
+    XCR0_AMX = 0x60000,  /* tile configuration and data */
+    ARCH_REQ_XCOMP_PERM = 0x1023,
+    XFEATURE_XTILEDATA = 18
+};
+
+static uint64_t xcr0(void)
+{
+    uint32_t lo, hi;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (uint64_t)hi << 32 | lo;
+}
+
+struct leaves {
+    uint32_t c1, b7, c7, d7, a7_1;
+    uint64_t xcr0;
+};
+
+static struct leaves leaves_read(void)
+{
+    struct leaves l = {0};
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &l.c1, &d))
+        return l;
+    if (l.c1 & bit_OSXSAVE)
+        l.xcr0 = xcr0();
+    uint32_t n_sub = 0;
+    if (__get_cpuid_count(7, 0, &n_sub, &l.b7, &l.c7, &l.d7) && n_sub >= 1)
+        __get_cpuid_count(7, 1, &l.a7_1, &b, &c, &d);
+    return l;
+}
+
+static bool all(uint64_t have, uint64_t want)
+{
+    return (have & want) == want;
+}
+
+/* Linux hands out the tile registers on request only; for the whole process. */
+static bool amx_permitted(void)
+{
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+
+bool cpu_has(enum cpu_feature f)
+{
+    struct leaves l = leaves_read();
+    bool avx2 = all(l.xcr0, XCR0_AVX) && all(l.c1, bit_AVX | bit_FMA | bit_F16C) && all(l.b7, bit_AVX2);
+    bool avx512 = avx2 && all(l.xcr0, XCR0_AVX512) &&
+                  all(l.b7, bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ);
+    bool amx = avx512 && all(l.xcr0, XCR0_AMX) && all(l.d7, 1u << 24 /* AMX-TILE */);
+    switch (f) {
+    case CPU_AVX2: return avx2;
+    case CPU_AVX512: return avx512;
+    case CPU_AVX512VNNI: return avx512 && all(l.c7, bit_AVX512VNNI);
+    case CPU_AVX512BF16: return avx512 && all(l.a7_1, 1u << 5);
+    case CPU_AVXVNNI: return avx2 && all(l.a7_1, 1u << 4);
+    case CPU_AMX_INT8: return amx && all(l.d7, 1u << 25) && amx_permitted();
+    case CPU_AMX_BF16: return amx && all(l.d7, 1u << 22) && amx_permitted();
+    case CPU_N_FEATURES: break;
+    }
+    return false;
+}
+
+#else
+
+bool cpu_has(enum cpu_feature f UNUSED)
+{
+    return false;
+}
+
+#endif

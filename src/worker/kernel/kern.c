@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Chooses the level and puts the table together: ref/ first, then what each level up to the chosen one adds.
+ * Any thread. */
+#include "worker/kernel/kern.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "lib/base/err.h"
+#include "lib/sys/cpu.h"
+#include "worker/kernel/ref/ref.h"
+
+static void fill_ref(struct kern *k)
+{
+    ref_matmul_fill(k);
+    ref_dequant_fill(k);
+    ref_rows_fill(k);
+    ref_attn_fill(k);
+}
+
+static bool always(void)
+{
+    return true;
+}
+
+/* Lowest first; each level has all those above it in this list. */
+static const struct level {
+    const char *name;
+    bool (*available)(void);
+    void (*fill)(struct kern *k);
+} levels[] = {
+    {"ref", always, fill_ref},
+};
+
+int kern_levels(const char *names[16])
+{
+    int n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(levels) && levels[i].available(); i++)
+        names[n++] = levels[i].name;
+    return n;
+}
+
+static int refuse(const char *name, struct err *err)
+{
+    const char *names[16];
+    char list[128] = "";
+    int n = kern_levels(names);
+    for (int i = 0, at = 0; i < n; i++)
+        at += snprintf(list + at, sizeof(list) - (size_t)at, i ? ", %s" : "%s", names[i]);
+    return err_set(err, E_INVALID, "CPU level '%s': this machine has %s", name, list);
+}
+
+int kern_init(struct kern *k, const char *max_level, struct err *err)
+{
+    const char *names[16];
+    int n = kern_levels(names), top = n - 1;
+    if (max_level)
+        for (top = 0; top < n && strcmp(names[top], max_level) != 0; top++)
+            ;
+    if (top >= n)
+        return refuse(max_level, err);
+    memset(k, 0, sizeof(*k));
+    for (int i = 0; i <= top; i++)
+        levels[i].fill(k);
+    k->level = levels[top].name;
+    return 0;
+}
+
+size_t kern_act_row_bytes(enum act_format format, uint32_t n_cols)
+{
+    if (format == ACT_Q8)
+        return ((size_t)n_cols + 255) / 256 * sizeof(struct act_q8);
+    return ((size_t)n_cols * sizeof(float) + 63) / 64 * 64;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Matrix products in plain C: the definition of the order in which every level adds up.
+ *
+ * Quantised weights: column c belongs to block c / 32; integers are exact within a block, and block b adds to float
+ * lane b % 8 (unpack.h gives the terms).  All levels do just this, so all agree bit for bit.
+ * Float weights: column c adds to lane c % 16, in ascending order; other levels fuse multiply and add.
+ * In the end lane l takes in lane l + half, halving until one is left.  Any thread; see kern.h. */
+#include "worker/kernel/ref/ref.h"
+#include "worker/kernel/unpack.h"
+
+enum {
+    TOKENS = 8,           /* tokens that share one unpacking of a weight row */
+    SLAB_BYTES = 128 << 10 /* weights kept in cache while all tokens pass over them */
+};
+
+static float fold(float *lane, int n)
+{
+    for (int half = n / 2; half > 0; half /= 2)
+        for (int l = 0; l < half; l++)
+            lane[l] += lane[l + half];
+    return lane[0];
+}
+
+static uint32_t slab_rows(const struct kern_mat *w)
+{
+    size_t n = SLAB_BYTES / (w->row_bytes + 1);
+    return n < 1 ? 1 : (uint32_t)n;
+}
+
+/* acc[b] += (d dx) I + (m dx) M for blocks b < nb. */
+static inline void group_add(const struct wgroup *g, const struct act_q8 *x, uint32_t nb, bool has_min,
+                             float acc[8])
+{
+    for (uint32_t b = 0; b < nb; b++) {
+        int32_t isum = 0, msum = 0;
+        for (uint32_t h = 2 * b; h < 2 * b + 2; h++) {
+            int32_t dot = 0;
+            for (uint32_t i = 16 * h; i < 16 * h + 16; i++)
+                dot += g->q[i] * x->q[i];
+            isum += g->sc[h] * dot;
+            msum += has_min ? g->mn[h] * x->sum[h] : 0;
+        }
+        float p = g->d[b] * x->d[b] * (float)isum;
+        if (has_min)
+            p += g->m[b] * x->d[b] * (float)msum;
+        acc[b] += p;
+    }
+}
+
+/* One weight row times up to TOKENS tokens. */
+static inline void quant_row(const char *row, uint32_t n_cols, size_t group_bytes, unpack_fn unpack,
+                             bool has_min, const char *x, size_t x_row_bytes, uint32_t n_tok, float *y,
+                             size_t ld_y)
+{
+    float acc[TOKENS][8] = {{0}};
+    for (uint32_t c = 0, i = 0; c < n_cols; c += 256, i++) {
+        uint32_t nb = MIN_OF(n_cols - c, 256u) / 32;
+        struct wgroup g;
+        unpack(row + i * group_bytes, nb, &g);
+        for (uint32_t t = 0; t < n_tok; t++)
+            group_add(&g, (const struct act_q8 *)(x + t * x_row_bytes) + i, nb, has_min, acc[t]);
+    }
+    for (uint32_t t = 0; t < n_tok; t++)
+        y[t * ld_y] = fold(acc[t], 8);
+}
+
+static inline void quant_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
+                                const struct kern_act *x, float *y, size_t ld_y, size_t group_bytes,
+                                unpack_fn unpack, bool has_min)
+{
+    for (uint32_t r0 = row0, r1; r0 < row1; r0 = r1) {
+        r1 = r0 + MIN_OF(slab_rows(w), row1 - r0);
+        for (uint32_t t = 0; t < x->n_tok; t += TOKENS) {
+            const char *xt = (const char *)x->rows + t * x->row_bytes;
+            for (uint32_t r = r0; r < r1; r++)
+                quant_row((const char *)w->data + r * w->row_bytes, w->n_cols, group_bytes, unpack,
+                          has_min, xt, x->row_bytes, MIN_OF(x->n_tok - t, (uint32_t)TOKENS),
+                          y + t * ld_y + (r - row0), ld_y);
+        }
+    }
+}
+
+#define X(TYPE, UNPACK, HAS_MIN)                                                                   \
+    static void matmul_##TYPE(const struct kern_mat *w, uint32_t row0, uint32_t row1,              \
+                              const struct kern_act *x, float *y, size_t ld_y)                     \
+    {                                                                                              \
+        quant_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, UNPACK, HAS_MIN);              \
+    }
+QUANT_TYPES(X)
+#undef X
+
+static inline float load_F32(const char *row, uint32_t c)
+{
+    float f;
+    memcpy(&f, row + 4 * (size_t)c, sizeof(f));
+    return f;
+}
+
+static inline uint16_t load_16(const char *row, uint32_t c)
+{
+    uint16_t h;
+    memcpy(&h, row + 2 * (size_t)c, sizeof(h));
+    return h;
+}
+
+static inline float load_F16(const char *row, uint32_t c)
+{
+    return f32_from_f16(load_16(row, c));
+}
+
+static inline float load_BF16(const char *row, uint32_t c)
+{
+    return f32_from_bf16(load_16(row, c));
+}
+
+static inline void float_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
+                                const struct kern_act *x, float *y, size_t ld_y,
+                                float (*load)(const char *, uint32_t))
+{
+    for (uint32_t r = row0; r < row1; r++) {
+        const char *row = (const char *)w->data + r * w->row_bytes;
+        for (uint32_t t = 0; t < x->n_tok; t++) {
+            const float *xt = (const float *)((const char *)x->rows + t * x->row_bytes);
+            float acc[16] = {0};
+            for (uint32_t c = 0; c < w->n_cols; c++)
+                acc[c % 16] += load(row, c) * xt[c];
+            y[t * ld_y + (r - row0)] = fold(acc, 16);
+        }
+    }
+}
+
+#define X(TYPE)                                                                                    \
+    static void matmul_##TYPE(const struct kern_mat *w, uint32_t row0, uint32_t row1,              \
+                              const struct kern_act *x, float *y, size_t ld_y)                     \
+    {                                                                                              \
+        float_matmul(w, row0, row1, x, y, ld_y, load_##TYPE);                                      \
+    }
+FLOAT_TYPES(X)
+#undef X
+
+void ref_matmul_fill(struct kern *k)
+{
+#define X(TYPE, UNPACK, HAS_MIN)                                                                   \
+    k->matmul[DTYPE_##TYPE] = matmul_##TYPE;                                                       \
+    k->act_for[DTYPE_##TYPE] = ACT_Q8;
+    QUANT_TYPES(X)
+#undef X
+#define X(TYPE)                                                                                    \
+    k->matmul[DTYPE_##TYPE] = matmul_##TYPE;                                                       \
+    k->act_for[DTYPE_##TYPE] = ACT_F32;
+    FLOAT_TYPES(X)
+#undef X
+}
