@@ -1,11 +1,181 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One binary, three roles: `berth worker` is a worker, `berth serve` the daemon, everything else the command line. */
+/* One binary, three roles: `berth worker` is a worker, `berth serve` the daemon, `berth debug` a worker without frames, and
+ * everything else the command line.  Here, and only here, all three meet: what the command line read is handed to the
+ * role that carries it out. */
+#include <sched.h>
 #include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/model_path.h"
+#include "daemon/serve.h"
+#include "lib/base/limits.h"
+#include "worker/serve/debug.h"
+#include "worker/serve/worker.h"
+
+/* Until every role has landed: what is not linked in is refused in so many words. */
+#pragma weak daemon_main
+#pragma weak daemon_config_init
+#pragma weak debug_main
+#pragma weak worker_main
+
+static int role_missing(const char *what)
+{
+    fprintf(stderr, "berth: this build has no %s\n", what);
+    return CLI_FAILED;
+}
+
+static uint32_t threads_of(const struct config *c)
+{
+    uint32_t n = config_u32(c, CONFIG_threads);
+    cpu_set_t set;
+    if (n == 0 && sched_getaffinity(0, sizeof(set), &set) == 0)
+        n = (uint32_t)CPU_COUNT(&set);
+    if (n == 0)
+        n = (uint32_t)MAX_OF(sysconf(_SC_NPROCESSORS_ONLN), 1);
+    return n;
+}
+
+static int serve(const struct cli_args *a)
+{
+    const struct config *c = &a->config;
+    struct err err = ERR_INIT;
+    struct daemon_config d;
+    uint64_t ready_fd = UINT64_MAX;
+    if (cli_number(a, "ready-fd", 0, 65535, &ready_fd, &err) < 0) {
+        cli_fail(&err);
+        return CLI_USAGE;
+    }
+    if (!daemon_main)
+        return role_missing("daemon");
+    daemon_config_init(&d);
+    d.host = config_str(c, CONFIG_host);
+    d.port = (uint16_t)config_u32(c, CONFIG_port);
+    d.allow_remote = config_u32(c, CONFIG_allow_remote) != 0;
+    d.log_level = (enum log_level)config_u32(c, CONFIG_log_level); /* the choices stand in the levels' order */
+    d.log_json = config_u32(c, CONFIG_log_format) == 1;
+    d.exit_idle_s = config_u32(c, CONFIG_exit_idle);
+    if (ready_fd != UINT64_MAX)
+        d.ready_fd = (int)ready_fd;
+    d.runner = (struct runner_config){
+        .models_dirs = config_str(c, CONFIG_models_dir),
+        .n_threads = threads_of(c),
+        .n_ctx = config_u32(c, CONFIG_max_model_len),
+        .max_num_seqs = config_u32(c, CONFIG_max_num_seqs),
+        .max_num_batched_tokens = config_u32(c, CONFIG_max_num_batched_tokens),
+        .block_size = config_u32(c, CONFIG_block_size),
+        .kv_type = config_u32(c, CONFIG_kv_cache_type), /* f32, f16: enum kv_type's order */
+        .kv_cache_bytes = config_u64(c, CONFIG_kv_cache_memory),
+        .cpu_level = config_str(c, CONFIG_cpu),
+        .load_timeout_s = config_u32(c, CONFIG_load_timeout),
+        .hang_timeout_s = config_u32(c, CONFIG_hang_timeout),
+    };
+    return daemon_main(&d);
+}
+
+static struct engine_config engine_of(const struct config *c)
+{
+    const char *level = config_str(c, CONFIG_cpu);
+    return (struct engine_config){
+        .n_threads = threads_of(c),
+        .n_ctx = config_u32(c, CONFIG_max_model_len),
+        .max_num_seqs = config_u32(c, CONFIG_max_num_seqs),
+        .max_num_batched_tokens = config_u32(c, CONFIG_max_num_batched_tokens),
+        .block_size = config_u32(c, CONFIG_block_size),
+        .kv_type = (enum kv_type)config_u32(c, CONFIG_kv_cache_type),
+        .kv_cache_bytes = config_u64(c, CONFIG_kv_cache_memory),
+        .cpu_level = level && level[0] ? level : NULL,
+    };
+}
+
+static enum debug_what debug_what(const char *name)
+{
+    static const char *const names[] = {[DEBUG_LOGITS] = "debug logits",         [DEBUG_TOKENIZE] = "debug tokenize",
+                                        [DEBUG_DETOKENIZE] = "debug detokenize", [DEBUG_RENDER] = "debug render",
+                                        [DEBUG_SHOW] = "debug show",             [DEBUG_PLAN] = "debug plan"};
+    size_t i = 0;
+    while (i < ARRAY_LEN(names) && strcmp(name, names[i]) != 0)
+        i++;
+    BUG_ON(i == ARRAY_LEN(names));
+    return (enum debug_what)i;
+}
+
+/* What must be there for each of the debug commands. */
+static int debug_check(const struct debug_request *r, struct err *err)
+{
+    switch (r->what) {
+    case DEBUG_LOGITS:
+        if (!r->tokens || !r->out_path)
+            return err_set(err, E_INVALID, "`berth debug logits` needs --tokens IDS and --out FILE");
+        break;
+    case DEBUG_TOKENIZE:
+        if (!r->input_path)
+            return err_set(err, E_INVALID, "`berth debug tokenize` needs --file FILE, the text");
+        break;
+    case DEBUG_DETOKENIZE:
+        if (!r->tokens == !r->input_path)
+            return err_set(err, E_INVALID, "`berth debug detokenize` needs either --tokens IDS or --file FILE");
+        break;
+    case DEBUG_RENDER:
+        if (!r->input_path)
+            return err_set(err, E_INVALID, "`berth debug render` needs --context FILE, the template's variables");
+        break;
+    case DEBUG_SHOW:
+    case DEBUG_PLAN: break;
+    }
+    return 0;
+}
+
+static int debug(const struct cli_args *a)
+{
+    struct err err = ERR_INIT;
+    struct buf path;
+    uint64_t now = (uint64_t)time(NULL);
+    struct debug_request r = {
+        .what = debug_what(a->command->name),
+        .tokens = cli_flag(a, "tokens"),
+        .input_path = cli_flag(a, "context") ? cli_flag(a, "context") : cli_flag(a, "file"),
+        .out_path = cli_flag(a, "out"),
+        .with_special = cli_has(a, "special"),
+        .engine = engine_of(&a->config),
+    };
+    /* Logits are for comparing: they take the exact cache unless told otherwise. */
+    if (r.what == DEBUG_LOGITS && a->config.values[CONFIG_kv_cache_type].source == CONFIG_FROM_DEFAULT)
+        r.engine.kv_type = KV_F32;
+    if (cli_number(a, "now", 0, INT64_MAX, &now, &err) < 0 || debug_check(&r, &err) < 0) {
+        cli_fail(&err);
+        return CLI_USAGE;
+    }
+    r.now_unix = (int64_t)now;
+    buf_init(&path, LIMIT_PATH_BYTES - 1);
+    int rc;
+    if (r.what == DEBUG_RENDER)
+        rc = buf_append_str(&path, a->operands[0]) < 0 ? buf_status(&path, "TEMPLATE", &err) : 0;
+    else
+        rc = model_find(a->operands[0], config_str(&a->config, CONFIG_models_dir), &path, &err);
+    if (rc == 0) {
+        r.path = buf_str(&path);
+        rc = debug_main ? debug_main(&r, &err) : err_set(&err, E_UNSUPPORTED, "this build has no debug commands");
+    }
+    buf_release(&path);
+    return rc < 0 ? cli_fail(&err) : CLI_OK;
+}
 
 int main(int argc, char **argv)
 {
-    (void)argc;
-    (void)argv;
-    puts("berth " BERTH_VERSION);
-    return 0;
+    if (argc > 1 && strcmp(argv[1], "worker") == 0)
+        return worker_main ? worker_main(argc, argv) : role_missing("worker");
+    struct cli_args args;
+    int status;
+    if (!cli_parse(argc, argv, &args, &status))
+        return status;
+    switch (args.command->role) {
+    case CLI_ROLE_CLI: status = args.command->run(&args); break;
+    case CLI_ROLE_SERVE: status = serve(&args); break;
+    case CLI_ROLE_DEBUG: status = debug(&args); break;
+    }
+    cli_args_release(&args);
+    return status;
 }

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Implements args.h. */
+#include "cli/args.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORD_MAX 48 /* longer words have no near names */
+
+/* Edits (insert, delete, replace, swap of neighbours) from a to b: restricted Damerau-Levenshtein distance. */
+static size_t distance(const char *a, const char *b)
+{
+    size_t n = strlen(a), m = strlen(b);
+    if (n > WORD_MAX || m > WORD_MAX)
+        return WORD_MAX;
+    size_t d[WORD_MAX + 1][WORD_MAX + 1];
+    for (size_t i = 0; i <= n; i++) {
+        for (size_t j = 0; j <= m; j++) {
+            if (i == 0 || j == 0) {
+                d[i][j] = i + j;
+                continue;
+            }
+            size_t best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            best = MIN_OF(best, MIN_OF(d[i - 1][j], d[i][j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                best = MIN_OF(best, d[i - 2][j - 2] + 1);
+            d[i][j] = best;
+        }
+    }
+    return d[n][m];
+}
+
+const char *cli_nearest(const char *word, const char *const *names, size_t n)
+{
+    const char *best = NULL;
+    size_t best_cost = strlen(word) / 3 + 1;
+    for (size_t i = 0; i < n; i++) {
+        size_t cost = distance(word, names[i]);
+        if (strlen(word) >= 3 && strncmp(word, names[i], strlen(word)) == 0)
+            cost = 1;
+        if (cost <= best_cost && cost < strlen(names[i])) {
+            best_cost = cost - (cost > 0);
+            best = names[i];
+        }
+    }
+    return best;
+}
+
+static const struct cli_flag help_flag = {"help", 'h', NULL, "print this page", false};
+
+/* A flag of the command's own, or help. */
+static const struct cli_flag *own_flag(const struct cli_command *c, const char *name, char letter)
+{
+    for (const struct cli_flag *f = c->flags; f && f->name; f++) {
+        if (name ? strcmp(f->name, name) == 0 : f->letter == letter)
+            return f;
+    }
+    if (name ? strcmp(help_flag.name, name) == 0 : help_flag.letter == letter)
+        return &help_flag;
+    return NULL;
+}
+
+static enum config_id config_flag(const struct cli_command *c, const char *name)
+{
+    enum config_id id = config_find(name);
+    return id < CONFIG_N_OPTIONS && (c->config & (1u << id)) ? id : CONFIG_N_OPTIONS;
+}
+
+static int unknown_flag(const struct cli_command *c, const char *given, const char *name, struct err *err)
+{
+    const char *names[CONFIG_N_OPTIONS + 64];
+    size_t n = 0;
+    for (const struct cli_flag *f = c->flags; f && f->name && n < 63; f++)
+        names[n++] = f->name;
+    names[n++] = "help";
+    for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
+        if (c->config & (1u << id))
+            names[n++] = config_option((enum config_id)id)->key;
+    }
+    const char *near = cli_nearest(name, names, n);
+    if (near)
+        return err_set(err, E_INVALID, "`berth %s` has no flag %s; did you mean --%s?", c->name, given, near);
+    return err_set(err, E_INVALID, "`berth %s` has no flag %s; `berth help %s` lists those it has", c->name, given, c->name);
+}
+
+static int give(struct cli_args *a, const struct cli_flag *f, const char *value, struct err *err)
+{
+    if (f == &help_flag)
+        a->want_help = true;
+    if (!f->may_repeat && f->arg && cli_flag(a, f->name))
+        return err_set(err, E_INVALID, "--%s is given twice", f->name);
+    if (a->n_given == CLI_MAX_GIVEN)
+        return err_set(err, E_INVALID, "more than %u flags", CLI_MAX_GIVEN);
+    a->given[a->n_given].flag = f;
+    a->given[a->n_given++].value = value;
+    return 0;
+}
+
+/* One argument that begins with a dash; *i moves past a value that follows it. */
+static int read_flag(struct cli_args *a, int argc, char **argv, int *i, struct err *err)
+{
+    const char *word = argv[*i];
+    char name[WORD_MAX + 1];
+    const char *eq = NULL;
+    const struct cli_flag *f;
+    enum config_id id = CONFIG_N_OPTIONS;
+    if (word[1] == '-') {
+        eq = strchr(word, '=');
+        size_t n = eq ? (size_t)(eq - word - 2) : strlen(word + 2);
+        n = MIN_OF(n, WORD_MAX);
+        memcpy(name, word + 2, n);
+        name[n] = '\0';
+        f = own_flag(a->command, name, 0);
+        id = config_flag(a->command, name);
+    } else {
+        name[0] = word[1];
+        name[1] = '\0';
+        f = word[2] ? NULL : own_flag(a->command, NULL, word[1]);
+    }
+    if (!f && id == CONFIG_N_OPTIONS)
+        return unknown_flag(a->command, word, name, err);
+    bool is_switch = !f && config_option(id)->type == CONFIG_SWITCH;
+    bool wants_value = f ? f->arg != NULL : !is_switch;
+    if (f && !wants_value && eq)
+        return err_set(err, E_INVALID, "--%s takes no value", name);
+    const char *value = eq ? eq + 1 : is_switch ? "yes" : "";
+    if (wants_value && !eq) {
+        if (*i + 1 >= argc)
+            return err_set(err, E_INVALID, "%s needs a value: %s %s", word, word, f ? f->arg : config_option(id)->arg);
+        value = argv[++*i];
+    }
+    if (f)
+        return give(a, f, value, err);
+    return config_set_flag(&a->config, id, value, err);
+}
+
+int cli_args_parse(const struct cli_command *command, int argc, char **argv, struct cli_args *ret, struct err *err)
+{
+    struct cli_args *a = ret;
+    *a = (struct cli_args){.command = command};
+    for (int i = 0; i < argc; i++) { /* help works whatever else is wrong */
+        if (strcmp(argv[i], "--") == 0)
+            break;
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            a->want_help = true;
+            return 0;
+        }
+    }
+    int rc = config_load(&a->config, command->config, err);
+    if (rc < 0)
+        return rc;
+    bool flags_ended = false;
+    for (int i = 0; i < argc && rc == 0; i++) {
+        const char *word = argv[i];
+        if (!flags_ended && strcmp(word, "--") == 0) {
+            flags_ended = true;
+        } else if (!flags_ended && word[0] == '-' && word[1]) {
+            rc = read_flag(a, argc, argv, &i, err);
+        } else if (a->n_operands == command->max_operands) {
+            rc = err_set(err, E_INVALID, "`berth %s` takes %s%s; '%.64s' is one word too many%s", command->name,
+                         command->operands[0] ? command->operands : "no operand", "", word,
+                         command->max_operands ? " (put quotes around words that belong together)" : "");
+        } else {
+            a->operands[a->n_operands++] = word;
+        }
+    }
+    if (rc == 0 && a->n_operands < command->min_operands)
+        rc = err_set(err, E_INVALID, "`berth %s` needs %s; see `berth help %s`", command->name, command->operands,
+                     command->name);
+    return rc;
+}
+
+void cli_args_release(struct cli_args *a)
+{
+    config_release(&a->config);
+}
+
+const char *cli_flag(const struct cli_args *a, const char *name)
+{
+    for (unsigned i = a->n_given; i-- > 0;) {
+        if (strcmp(a->given[i].flag->name, name) == 0)
+            return a->given[i].value;
+    }
+    return NULL;
+}
+
+bool cli_has(const struct cli_args *a, const char *name)
+{
+    return cli_flag(a, name) != NULL;
+}
+
+int cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_t max, uint64_t *ret, struct err *err)
+{
+    const char *text = cli_flag(a, name);
+    if (text && config_parse_number(text, min, max, ret, err) < 0)
+        return err_wrap(err, "--%s", name);
+    return 0;
+}
+
+int cli_real(const struct cli_args *a, const char *name, double min, double max, double *ret, struct err *err)
+{
+    const char *text = cli_flag(a, name);
+    if (!text)
+        return 0;
+    char *end;
+    errno = 0;
+    double v = strtod(text, &end);
+    if (end == text || *end || !(v >= min && v <= max))
+        return err_set(err, E_INVALID, "--%s: '%.64s' is not a number from %g to %g", name, text, min, max);
+    *ret = v;
+    return 0;
+}

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The command table, and how a command line is matched against it.  Adding a command: a row here, its flags above. */
+#include "cli/commands.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define BIT(field) (1u << CONFIG_##field)
+#define WHERE      (BIT(host) | BIT(port))
+#define ENGINE                                                                                     \
+    (BIT(threads) | BIT(max_model_len) | BIT(max_num_seqs) | BIT(max_num_batched_tokens) |         \
+     BIT(block_size) | BIT(kv_cache_memory) | BIT(kv_cache_type) | BIT(cpu))
+#define SERVE                                                                                      \
+    (WHERE | BIT(allow_remote) | BIT(models_dir) | ENGINE | BIT(log_level) | BIT(log_format) | BIT(exit_idle) |        \
+     BIT(load_timeout) | BIT(hang_timeout))
+
+static const struct cli_flag run_flags[] = {
+    {"max-tokens", 'n', "N", "longest answer in tokens; default: up to the end of the context", false},
+    {"temperature", 't', "X", "0 takes the likeliest token each time; default 1", false},
+    {"top-k", 0, "N", "sample among the N likeliest tokens; 0: all", false},
+    {"top-p", 0, "X", "sample among the likeliest tokens whose probabilities add up to X; 1: all", false},
+    {"min-p", 0, "X", "leave out tokens less than X times as likely as the likeliest; 0: none", false},
+    {"repetition-penalty", 0, "X", "divides what has occurred in prompt or answer; 1: off", false},
+    {"presence-penalty", 0, "X", "subtracted once for what the answer has used; 0: off", false},
+    {"frequency-penalty", 0, "X", "subtracted for every use in the answer; 0: off", false},
+    {"seed", 0, "N", "the same seed gives the same answer; default: drawn anew each time", false},
+    {"stop", 0, "TEXT", "end the answer before this text", true},
+    {"ignore-eos", 0, NULL, "go on past the model's own end of the answer", false},
+    {"system", 's', "TEXT", "system message of a chat", false},
+    {"chat", 0, NULL, "chat; default where the model has a chat template", false},
+    {"complete", 0, NULL, "continue the prompt as it stands; default where it has none", false},
+    {"chat-template", 0, "FILE", "Jinja template to chat with, instead of the model's own; the daemon keeps it "
+                                 "until it ends", false},
+    {"no-stream", 0, NULL, "print the answer when it is whole", false},
+    {"json", 0, NULL, "print the server's JSON answer (implies --no-stream)", false},
+    {NULL, 0, NULL, NULL, false}};
+
+static const struct cli_flag serve_flags[] = {
+    {"ready-fd", 0, "FD", "write the address to this open descriptor once requests are accepted, then close it", false},
+    {NULL, 0, NULL, NULL, false}};
+
+static const struct cli_flag json_flags[] = {
+    {"json", 0, NULL, "print JSON for machines", false}, {NULL, 0, NULL, NULL, false}};
+
+static const struct cli_flag stop_flags[] = {
+    {"all", 'a', NULL, "every loaded model", false},
+    {"daemon", 0, NULL, "the daemon itself, and with it every model", false},
+    {NULL, 0, NULL, NULL, false}};
+
+static const struct cli_flag logits_flags[] = {
+    {"tokens", 0, "IDS", "token ids, separated by commas", false},
+    {"out", 'o', "FILE", "where the numbers go", false},
+    {NULL, 0, NULL, NULL, false}};
+
+static const struct cli_flag tokenize_flags[] = {
+    {"file", 'f', "FILE", "the text; - for standard input", false},
+    {"special", 0, NULL, "add what the model puts around a text (BOS, EOS), and read text that spells a control "
+                         "token as that token", false},
+    {NULL, 0, NULL, NULL, false}};
+
+static const struct cli_flag detokenize_flags[] = {
+    {"tokens", 0, "IDS", "token ids, separated by commas or spaces", false},
+    {"file", 'f', "FILE", "a file of token ids; - for standard input", false},
+    {"special", 0, NULL, "write control tokens out instead of leaving them away", false},
+    {NULL, 0, NULL, NULL, false}};
+
+static const struct cli_flag render_flags[] = {
+    {"context", 'c', "FILE", "JSON object whose keys are the template's variables; - for standard input", false},
+    {"now", 0, "UNIX", "the time that strftime_now tells, in seconds since 1970, UTC; default: now", false},
+    {NULL, 0, NULL, NULL, false}};
+
+static const struct cli_command commands[] = {
+    {"run", "MODEL [PROMPT...]", 1, CLI_MAX_OPERANDS, CLI_ROLE_CLI, cmd_run, "answer a prompt, or converse",
+     "Loads MODEL into the daemon, asks it, and prints the answer as it comes. MODEL is a name from `berth list` or "
+     "the path of a .gguf file (a path contains a slash or ends in .gguf). Where no daemon listens, one is "
+     "started in the background, which ends after five idle minutes; a line on standard error says so.\n"
+     "A model that has a chat template is asked as a chat, one that has none continues the prompt. The words of "
+     "PROMPT are joined by spaces. Without PROMPT the prompt is read from standard input (one final newline is "
+     "dropped); on a terminal every line is one turn, and Ctrl-D ends.\n"
+     "Every parameter left away takes the server's default. Ctrl-C cancels the answer and exits 130.",
+     "berth run stories \"Once upon a time\"\tcomplete a text\n"
+     "berth run ./model.gguf --system \"Be brief.\" \"Why is the sky blue?\"\tchat with a file\n"
+     "berth run stories -t 0 --max-tokens 40 < prompt.txt\tlikeliest continuation of a file\n",
+     run_flags, WHERE},
+    {"serve", "", 0, 0, CLI_ROLE_SERVE, NULL, "answer requests over HTTP until stopped",
+     "Runs the daemon in the foreground: an OpenAI-compatible API at http://ADDR:PORT/v1 (models, completions, "
+     "chat/completions, streaming or not) and /health. A model is loaded by the first request that names it, each in "
+     "a process of its own, without network and under a system-call filter. Logs go to standard error. SIGTERM and "
+     "SIGINT end it.\n"
+     "Every flag may also stand in the environment, as BERTH_ and its name in capitals with _ for -, or in the file "
+     "~/.config/berth/config (else /etc/berth/config) as `name = value`. A flag overrides the environment, and that "
+     "the file.",
+     "berth serve\tlisten on 127.0.0.1:12434\n"
+     "berth serve --host 0.0.0.0 --allow-remote --models-dir /srv/models --max-num-seqs 32\tserve a folder to the network\n",
+     serve_flags, SERVE},
+    {"list", "", 0, 0, CLI_ROLE_CLI, cmd_list, "the models there are",
+     "Lists the models that the daemon finds in its models-dir, and those it was given as paths. Where no daemon "
+     "listens, one is started, as by `berth run`.",
+     NULL, json_flags, WHERE},
+    {"ps", "", 0, 0, CLI_ROLE_CLI, cmd_ps, "the models that are loaded",
+     "Lists loaded models, the process of each and the memory that it planned. Starts no daemon: where none listens, "
+     "nothing is loaded.",
+     NULL, json_flags, WHERE},
+    {"stop", "[MODEL]", 0, 1, CLI_ROLE_CLI, cmd_stop, "unload a model, or end the daemon",
+     "Ends MODEL's process and gives its memory back; answers under way end with an error. Exactly one of MODEL, "
+     "--all and --daemon. It is an error when MODEL is not loaded; --all and --daemon are content with nothing to do.",
+     NULL, stop_flags, WHERE},
+    {"version", "", 0, 0, CLI_ROLE_CLI, cmd_version, "versions of this program and of the daemon", "Prints both versions; starts no daemon.", NULL,
+     json_flags, WHERE},
+    {"help", "[COMMAND]", 0, 2, CLI_ROLE_CLI, cmd_help, "this list, or the page of one command",
+     "`berth COMMAND --help` prints the same page.", NULL, NULL, 0},
+    {"debug logits", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "next-token logits at each position",
+     "Computes MODEL over the given token ids and writes float32 in the machine's byte order to FILE, row by row: "
+     "one row per position, one number per vocabulary entry. The key/value cache is f32 unless --kv-cache-type says "
+     "otherwise, so that the result is the reference. MODEL is a name from models-dir or a path.",
+     "berth debug logits stories --tokens 1,403,407 --out logits.f32\tthree rows of 512 numbers\n", logits_flags,
+     BIT(models_dir) | BIT(threads) | BIT(kv_cache_type) | BIT(cpu) | BIT(block_size) | BIT(max_num_batched_tokens)},
+    {"debug tokenize", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "token ids of a text",
+     "Prints the ids on one line, separated by spaces. The text is taken byte for byte as it is. Without --special "
+     "nothing is added around it, and text that spells a control token is plain text.",
+     "printf 'Once upon a time' | berth debug tokenize stories --file -\t\n", tokenize_flags, BIT(models_dir)},
+    {"debug detokenize", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "text of token ids",
+     "Prints the text byte for byte, with nothing added. Exactly one of --tokens and --file.",
+     "berth debug detokenize stories --tokens 403,407,261,378\t\n", detokenize_flags, BIT(models_dir)},
+    {"debug render", "TEMPLATE", 1, 1, CLI_ROLE_DEBUG, NULL, "a chat template's rendering",
+     "Renders the Jinja template in the file TEMPLATE with the variables of a JSON object, byte for byte. An error of "
+     "the template exits 1 with its message.",
+     "berth debug render chat.jinja --context '-' < context.json\t\n", render_flags, 0},
+    {"debug show", "FILE", 1, 1, CLI_ROLE_DEBUG, NULL, "what a model file says about itself, as JSON",
+     "Prints the header of a GGUF file: version, metadata, tensors. Other formats are refused by name.", NULL, NULL,
+     BIT(models_dir)},
+    {"debug plan", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "the memory that a load would take, without loading",
+     "Prints the plan line by line. The flags are those of `berth serve`.",
+     "berth debug plan stories --max-model-len 512 --max-num-seqs 32\t\n", NULL, BIT(models_dir) | ENGINE},
+};
+
+const struct cli_command *cli_commands(size_t *ret_n)
+{
+    *ret_n = ARRAY_LEN(commands);
+    return commands;
+}
+
+int cli_fail(const struct err *err)
+{
+    fprintf(stderr, "berth: %s\n", err->msg);
+    return CLI_FAILED;
+}
+
+static int usage(const struct err *err)
+{
+    cli_fail(err);
+    return CLI_USAGE;
+}
+
+/* The command named by the first one or two words; *ret_words is how many. */
+static const struct cli_command *find(int argc, char **argv, int *ret_words)
+{
+    static const struct {
+        const char *other, *name;
+    } synonyms[] = {{"ls", "list"}, {"unload", "stop"}, {"--version", "version"}, {"-V", "version"},
+                    {"--help", "help"}, {"-h", "help"}};
+    const char *first = argv[0];
+    for (size_t i = 0; i < ARRAY_LEN(synonyms); i++) {
+        if (strcmp(first, synonyms[i].other) == 0)
+            first = synonyms[i].name;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        const char *name = commands[i].name;
+        size_t n = strlen(first);
+        *ret_words = strchr(name, ' ') ? 2 : 1;
+        if (*ret_words == 1 && strcmp(name, first) == 0)
+            return &commands[i];
+        if (*ret_words == 2 && argc > 1 && strncmp(name, first, n) == 0 && name[n] == ' ' &&
+            strcmp(name + n + 1, argv[1]) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+/* Says that there is no such command, with the nearest there is. */
+static int unknown_command(int argc, char **argv)
+{
+    struct err err = ERR_INIT;
+    bool is_debug = strcmp(argv[0], "debug") == 0;
+    const char *names[ARRAY_LEN(commands) + 1];
+    size_t n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+        bool is_sub = strncmp(commands[i].name, "debug ", 6) == 0;
+        if (is_sub == is_debug)
+            names[n++] = commands[i].name + (is_sub ? 6 : 0);
+    }
+    if (!is_debug)
+        names[n++] = "debug";
+    const char *word = is_debug ? argv[1] : argv[0];
+    const char *near = cli_nearest(word, names, n);
+    const char *group = is_debug ? "debug " : "";
+    (void)argc;
+    if (near)
+        err_set(&err, E_INVALID, "there is no command '%s%.64s'; did you mean `berth %s%s`?", group, word, group, near);
+    else
+        err_set(&err, E_INVALID, "there is no command '%s%.64s'; `berth help%s` lists them", group, word,
+                is_debug ? " debug" : "");
+    return usage(&err);
+}
+
+bool cli_parse(int argc, char **argv, struct cli_args *ret, int *ret_status)
+{
+    argc--, argv++;
+    *ret_status = CLI_OK;
+    if (argc < 1) {
+        cli_help_all();
+        *ret_status = CLI_USAGE;
+        return false;
+    }
+    if (strcmp(argv[0], "debug") == 0 &&
+        (argc == 1 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
+        cli_help_group("debug");
+        *ret_status = argc == 1 ? CLI_USAGE : CLI_OK;
+        return false;
+    }
+    int n_words = 0;
+    const struct cli_command *c = find(argc, argv, &n_words);
+    if (!c) {
+        *ret_status = unknown_command(argc, argv);
+        return false;
+    }
+    struct err err = ERR_INIT;
+    if (cli_args_parse(c, argc - n_words, argv + n_words, ret, &err) < 0)
+        *ret_status = usage(&err);
+    else if (ret->want_help)
+        cli_help_command(c);
+    else
+        return true;
+    cli_args_release(ret);
+    return false;
+}
+
+int cmd_help(const struct cli_args *a)
+{
+    if (a->n_operands == 0) {
+        cli_help_all();
+        return CLI_OK;
+    }
+    char *words[2] = {(char *)a->operands[0], a->n_operands > 1 ? (char *)a->operands[1] : NULL};
+    int n_words = 0;
+    if (a->n_operands == 1 && strcmp(words[0], "debug") == 0) {
+        cli_help_group("debug");
+        return CLI_OK;
+    }
+    const struct cli_command *c = find((int)a->n_operands, words, &n_words);
+    if (!c || n_words != (int)a->n_operands)
+        return unknown_command((int)a->n_operands, words);
+    cli_help_command(c);
+    return CLI_OK;
+}

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `berth stop`: unloads one model or all, or ends the daemon. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/model_path.h"
+#include "lib/base/limits.h"
+
+#define STOP_WAIT_MS 15000
+
+static int unload(const struct client *c, const char *model, struct err *err)
+{
+    json_t *answer = NULL, *body = json_pack("{s:s}", "model", model);
+    if (!body)
+        return err_set(err, E_INVALID, "the model's name is not valid UTF-8");
+    int rc = client_json(c, "POST", "/berth/v1/unload", body, &answer, err);
+    if (rc == 0 && !json_is_true(json_object_get(answer, "was_loaded")))
+        rc = err_set(err, E_NOTFOUND, "the model '%s' is not loaded; `berth ps` lists those that are", model);
+    if (rc == 0)
+        printf("unloaded %s\n", model);
+    json_decref(answer);
+    json_decref(body);
+    return rc;
+}
+
+static int unload_all(const struct client *c, struct err *err)
+{
+    json_t *answer = NULL;
+    int rc = client_json(c, "GET", "/berth/v1/models", NULL, &answer, err);
+    size_t i;
+    const json_t *m;
+    json_array_foreach(json_object_get(answer, "models"), i, m) {
+        const char *state = json_string_value(json_object_get(m, "state"));
+        const char *name = json_string_value(json_object_get(m, "name"));
+        if (rc == 0 && name && state && (strcmp(state, "ready") == 0 || strcmp(state, "loading") == 0))
+            rc = unload(c, name, err);
+    }
+    json_decref(answer);
+    return rc;
+}
+
+/* Asks the daemon to end and waits until its port is free. */
+static int stop_daemon(const struct client *c, struct err *err)
+{
+    json_t *answer = NULL, *body = json_object();
+    int rc = client_json(c, "POST", "/berth/v1/shutdown", body, &answer, err);
+    json_decref(answer);
+    json_decref(body);
+    struct timespec step = {.tv_nsec = 20 * 1000000};
+    for (int waited = 0; rc == 0 && waited < STOP_WAIT_MS; waited += 20) {
+        struct err gone = ERR_INIT;
+        if (client_probe(c, &gone) == 0) {
+            printf("stopped the daemon on %s\n", c->url);
+            return 0;
+        }
+        nanosleep(&step, NULL);
+    }
+    if (rc == 0)
+        rc = err_set(err, E_TIMEOUT, "the daemon on %s still answers %d seconds after it was told to stop", c->url,
+                     STOP_WAIT_MS / 1000);
+    return rc;
+}
+
+int cmd_stop(const struct cli_args *a)
+{
+    struct err err = ERR_INIT;
+    struct client c;
+    bool all = cli_has(a, "all"), whole = cli_has(a, "daemon");
+    if ((int)a->n_operands + all + whole != 1) {
+        err_set(&err, E_INVALID, "`berth stop` needs exactly one of MODEL, --all and --daemon");
+        cli_fail(&err);
+        return CLI_USAGE;
+    }
+    int there = client_init(&c, &a->config, &err);
+    if (there == 0)
+        there = client_probe(&c, &err);
+    if (there < 0)
+        return cli_fail(&err);
+    if (!there && a->n_operands) {
+        err_set(&err, E_NOTFOUND, "the model '%.128s' is not loaded: no daemon listens on %s", a->operands[0], c.url);
+        return cli_fail(&err);
+    }
+    if (!there) {
+        fprintf(stderr, "berth: no daemon listens on %s; nothing to stop\n", c.url);
+        return CLI_OK;
+    }
+    int rc = whole ? stop_daemon(&c, &err) : all ? unload_all(&c, &err) : unload(&c, a->operands[0], &err);
+    return rc < 0 ? cli_fail(&err) : CLI_OK;
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `berth version`: of this program and of the daemon that listens, if any. */
+#include <stdio.h>
+
+#include "cli/client.h"
+#include "cli/commands.h"
+#include "cli/table.h"
+
+int cmd_version(const struct cli_args *a)
+{
+    struct err err = ERR_INIT;
+    struct client c = {.port = 0};
+    json_t *answer = NULL;
+    const char *server = NULL;
+    if (client_init(&c, &a->config, &err) == 0 && client_probe(&c, &err) == 1 &&
+        client_json(&c, "GET", "/berth/v1/version", NULL, &answer, &err) == 0)
+        server = json_string_value(json_object_get(answer, "version"));
+    if (cli_has(a, "json")) {
+        json_t *j = json_pack("{s:s, s:s?, s:s}", "version", BERTH_VERSION, "daemon", server, "url", c.url);
+        cli_print_json(j);
+        json_decref(j);
+    } else {
+        printf("berth %s\ndaemon %s\n", BERTH_VERSION, server ? server : err.code ? err.msg : "not running");
+    }
+    json_decref(answer);
+    return CLI_OK;
+}

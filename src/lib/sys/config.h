@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Options: one table (config.def) from which flags, environment, file, help and checks come.
+ *
+ * Precedence: flag, then environment (BERTH_*), then file, then default.  The file is $XDG_CONFIG_HOME/berth/config
+ * (~/.config when unset), or /etc/berth/config where there is none: lines `key = value`, `#` begins a comment.
+ * Owns the only getenv of the program.  Used at start, by one thread. */
+#ifndef LIB_SYS_CONFIG_H
+#define LIB_SYS_CONFIG_H
+
+#include "lib/base/buf.h"
+
+enum config_type { CONFIG_STRING, CONFIG_NUMBER, CONFIG_SIZE, CONFIG_CHOICE, CONFIG_SWITCH };
+
+enum config_id {
+#define OPTION(field, key, type, min, max, dflt, arg, choices, help) CONFIG_##field,
+#define ALIAS(name, key)
+#include "lib/sys/config.def"
+#undef OPTION
+#undef ALIAS
+    CONFIG_N_OPTIONS
+};
+
+struct config_option {
+    const char *key;
+    enum config_type type;
+    uint64_t min, max;
+    const char *dflt, *arg, *choices, *help;
+};
+
+/* The row of an id; never NULL. */
+const struct config_option *config_option(enum config_id id);
+/* The id of a key or alias, or CONFIG_N_OPTIONS. */
+enum config_id config_find(const char *key);
+/* "BERTH_MAX_MODEL_LEN" of "max-model-len". */
+void config_env_name(const char *key, char ret[64]);
+
+enum config_source { CONFIG_FROM_DEFAULT, CONFIG_FROM_FILE, CONFIG_FROM_ENV, CONFIG_FROM_FLAG };
+
+struct config_value {
+    char *text; /* owned; as given, never NULL after config_load */
+    uint64_t number; /* NUMBER, SIZE; index of the choice for CHOICE; 0 or 1 for SWITCH */
+    enum config_source source;
+};
+
+struct config {
+    struct config_value values[CONFIG_N_OPTIONS];
+};
+
+/* Defaults, then file, then environment, of the options whose bit (1 << id) is in want; the others keep their
+ * defaults, so that a mistaken setting stops only the commands that read it.  E_INVALID with a sentence that names
+ * where the value came from.  Release with config_release, also after a failure. */
+int config_load(struct config *c, uint32_t want, struct err *err) MUST_USE;
+/* Sets one option from a flag. */
+int config_set_flag(struct config *c, enum config_id id, const char *text, struct err *err) MUST_USE;
+void config_release(struct config *c);
+
+static inline const char *config_str(const struct config *c, enum config_id id)
+{
+    return c->values[id].text;
+}
+static inline uint32_t config_u32(const struct config *c, enum config_id id)
+{
+    return (uint32_t)c->values[id].number;
+}
+static inline uint64_t config_u64(const struct config *c, enum config_id id)
+{
+    return c->values[id].number;
+}
+
+/* One value as the table's type says, without a config: for flags of single commands that share these types. */
+int config_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct err *err) MUST_USE;
+int config_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct err *err) MUST_USE;
+
+/* Where berth keeps its log and other state: $XDG_STATE_HOME/berth or ~/.local/state/berth; nothing is created.
+ * E_NOTFOUND when neither variable is set. */
+int config_state_dir(struct buf *out, struct err *err) MUST_USE;
+/* The folder of the running program's file, without a final slash. */
+int config_program_dir(struct buf *out, struct err *err) MUST_USE;
+
+#endif
