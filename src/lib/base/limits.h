@@ -40,14 +40,19 @@
 #define LIMIT_REQUEST_STOP_BYTES   1024u
 #define LIMIT_REQUEST_LOGIT_BIAS   16384u
 #define LIMIT_REQUEST_TOP_LOGPROBS 20u
+#define LIMIT_REQUEST_TOOLS        1024u
+#define LIMIT_ANSWER_BYTES         (64u << 20) /* one answer that is not streamed, as JSON */
 #define LIMIT_REQUESTS_QUEUED      1024u /* waiting in one worker */
 
 /* HTTP (lib/net, daemon/api) */
 #define LIMIT_HTTP_BODY_BYTES      (32u << 20)
+#define LIMIT_HTTP_BODIES_BYTES    (512u << 20) /* of all requests being received or answered */
+#define LIMIT_HTTP_REQUEST_ID_BYTES 128u
 #define LIMIT_HTTP_CONNECTIONS     12000u
 #define LIMIT_HTTP_MEMORY_PER_CONN (32u << 10) /* request line and headers */
 #define LIMIT_HTTP_IDLE_S          120u
 #define LIMIT_JSON_DEPTH           512u
+#define LIMIT_JSON_VALUES          (1u << 21) /* in one text: some 60 bytes of memory each */
 #define LIMIT_STREAM_PENDING_BYTES (4u << 20) /* unsent to one slow reader */
 
 /* Names */
