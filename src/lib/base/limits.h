@@ -18,6 +18,7 @@
 /* Models (worker/model, worker/engine) */
 #define LIMIT_MODEL_LAYERS         1024u
 #define LIMIT_MODEL_HEADS          4096u
+#define LIMIT_MODEL_EXPERTS        4096u
 #define LIMIT_MODEL_WIDTH          (1u << 20) /* embedding, feed-forward and head widths */
 #define LIMIT_MODEL_VOCAB          (1u << 22)
 #define LIMIT_MODEL_CONTEXT        (1u << 24)

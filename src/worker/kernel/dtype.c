@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table of element types.  Any thread; no state. */
+/* Implements dtype.h: one row per type that berth reads.  Sizes: ggml's block layouts (ggml-common.h). */
 #include "worker/kernel/dtype.h"
 
-static const struct dtype_info infos[DTYPE_N] = {
+static const struct dtype_info table[DTYPE_N] = {
     [DTYPE_F32] = {"F32", 1, 4, true},
     [DTYPE_F16] = {"F16", 1, 2, true},
     [DTYPE_Q4_0] = {"Q4_0", 32, 18, true},
@@ -26,9 +26,10 @@ static const struct dtype_info infos[DTYPE_N] = {
     [DTYPE_MXFP4] = {"MXFP4", 32, 17, true},
 };
 
-static const struct dtype_info unknown = {0};
+/* What unknown ids get: sizes of 1, so that nobody divides by zero before looking at the name. */
+static const struct dtype_info unknown = {.name = NULL, .block_elements = 1, .block_bytes = 1};
 
 const struct dtype_info *dtype_info(uint32_t id)
 {
-    return id < DTYPE_N && infos[id].name ? &infos[id] : &unknown;
+    return id < DTYPE_N && table[id].name ? &table[id] : &unknown;
 }

@@ -22,7 +22,7 @@ struct gguf_value {
     enum gguf_type type;      /* of the value */
     enum gguf_type item_type; /* of an array's items, never GGUF_ARRAY */
     uint64_t n_items;         /* of an array, else 1 */
-    const char *data;         /* the value's bytes in the file, unaligned */
+    const char *data;         /* in the file, unaligned: the number, the string's first byte, the first item */
     size_t data_bytes;
 };
 

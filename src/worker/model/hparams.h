@@ -24,12 +24,14 @@ struct hparams {
     uint32_t n_rot;          /* rope.dimension_count: even, <= k_dim */
     struct hparams_layer *layers; /* [n_layer], owned */
 
-    float rms_eps, norm_eps;
+    float rms_eps, norm_eps;            /* 0 when absent; one of the two is there */
     float rope_base, rope_base_swa;     /* _swa 0 when absent */
-    enum rope_scaling rope_scaling;
-    float rope_factor;                  /* 1 when absent */
+    uint32_t n_rot_swa;                 /* rope.dimension_count_swa or n_rot */
+    enum rope_scaling rope_scaling;     /* NONE also for a linear factor of 1 */
+    float rope_factor;                  /* 1 when absent; positions are divided by it */
     float rope_attn_factor;             /* 1 when absent */
     float yarn_ext_factor, yarn_attn_factor, yarn_beta_fast, yarn_beta_slow; /* defaults -1, 1, 32, 1 */
+    float yarn_log_multiplier;          /* 0: none */
     uint32_t n_ctx_orig;                /* rope.scaling.original_context_length or n_ctx_train */
     bool rope_finetuned;                /* rope.scaling.finetuned; has_rope_finetuned tells whether it was there */
     bool has_rope_finetuned;
@@ -41,7 +43,19 @@ struct hparams {
     float attn_scale;                   /* attention.scale, 0: 1/sqrt(k_dim) */
     float attn_softcap, final_softcap;  /* 0: none */
     float embedding_scale, residual_scale, logit_scale; /* 0: unset */
-    uint32_t n_expert, n_expert_used;   /* 0: dense */
+    float clamp_kqv;                    /* 0: none */
+    uint32_t attn_temp_length;          /* attention.temperature_length, 0: none */
+    float attn_temp_scale;              /* attention.temperature_scale, 0: none */
+    bool is_causal;                     /* true when absent */
+
+    uint32_t n_expert, n_expert_used;   /* 0: dense; else 1 <= n_expert_used <= n_expert */
+    uint32_t n_ff_expert;               /* expert_feed_forward_length, 0: layers[].n_ff */
+    uint32_t n_ff_shared;               /* expert_shared_feed_forward_length, 0: absent */
+    uint32_t n_expert_shared;           /* expert_shared_count */
+    uint32_t n_layer_dense;             /* leading_dense_block_count */
+    uint32_t expert_gating;             /* expert_gating_func: 1 softmax, 2 sigmoid, 3 over the selected; 0: unset */
+    float expert_weights_scale;         /* 0: unset */
+    bool expert_weights_norm, has_expert_weights_norm;
 };
 
 /* E_FORMAT naming the key; E_LIMIT.  On success release with hparams_release. */
