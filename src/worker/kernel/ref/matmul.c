@@ -35,8 +35,8 @@ static inline void group_add(const struct wgroup *g, const struct act_q8 *x, uin
         int32_t isum = 0, msum = 0;
         for (uint32_t h = 2 * b; h < 2 * b + 2; h++) {
             int32_t dot = 0;
-            for (uint32_t i = 16 * h; i < 16 * h + 16; i++)
-                dot += g->q[i] * x->q[i];
+            for (uint32_t i = 0; i < 16; i++)
+                dot += g->q[16 * h + i] * x->q[act_q8_at(16 * h + i)];
             isum += g->sc[h] * dot;
             msum += has_min ? g->mn[h] * x->sum[h] : 0;
         }

@@ -28,19 +28,19 @@ static void act_q8_block(const float *x, struct act_q8 *g, uint32_t b)
     for (int i = 0; i < 32; i++)
         top = MAX_OF(top, f32_bits(x[i]) & 0x7fffffffu);
     float max = f32_from_bits(top);
-    int8_t *q = g->q + 32 * b;
-    memset(q, 0, 32);
-    g->sum[2 * b] = g->sum[2 * b + 1] = 0;
+    float inv = 0;
     g->d[b] = 0;
+    g->sum[2 * b] = g->sum[2 * b + 1] = 0;
     if (top >= 0x7f800000u) {
         g->d[b] = f32_from_bits(0x7fc00000u);
     } else if (max >= 1e-30f) {
-        float inv = 127.0f / max;
         g->d[b] = max / 127.0f;
-        for (int i = 0; i < 32; i++) {
-            q[i] = (int8_t)lrintf(x[i] * inv);
-            g->sum[2 * b + (uint32_t)i / 16] = (int16_t)(g->sum[2 * b + (uint32_t)i / 16] + q[i]);
-        }
+        inv = 127.0f / max;
+    }
+    for (uint32_t i = 0; i < 32; i++) {
+        int8_t q = inv > 0 ? (int8_t)lrintf(x[i] * inv) : 0;
+        g->q[act_q8_at(32 * b + i)] = q;
+        g->sum[2 * b + i / 16] = (int16_t)(g->sum[2 * b + i / 16] + q);
     }
 }
 

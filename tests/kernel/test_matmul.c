@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Matrix products of every weight type on every level: against arithmetic in double, against ref (bit for bit for
+ * quantised weights), and the static contract: no value depends on the batch, the split of rows or the address. */
+#include "tests/kernel/kernel_test.h"
+
+enum { ROWS = 9, LD = 13, MAX_TOK = 35 };
+
+/* One random problem and ref's answer. */
+struct problem {
+    enum dtype type;
+    uint32_t n_cols, n_tok;
+    struct guarded data;
+    struct kern_mat w;
+    struct kern_act x;
+    void *act;
+    float *src; /* [n_tok][n_cols] */
+    float want[MAX_TOK * LD];
+};
+
+static void problem_init(struct problem *p, const struct kern *ref, enum dtype type, uint32_t n_cols,
+                         uint32_t n_tok, float scale, bool garbage)
+{
+    struct err err = ERR_INIT;
+    const struct dtype_info *info = dtype_info(type);
+    size_t row_bytes = dtype_row_bytes(info, n_cols);
+    p->type = type;
+    p->n_cols = n_cols;
+    p->n_tok = n_tok;
+    void *data = guarded_new(&p->data, ROWS * row_bytes, info->block_elements == 1 ? 0 : 1);
+    weights_random(type, data, ROWS * row_bytes);
+    if (garbage)
+        for (size_t i = 0; i < ROWS * row_bytes; i++)
+            ((unsigned char *)data)[i] = (unsigned char)(i < 2 * row_bytes ? 0xff : rng());
+    p->w = (struct kern_mat){type, ROWS, n_cols, row_bytes, data};
+    p->src = mem_try_aligned(sizeof(float) * n_cols * n_tok, &err);
+    fill_random(p->src, (size_t)n_cols * n_tok, scale);
+    size_t act_bytes = kern_act_row_bytes(ref->act_for[type], n_cols);
+    p->act = mem_try_aligned(act_bytes * n_tok, &err);
+    for (uint32_t t = 0; t < n_tok; t++)
+        ref->act_prepare[ref->act_for[type]](p->src + (size_t)t * n_cols, (char *)p->act + t * act_bytes,
+                                             n_cols);
+    p->x = (struct kern_act){ref->act_for[type], n_tok, n_cols, act_bytes, p->act};
+    ref->matmul[type](&p->w, 0, ROWS, &p->x, p->want, LD);
+}
+
+static void problem_release(struct problem *p)
+{
+    guarded_free(&p->data);
+    mem_free(p->src);
+    mem_free(p->act);
+}
+
+static bool same(float a, float b)
+{
+    return memcmp(&a, &b, sizeof(a)) == 0 || (isnan(a) && isnan(b));
+}
+
+/* x as the product sees it: after rounding to 8 bits, if it is. */
+static double act_value(const struct problem *p, uint32_t t, uint32_t c)
+{
+    const char *row = (const char *)p->x.rows + t * p->x.row_bytes;
+    if (p->x.format == ACT_F32)
+        return ((const float *)row)[c];
+    const struct act_q8 *g = (const struct act_q8 *)row + c / 256;
+    return (double)g->d[c % 256 / 32] * g->q[act_q8_at(c)];
+}
+
+/* sum_c w x and sum_c |w x| in double. */
+static double exact(const struct problem *p, const float *w, uint32_t t, double *ret_abs)
+{
+    double sum = 0, abs_sum = 0;
+    for (uint32_t c = 0; c < p->n_cols; c++) {
+        double v = w[c] * act_value(p, t, c);
+        sum += v;
+        abs_sum += fabs(v);
+    }
+    *ret_abs = abs_sum;
+    return sum;
+}
+
+/* Where a type has mins, terms larger than the sum cancel. */
+static const double cancel = 8;
+
+static void check_value(const struct kern *k, const struct problem *p, uint32_t r, uint32_t t, float y,
+                        double sum, double abs_sum)
+{
+    float want = p->want[t * LD + r];
+    const char *name = dtype_info(p->type)->name;
+    bool same_bits = k->act_for[p->type] == ACT_Q8;
+    if (!close_to(y, sum, 0, cancel * 2e-7 * abs_sum + 1e-30))
+        fail_msg("%s %s %u columns, row %u token %u: %a, exactly %a", k->level, name, p->n_cols, r, t,
+                 (double)y, sum);
+    if (same_bits ? !same(y, want) : !close_to(y, want, 0, 2e-7 * abs_sum + 1e-37))
+        fail_msg("%s %s %u columns, row %u token %u: %a, ref %a", k->level, name, p->n_cols, r, t, (double)y,
+                 (double)want);
+}
+
+static void check_all(const struct kern *k, const struct kern *ref, const struct problem *p)
+{
+    struct guarded out;
+    struct err err = ERR_INIT;
+    float *y = guarded_new(&out, sizeof(float) * (LD * (p->n_tok - 1) + ROWS), 4);
+    float *w = mem_try_aligned(sizeof(float) * p->n_cols, &err);
+    k->matmul[p->type](&p->w, 0, ROWS, &p->x, y, LD);
+    for (uint32_t r = 0; r < ROWS; r++) {
+        ref->dequant[p->type]((const char *)p->w.data + r * p->w.row_bytes, w, p->n_cols);
+        for (uint32_t t = 0; t < p->n_tok; t++) {
+            double abs_sum, sum = exact(p, w, t, &abs_sum);
+            check_value(k, p, r, t, y[t * LD + r], sum, abs_sum);
+        }
+    }
+    for (uint32_t t = 0; t + 1 < p->n_tok; t++) /* between the rows of y nothing is written */
+        for (uint32_t r = ROWS; r < LD; r++) {
+            uint32_t u;
+            memcpy(&u, &y[t * LD + r], 4);
+            assert_int_equal(u, GUARD_BYTE * 0x01010101u);
+        }
+    mem_free(w);
+    guarded_free(&out);
+}
+
+static const uint32_t float_cols[] = {1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 576, 2048};
+static const uint32_t quant_cols[] = {32, 64, 96, 224, 256, 288, 576, 2048};
+
+/* The i-th width to try for a type, 0 when there are no more. */
+static uint32_t width(enum dtype type, size_t i)
+{
+    switch (dtype_info(type)->block_elements) {
+    case 1: return i < ARRAY_LEN(float_cols) ? float_cols[i] : 0;
+    case 32: return i < ARRAY_LEN(quant_cols) ? quant_cols[i] : 0;
+    default: return i < 3 ? (uint32_t[]){256, 512, 2048}[i] : 0;
+    }
+}
+
+static void all_types(const struct kern *k, const struct kern *ref)
+{
+    static const uint32_t toks[] = {1, 2, 3, 4, 5, 7, 8, 9, 17};
+    for (size_t i = 0; i < ARRAY_LEN(all_weights); i++) {
+        for (size_t c = 0; width(all_weights[i], c); c++) {
+            static struct problem p;
+            problem_init(&p, ref, all_weights[i], width(all_weights[i], c), toks[(i + c) % ARRAY_LEN(toks)], 1,
+                         false);
+            check_all(k, ref, &p);
+            problem_release(&p);
+        }
+    }
+}
+
+static void products_match_arithmetic_and_ref(void **state)
+{
+    (void)state;
+    for_levels(all_types);
+}
+
+/* One call for all against every token alone and every cut of the rows: the same bytes. */
+static void cuts(const struct kern *k, const struct kern *ref)
+{
+    for (size_t i = 0; i < ARRAY_LEN(all_weights); i++) {
+        static struct problem p;
+        static float y[MAX_TOK * LD], part[MAX_TOK * LD];
+        enum dtype type = all_weights[i];
+        problem_init(&p, ref, type, dtype_info(type)->block_elements == 1 ? 83 : 512, MAX_TOK, 1, false);
+        k->matmul[type](&p.w, 0, ROWS, &p.x, y, LD);
+        for (uint32_t r0 = 0; r0 < ROWS; r0++) {
+            for (uint32_t r1 = r0 + 1; r1 <= ROWS; r1 += 3) {
+                uint32_t t0 = rng() % MAX_TOK, n = 1 + rng() % (MAX_TOK - t0);
+                struct kern_act x = p.x;
+                x.rows = (const char *)x.rows + t0 * x.row_bytes;
+                x.n_tok = n;
+                k->matmul[type](&p.w, r0, r1, &x, part, LD);
+                for (uint32_t t = 0; t < n; t++)
+                    if (memcmp(part + t * LD, y + (t0 + t) * LD + r0, 4 * (r1 - r0)) != 0)
+                        fail_msg("%s %s: rows %u to %u, token %u in a batch of %u differ from the whole", k->level,
+                                 dtype_info(type)->name, r0, r1, t0 + t, n);
+            }
+        }
+        problem_release(&p);
+    }
+}
+
+static void values_do_not_depend_on_batch_or_rows(void **state)
+{
+    (void)state;
+    for_levels(cuts);
+}
+
+/* Bytes that no quantiser writes: infinite and NaN scales, largest integers. */
+static void garbage(const struct kern *k, const struct kern *ref)
+{
+    for (size_t i = 0; i < ARRAY_LEN(all_weights); i++) {
+        for (int round = 0; round < 4; round++) {
+            static struct problem p;
+            static float y[MAX_TOK * LD];
+            enum dtype type = all_weights[i];
+            problem_init(&p, ref, type, 512, 5, (float[]){1, 1e30f, 1e-35f, 0}[round], true);
+            k->matmul[type](&p.w, 0, ROWS, &p.x, y, LD);
+            for (uint32_t t = 0; t < 5 && k->act_for[type] == ACT_Q8; t++)
+                for (uint32_t r = 0; r < ROWS; r++)
+                    if (!same(y[t * LD + r], p.want[t * LD + r]))
+                        fail_msg("%s %s row %u token %u: %a, ref %a", k->level, dtype_info(type)->name, r, t,
+                                 (double)y[t * LD + r], (double)p.want[t * LD + r]);
+            problem_release(&p);
+        }
+    }
+}
+
+static void any_bytes_are_weights(void **state)
+{
+    (void)state;
+    for_levels(garbage);
+}
+
+static bool has_min(enum dtype type)
+{
+    return type == DTYPE_Q4_1 || type == DTYPE_Q5_1 || type == DTYPE_Q2_K || type == DTYPE_Q4_K ||
+           type == DTYPE_Q5_K;
+}
+
+/* Largest products of one sign: no 16-bit step may saturate, no integer may leave 2^24. */
+static void extremes(const struct kern *k, const struct kern *ref)
+{
+    for (size_t i = 0; i < ARRAY_LEN(all_weights); i++) {
+        enum dtype type = all_weights[i];
+        if (ref->act_for[type] != ACT_Q8)
+            continue;
+        for (int fill = 0; fill < 6; fill++) {
+            static struct problem p;
+            problem_init(&p, ref, type, 512, 3, 1, false);
+            unsigned char *data = (unsigned char *)p.data.base + GUARD + p.data.off, *keep = NULL;
+            struct err err = ERR_INIT;
+            keep = mem_try_alloc(1, p.data.n, &err);
+            memcpy(keep, data, p.data.n);
+            memset(data, (int[]){0x00, 0xff, 0x80, 0x7f, 0x88, 0x08}[fill], p.data.n);
+            size_t block = dtype_info(type)->block_bytes;
+            for (size_t b = 0; b < p.data.n; b += block) { /* the scales as they were */
+                size_t at = type == DTYPE_Q2_K ? 80 : type == DTYPE_Q3_K ? 108 : type == DTYPE_Q6_K ? 208 : 0;
+                size_t n = type == DTYPE_MXFP4 ? 1 : has_min(type) ? 4 : 2;
+                memcpy(data + b + at, keep + b + at, n);
+            }
+            for (uint32_t c = 0; c < 512; c++) { /* all +127, all -127, signs alternating */
+                p.src[c] = 1;
+                p.src[512 + c] = -1;
+                p.src[1024 + c] = c % 2 ? 1 : -1;
+            }
+            for (uint32_t t = 0; t < 3; t++)
+                ref->act_prepare[ACT_Q8](p.src + 512 * t, (char *)p.act + t * p.x.row_bytes, 512);
+            ref->matmul[type](&p.w, 0, ROWS, &p.x, p.want, LD);
+            check_all(k, ref, &p);
+            mem_free(keep);
+            problem_release(&p);
+        }
+    }
+}
+
+static void extremes_are_exact(void **state)
+{
+    (void)state;
+    for_levels(extremes);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_match_arithmetic_and_ref),
+        cmocka_unit_test(values_do_not_depend_on_batch_or_rows),
+        cmocka_unit_test(any_bytes_are_weights),
+        cmocka_unit_test(extremes_are_exact),
+    };
+    return cmocka_run_group_tests_name("matmul", tests, NULL, NULL);
+}
