@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The engine: puts model, cache, scheduler and sampler together; see engine.h.  Scheduler thread only. */
+#include "worker/engine/engine.h"
+
+#include "lib/base/mem.h"
+#include "worker/engine/forward.h"
+#include "worker/engine/plan.h"
+#include "worker/engine/sampler.h"
+#include "worker/engine/sched.h"
+
+struct engine {
+    struct engine_plan plan;
+    struct hparams hp;
+    struct kern kern;
+    struct weights weights;
+    struct kv kv;
+    struct forward forward;
+    struct sched sched;
+    struct team *team;
+    struct sampler *samplers;       /* [n_threads] */
+    float *logits;                  /* [max_num_seqs][n_vocab] */
+    struct sampler_result *results; /* [max_num_seqs] */
+    int *sample_codes;              /* [max_num_seqs] */
+    uint64_t n_steps, n_prompt_tokens, n_generated_tokens;
+    bool in_step;                   /* callbacks run: sequences that ended are still looked at */
+};
+
+/* ---- load ---- */
+
+static int init_samplers(struct engine *e, struct err *err)
+{
+    const struct engine_config *c = &e->plan.config;
+    e->logits = mem_try_aligned((size_t)c->max_num_seqs * e->hp.n_vocab * sizeof(float), err);
+    e->results = e->logits ? mem_try_alloc(c->max_num_seqs, sizeof *e->results, err) : NULL;
+    e->sample_codes = e->results ? mem_try_alloc(c->max_num_seqs, sizeof *e->sample_codes, err) : NULL;
+    e->samplers = e->sample_codes ? mem_try_alloc(c->n_threads, sizeof *e->samplers, err) : NULL;
+    if (!e->samplers)
+        return -err->code;
+    for (uint32_t i = 0; i < c->n_threads; i++) {
+        int r = sampler_init(&e->samplers[i], e->hp.n_vocab, err);
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+static int load(struct engine *e, const struct gguf *g, const struct engine_config *cfg, struct err *err)
+{
+    struct forward_dims dims;
+    const struct arch *arch;
+    int r = hparams_from_gguf(g, &e->hp, err);
+    if (r == 0)
+        r = plan_make(g, &e->hp, cfg, &e->plan, &dims, err);
+    if (r == 0)
+        r = arch_find(e->hp.arch, &arch, err);
+    if (r == 0)
+        r = kern_init(&e->kern, cfg->cpu_level, err);
+    if (r == 0)
+        r = weights_bind(g, &e->hp, arch, &e->kern, &e->weights, err);
+    if (r)
+        return r;
+    const struct engine_config *c = &e->plan.config;
+    r = kv_init(&e->kv, &e->hp, c->kv_type, c->block_size, e->plan.n_blocks, c->max_num_seqs, c->n_ctx, err);
+    if (r == 0)
+        r = team_new(c->n_threads, &e->team, err);
+    if (r == 0)
+        r = forward_init(&e->forward, &dims, &e->weights, &e->kern, e->team, &e->kv, c->n_ctx, err);
+    if (r == 0)
+        r = sched_init(&e->sched, &e->kv, c->n_ctx, e->hp.n_vocab, c->max_num_seqs, c->max_num_batched_tokens, err);
+    return r ? r : init_samplers(e, err);
+}
+
+int engine_new(const struct gguf *g, const struct engine_config *cfg, struct engine **ret_engine, struct err *err)
+{
+    struct engine *e = mem_try_alloc(1, sizeof *e, err);
+    if (!e)
+        return -err->code;
+    int r = load(e, g, cfg, err);
+    if (r) {
+        engine_free(e);
+        return r;
+    }
+    *ret_engine = e;
+    return 0;
+}
+
+void engine_free(struct engine *e)
+{
+    if (!e)
+        return;
+    team_free(e->team);
+    sched_release(&e->sched);
+    forward_release(&e->forward);
+    kv_release(&e->kv);
+    weights_release(&e->weights);
+    hparams_release(&e->hp);
+    for (uint32_t i = 0; e->samplers && i < e->plan.config.n_threads; i++)
+        sampler_release(&e->samplers[i]);
+    mem_free(e->samplers);
+    mem_free(e->logits);
+    mem_free(e->results);
+    mem_free(e->sample_codes);
+    mem_free(e);
+}
+
+const struct engine_plan *engine_get_plan(const struct engine *e)
+{
+    return &e->plan;
+}
+
+const struct hparams *engine_hparams(const struct engine *e)
+{
+    return &e->hp;
+}
+
+/* ---- requests ---- */
+
+int engine_submit(struct engine *e, const struct engine_request *r, struct err *err)
+{
+    return sched_submit(&e->sched, r, err);
+}
+
+void engine_cancel(struct engine *e, uint64_t request_id)
+{
+    sched_end_request(&e->sched, request_id);
+    if (!e->in_step)
+        sched_reap(&e->sched);
+}
+
+void engine_finish_choice(struct engine *e, uint64_t request_id, uint32_t choice)
+{
+    sched_end_choice(&e->sched, request_id, choice);
+    if (!e->in_step)
+        sched_reap(&e->sched);
+}
+
+/* ---- one step ---- */
+
+static void run_sample(void *ctx, uint32_t piece, uint32_t thread)
+{
+    struct engine *e = ctx;
+    const struct seq *q = e->sched.out_seqs[piece];
+    const struct request *r = q->req;
+    const struct sampler_input in = {.logits = e->logits + (size_t)piece * e->hp.n_vocab,
+                                     .params = &r->params,
+                                     .choice = q->choice,
+                                     .prompt = r->prompt,
+                                     .n_prompt = r->n_prompt,
+                                     .answer = q->answer,
+                                     .n_answer = q->n_answer,
+                                     .eog = r->eog,
+                                     .n_eog = r->n_eog,
+                                     .stop_tokens = r->stop_tokens,
+                                     .n_stop_tokens = r->n_stop_tokens,
+                                     .bias = r->bias,
+                                     .n_bias = r->n_bias};
+    e->sample_codes[piece] = sampler_run(&e->samplers[thread], &in, &e->results[piece]);
+}
+
+static bool is_among(int32_t token, const int32_t *list, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        if (list[i] == token)
+            return true;
+    return false;
+}
+
+static void deliver_done(struct engine *e, struct seq *q, enum gen_finish finish, engine_event_fn fn, void *ctx)
+{
+    const struct engine_event ev = {
+        .type = ENGINE_CHOICE_DONE, .request_id = q->req->id, .choice = q->choice, .finish = finish};
+    sched_end_seq(&e->sched, q);
+    fn(ctx, &ev);
+}
+
+/* The token of output row `row` joins its answer, and is told. */
+static void deliver_token(struct engine *e, uint32_t row, engine_event_fn fn, void *ctx)
+{
+    struct seq *q = e->sched.out_seqs[row];
+    const struct request *r = q->req;
+    const struct sampler_result *s = &e->results[row];
+    if (q->state != SEQ_RUNNING) /* ended by an earlier event of this step */
+        return;
+    if (e->sample_codes[row]) {
+        deliver_done(e, q, GEN_FINISH_ERROR, fn, ctx);
+        return;
+    }
+    if ((!r->params.ignore_eos && is_among(s->token, r->eog, r->n_eog)) ||
+        is_among(s->token, r->stop_tokens, r->n_stop_tokens)) {
+        deliver_done(e, q, GEN_FINISH_STOP, fn, ctx);
+        return;
+    }
+    BUG_ON(q->n_answer >= q->cap_answer);
+    q->answer[q->n_answer++] = s->token;
+    e->n_generated_tokens++;
+    const struct engine_event ev = {.type = ENGINE_TOKEN,
+                                    .request_id = r->id,
+                                    .choice = q->choice,
+                                    .token = s->token,
+                                    .logprob = s->logprob,
+                                    .top = s->top,
+                                    .n_top = s->n_top};
+    fn(ctx, &ev);
+    if (q->state == SEQ_RUNNING && q->n_answer == q->cap_answer)
+        deliver_done(e, q, GEN_FINISH_LENGTH, fn, ctx);
+}
+
+/* Requests whose first choice was admitted in this step.  The callback may change the list: start over each time. */
+static void deliver_started(struct engine *e, engine_event_fn fn, void *ctx)
+{
+    for (struct seq *q = e->sched.running.first; q;) {
+        if (q->req->started) {
+            q = q->next;
+            continue;
+        }
+        q->req->started = true;
+        e->sched.n_requests_waiting--;
+        e->n_prompt_tokens += q->req->n_prompt;
+        const struct engine_event ev = {.type = ENGINE_STARTED, .request_id = q->req->id};
+        fn(ctx, &ev);
+        q = e->sched.running.first;
+    }
+}
+
+bool engine_step(struct engine *e, engine_event_fn fn, void *ctx)
+{
+    struct sched *s = &e->sched;
+    e->in_step = true;
+    sched_build(s);
+    if (s->batch.n_tok) {
+        mem_guard_arm(true);
+        forward_run(&e->forward, &s->batch);
+        if (s->batch.n_out) {
+            forward_logits(&e->forward, 0, s->batch.n_out, e->logits);
+            team_run(e->team, s->batch.n_out, run_sample, e);
+        }
+        mem_guard_arm(false);
+        sched_commit(s);
+        e->n_steps++;
+        const uint32_t n_out = s->batch.n_out;
+        deliver_started(e, fn, ctx);
+        for (uint32_t i = 0; i < n_out; i++)
+            deliver_token(e, i, fn, ctx);
+    }
+    e->in_step = false;
+    sched_reap(s);
+    return !engine_is_idle(e);
+}
+
+bool engine_is_idle(const struct engine *e)
+{
+    return e->sched.running.n == 0 && e->sched.waiting.n == 0;
+}
+
+void engine_stats(const struct engine *e, struct engine_stats *ret)
+{
+    *ret = (struct engine_stats){.n_running = e->sched.running.n,
+                                 .n_waiting = e->sched.waiting.n,
+                                 .n_blocks_used = e->kv.n_blocks - e->kv.n_free,
+                                 .n_blocks = e->kv.n_blocks,
+                                 .n_steps = e->n_steps,
+                                 .n_prompt_tokens = e->n_prompt_tokens,
+                                 .n_generated_tokens = e->n_generated_tokens,
+                                 .n_preemptions = e->sched.n_preemptions};
+}
+
+/* ---- looking inside ---- */
+
+int engine_logits(struct engine *e, const int32_t *tokens, uint32_t n, float *out, struct err *err)
+{
+    struct sched *s = &e->sched;
+    if (!engine_is_idle(e))
+        return err_set(err, E_BUSY, "logits can only be read while no request is running");
+    if (n == 0 || n > s->n_ctx)
+        return err_set(err, E_CONTEXT, "%u tokens were given; 1 to the context's %u are possible", n, s->n_ctx);
+    for (uint32_t i = 0; i < n; i++)
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= e->hp.n_vocab)
+            return err_set(err, E_INVALID, "token %u is %d; the model's tokens go from 0 to %u", i, tokens[i],
+                           e->hp.n_vocab - 1);
+    bool ok = kv_try_grow(&e->kv, 0, n);
+    BUG_ON(!ok);
+    for (uint32_t first = 0; first < n; first += s->max_tok) {
+        struct batch *b = &s->batch;
+        b->n_tok = b->n_out = MIN_OF(s->max_tok, n - first);
+        for (uint32_t i = 0; i < b->n_tok; i++) {
+            s->tokens[i] = tokens[first + i];
+            s->pos[i] = first + i;
+            s->slots[i] = 0;
+            s->out[i] = i;
+        }
+        forward_run(&e->forward, b);
+        forward_logits(&e->forward, 0, b->n_out, out + (size_t)first * e->hp.n_vocab);
+    }
+    kv_clear(&e->kv, 0);
+    return 0;
+}

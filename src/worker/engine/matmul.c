@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Matrix products over the team: cut into chunks of rows, several products of one input in one call.  Scheduler
+ * thread; pieces run on the team's. */
+#include "worker/engine/forward_impl.h"
+
+/* A piece's weights stay in a core's second-level cache while all rows of the batch pass by. */
+#define CHUNK_BYTES 65536u
+#define CHUNK_ROWS_MULTIPLE 16u /* whole tiles for the kernels */
+#define MAX_PRODUCTS 3
+
+struct product {
+    struct kern_mat mat;
+    const float *bias;
+    float scale;
+    float *out;
+    size_t ld;
+    uint32_t chunk_rows, n_chunks;
+    size_t expert_stride; /* experts only */
+    const float *expert_scales;
+};
+
+struct matmul_step {
+    struct forward *f;
+    const struct act_rows *x;
+    uint32_t n_rows;
+    uint32_t n;
+    struct product p[MAX_PRODUCTS];
+    uint32_t n_chunks; /* of all products */
+};
+
+static void cut(struct product *p)
+{
+    uint32_t rows = (uint32_t)(CHUNK_BYTES / MAX_OF(p->mat.row_bytes, (size_t)1));
+    rows = MAX_OF(rows / CHUNK_ROWS_MULTIPLE, 1u) * CHUNK_ROWS_MULTIPLE;
+    p->chunk_rows = rows;
+    p->n_chunks = (p->mat.n_rows + rows - 1) / rows;
+}
+
+static void run_chunk(struct forward *f, const struct product *p, const struct kern_act *x, const struct kern_mat *mat,
+                      float scale, float *out, uint32_t chunk)
+{
+    const uint32_t row0 = chunk * p->chunk_rows, row1 = MIN_OF(row0 + p->chunk_rows, mat->n_rows);
+    f->kern->matmul[mat->type](mat, row0, row1, x, out + row0, p->ld);
+    for (uint32_t t = 0; t < x->n_tok; t++) {
+        float *y = out + t * p->ld + row0;
+        if (scale != 1.0f)
+            f->kern->scale(y, scale, y, row1 - row0);
+        if (p->bias)
+            f->kern->add(y, p->bias + row0, y, row1 - row0);
+    }
+}
+
+static struct kern_act act_view(const struct forward *f, const struct act_rows *x, const struct kern_mat *mat,
+                                uint32_t first, uint32_t n)
+{
+    const enum act_format format = f->kern->act_for[mat->type];
+    const size_t row_bytes = kern_act_row_bytes(format, mat->n_cols);
+    return (struct kern_act){.format = format,
+                             .n_tok = n,
+                             .n_cols = mat->n_cols,
+                             .row_bytes = row_bytes,
+                             .rows = x->rows[format] + first * row_bytes};
+}
+
+static const struct product *product_of(const struct matmul_step *s, uint32_t *chunk)
+{
+    const struct product *p = s->p;
+    while (*chunk >= p->n_chunks)
+        *chunk -= (p++)->n_chunks;
+    return p;
+}
+
+static void run_piece(void *ctx, uint32_t piece, uint32_t thread)
+{
+    const struct matmul_step *s = ctx;
+    (void)thread;
+    const struct product *p = product_of(s, &piece);
+    const struct kern_act x = act_view(s->f, s->x, &p->mat, 0, s->n_rows);
+    run_chunk(s->f, p, &x, &p->mat, p->scale, p->out, piece);
+}
+
+void matmul_run(struct forward *f, uint32_t n, const struct linear *const *in, const struct act_rows *x,
+                uint32_t n_rows, float *const *out, const size_t *ld)
+{
+    struct matmul_step s = {.f = f, .x = x, .n_rows = n_rows, .n = n};
+    BUG_ON(n > MAX_PRODUCTS);
+    for (uint32_t i = 0; i < n; i++) {
+        s.p[i] = (struct product){
+            .mat = in[i]->mat, .bias = in[i]->bias, .scale = in[i]->scale, .out = out[i], .ld = ld[i]};
+        cut(&s.p[i]);
+        s.n_chunks += s.p[i].n_chunks;
+    }
+    team_run(f->team, s.n_chunks, run_piece, &s);
+}
+
+static void run_expert_piece(void *ctx, uint32_t piece, uint32_t thread)
+{
+    const struct matmul_step *s = ctx;
+    struct forward *f = s->f;
+    const uint32_t expert = piece / s->n_chunks, first = f->expert_first[expert];
+    uint32_t chunk = piece % s->n_chunks;
+    (void)thread;
+    if (f->expert_first[expert + 1] == first)
+        return;
+    const struct product *p = product_of(s, &chunk);
+    struct kern_mat mat = p->mat;
+    mat.data = (const char *)mat.data + expert * p->expert_stride;
+    const struct kern_act x = act_view(f, s->x, &mat, first, f->expert_first[expert + 1] - first);
+    run_chunk(f, p, &x, &mat, p->expert_scales ? p->expert_scales[expert] : 1.0f, p->out + first * p->ld, chunk);
+}
+
+void matmul_run_experts(struct forward *f, uint32_t n, const struct experts *const *in, const struct act_rows *x,
+                        float *const *out)
+{
+    struct matmul_step s = {.f = f, .x = x, .n = n};
+    BUG_ON(n > MAX_PRODUCTS);
+    for (uint32_t i = 0; i < n; i++) {
+        s.p[i] = (struct product){.mat = in[i]->mat,
+                                  .out = out[i],
+                                  .ld = in[i]->mat.n_rows,
+                                  .expert_stride = in[i]->stride_bytes,
+                                  .expert_scales = in[i]->scales};
+        cut(&s.p[i]);
+        s.n_chunks += s.p[i].n_chunks;
+    }
+    team_run(f->team, f->hp->n_expert * s.n_chunks, run_expert_piece, &s);
+}

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Implements sched.h: admission, batches, preemption.  Requests' lives are in request.c. */
+#include "worker/engine/sched.h"
+
+#include "lib/base/mem.h"
+#include "worker/engine/sched_impl.h"
+
+/* ---- lists ordered by arrival ---- */
+
+static bool is_before(const struct seq *a, const struct seq *b)
+{
+    return a->req->arrival != b->req->arrival ? a->req->arrival < b->req->arrival : a->choice < b->choice;
+}
+
+void seq_list_insert(struct seq_list *l, struct seq *q)
+{
+    struct seq *after = l->last; /* new ones go to the end: usually no step */
+    while (after && is_before(q, after))
+        after = after->prev;
+    q->prev = after;
+    q->next = after ? after->next : l->first;
+    *(q->next ? &q->next->prev : &l->last) = q;
+    *(after ? &after->next : &l->first) = q;
+    l->n++;
+}
+
+void seq_list_remove(struct seq_list *l, struct seq *q)
+{
+    *(q->prev ? &q->prev->next : &l->first) = q->next;
+    *(q->next ? &q->next->prev : &l->last) = q->prev;
+    q->next = q->prev = NULL;
+    l->n--;
+}
+
+/* ---- running and waiting ---- */
+
+static uint32_t slot_take(struct sched *s)
+{
+    for (uint32_t i = 0; i < s->max_seqs; i++)
+        if (!s->slot_used[i]) {
+            s->slot_used[i] = true;
+            return i;
+        }
+    BUG_ON(true);
+}
+
+void seq_stop_running(struct sched *s, struct seq *q)
+{
+    kv_clear(s->kv, q->slot);
+    s->slot_used[q->slot] = false;
+    seq_list_remove(&s->running, q);
+    q->n_cached = q->n_batch = 0;
+}
+
+static void preempt(struct sched *s, struct seq *q)
+{
+    s->batch.n_tok -= q->n_batch;
+    seq_stop_running(s, q);
+    q->state = SEQ_WAITING;
+    seq_list_insert(&s->waiting, q);
+    s->n_preemptions++;
+}
+
+/* Blocks for positions up to q's n_batch more, its own where they are written; younger sequences make room. */
+static bool make_room(struct sched *s, struct seq *q, uint32_t n_batch)
+{
+    const uint32_t end = q->n_cached + n_batch;
+    while (!kv_try_own(s->kv, q->slot, q->n_cached,
+                       MIN_OF(end, s->kv->seqs[q->slot].n_blocks * s->kv->block_len)) ||
+           !kv_try_grow(s->kv, q->slot, end)) {
+        struct seq *victim = s->running.last;
+        if (victim == q)
+            return false;
+        preempt(s, victim);
+    }
+    return true;
+}
+
+/* A sibling that runs and has the prompt up to its last token in the cache; *ret_soon: one that is on its way. */
+static const struct seq *find_prompt_holder(const struct seq *q, bool *ret_soon)
+{
+    const struct request *r = q->req;
+    *ret_soon = false;
+    for (uint32_t i = 0; i < r->params.n; i++) {
+        const struct seq *o = &r->seqs[i];
+        if (o == q || o->state != SEQ_RUNNING)
+            continue;
+        if (o->n_cached + 1 >= r->n_prompt)
+            return o;
+        *ret_soon = true;
+    }
+    return NULL;
+}
+
+enum admission { ADMITTED, ADMIT_LATER, ADMIT_BLOCKED };
+
+/* Takes a slot and blocks for all that q has so far.  One block more is left for the others' next steps. */
+static enum admission try_admit(struct sched *s, struct seq *q)
+{
+    bool soon;
+    const struct seq *holder = find_prompt_holder(q, &soon);
+    if (!holder && soon)
+        return ADMIT_LATER;
+    const uint32_t shared = holder ? q->req->n_prompt - 1 : 0; /* the last position is computed again: its logits */
+    const uint32_t want = kv_blocks_for(s->kv, seq_n_tokens(q)), have = kv_blocks_for(s->kv, shared);
+    const uint32_t copied = shared % s->kv->block_len != 0; /* the block that the last position writes into */
+    if (want - have + copied + (s->running.n != 0) > s->kv->n_free)
+        return ADMIT_BLOCKED;
+    q->slot = slot_take(s);
+    seq_list_remove(&s->waiting, q);
+    q->state = SEQ_RUNNING;
+    seq_list_insert(&s->running, q);
+    if (holder)
+        kv_share(s->kv, holder->slot, q->slot, shared);
+    q->n_cached = shared;
+    bool ok = kv_try_own(s->kv, q->slot, shared, have * s->kv->block_len) &&
+              kv_try_grow(s->kv, q->slot, seq_n_tokens(q));
+    BUG_ON(!ok);
+    return ADMITTED;
+}
+
+static void admit(struct sched *s, uint32_t budget)
+{
+    struct seq *next;
+    for (struct seq *q = s->waiting.first; q && budget > 0 && s->running.n < s->max_seqs; q = next) {
+        next = q->next;
+        switch (try_admit(s, q)) {
+        case ADMIT_BLOCKED:
+            return;
+        case ADMIT_LATER:
+            continue;
+        case ADMITTED:
+            q->n_batch = MIN_OF(seq_n_tokens(q) - q->n_cached, budget);
+            budget -= q->n_batch;
+            s->batch.n_tok += q->n_batch;
+        }
+    }
+}
+
+/* ---- the batch ---- */
+
+static void lay_out(struct sched *s)
+{
+    struct batch *b = &s->batch;
+    uint32_t n = 0;
+    b->n_out = 0;
+    for (struct seq *q = s->running.first; q; q = q->next) {
+        q->out_row = UINT32_MAX;
+        for (uint32_t i = 0; i < q->n_batch; i++, n++) {
+            const uint32_t pos = q->n_cached + i;
+            s->tokens[n] = pos < q->req->n_prompt ? q->req->prompt[pos] : q->answer[pos - q->req->n_prompt];
+            s->pos[n] = pos;
+            s->slots[n] = q->slot;
+        }
+        if (q->n_batch && q->n_cached + q->n_batch == seq_n_tokens(q)) {
+            s->out_seqs[b->n_out] = q;
+            q->out_row = b->n_out;
+            s->out[b->n_out++] = n - 1;
+        }
+    }
+    BUG_ON(n != b->n_tok);
+}
+
+void sched_build(struct sched *s)
+{
+    struct batch *b = &s->batch;
+    b->n_tok = 0;
+    for (struct seq *q = s->running.first; q; q = q->next)
+        q->n_batch = 0;
+    for (int decodes = 1; decodes >= 0; decodes--) {
+        for (struct seq *q = s->running.first; q && b->n_tok < s->max_tok; q = q->next) {
+            const uint32_t left = seq_n_tokens(q) - q->n_cached;
+            if ((left == 1) != (decodes == 1))
+                continue;
+            const uint32_t n = MIN_OF(left, s->max_tok - b->n_tok);
+            if (!make_room(s, q, n)) /* older ones hold the blocks: they go on, and give them back */
+                continue;
+            q->n_batch = n;
+            b->n_tok += n;
+        }
+    }
+    admit(s, s->max_tok - b->n_tok);
+    lay_out(s);
+}
+
+void sched_commit(struct sched *s)
+{
+    for (struct seq *q = s->running.first; q; q = q->next)
+        q->n_cached += q->n_batch;
+}
+
+/* ---- memory ---- */
+
+uint64_t sched_bytes(uint32_t max_seqs, uint32_t max_tok)
+{
+    return (uint64_t)max_seqs * (sizeof(bool) + sizeof(struct seq *)) + (uint64_t)max_tok * 4 * sizeof(uint32_t);
+}
+
+int sched_init(struct sched *s, struct kv *kv, uint32_t n_ctx, uint32_t n_vocab, uint32_t max_seqs, uint32_t max_tok,
+               struct err *err)
+{
+    *s = (struct sched){.kv = kv, .n_ctx = n_ctx, .n_vocab = n_vocab, .max_seqs = max_seqs, .max_tok = max_tok};
+    s->slot_used = mem_try_alloc(max_seqs, sizeof *s->slot_used, err);
+    s->out_seqs = s->slot_used ? mem_try_alloc(max_seqs, sizeof *s->out_seqs, err) : NULL;
+    s->tokens = s->out_seqs ? mem_try_alloc(max_tok, sizeof *s->tokens, err) : NULL;
+    s->pos = s->tokens ? mem_try_alloc(max_tok, sizeof *s->pos, err) : NULL;
+    s->slots = s->pos ? mem_try_alloc(max_tok, sizeof *s->slots, err) : NULL;
+    s->out = s->slots ? mem_try_alloc(max_tok, sizeof *s->out, err) : NULL;
+    if (!s->out) {
+        sched_release(s);
+        return -err->code;
+    }
+    s->batch = (struct batch){.tokens = s->tokens, .pos = s->pos, .slots = s->slots, .out = s->out};
+    return 0;
+}
+
+void sched_release(struct sched *s)
+{
+    for (struct request *r = s->requests, *next; r; r = next) {
+        next = r->next;
+        request_free(r);
+    }
+    mem_free(s->slot_used);
+    mem_free(s->out_seqs);
+    mem_free(s->tokens);
+    mem_free(s->pos);
+    mem_free(s->slots);
+    mem_free(s->out);
+    *s = (struct sched){0};
+}
