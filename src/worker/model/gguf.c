@@ -86,7 +86,7 @@ static int magic_refuse(const char *p, uint64_t n, struct err *err)
     if (n < 4)
         return err_set(err, E_FORMAT, "header: the file ends inside the magic: 4 bytes are needed at offset 0 and "
                        "%llu are there", (unsigned long long)n);
-    return err_set(err, E_FORMAT, "header: not a GGUF file: it begins with the bytes %02x %02x %02x %02x instead of "
+    return err_set(err, E_FORMAT, "header: not a GGUF file; it begins with the bytes %02x %02x %02x %02x instead of "
                    "the magic 'GGUF'", (unsigned char)p[0], (unsigned char)p[1], (unsigned char)p[2],
                    (unsigned char)p[3]);
 }

@@ -56,6 +56,11 @@ uint32_t gguf_n_values(const struct gguf *g);
 const struct gguf_value *gguf_value_at(const struct gguf *g, uint32_t i);
 uint32_t gguf_n_tensors(const struct gguf *g);
 const struct gguf_tensor *gguf_tensor_at(const struct gguf *g, uint32_t i);
+/* Elements of all tensors together. */
+uint64_t gguf_n_params(const struct gguf *g);
+/* "Q4_K_M", "F16" …: general.file_type's name where the tensors bear it out, else the type that holds most bytes;
+ * "unknown" when neither says.  Static. */
+const char *gguf_quant_name(const struct gguf *g);
 /* NULL when there is none. */
 const struct gguf_value *gguf_find(const struct gguf *g, const char *key);
 const struct gguf_tensor *gguf_find_tensor(const struct gguf *g, const char *name);
