@@ -7,9 +7,6 @@
 
 #include "lib/net/httpc.h"
 
-#pragma weak httpc_do /* until lib/net lands */
-#pragma weak httpc_fetch
-
 #define ANSWER_MAX_BYTES  (64u << 20) /* one whole answer */
 #define EVENT_MAX_BYTES   (4u << 20)  /* one event of a stream, or an error's body */
 #define CONNECT_MS        5000u
@@ -19,8 +16,6 @@ int client_init(struct client *c, const struct config *cfg, struct err *err)
 {
     const char *host = config_str(cfg, CONFIG_host);
     uint32_t port = config_u32(cfg, CONFIG_port);
-    if (!httpc_do)
-        return err_set(err, E_UNSUPPORTED, "this build has no HTTP client");
     if (port == 0)
         return err_set(err, E_INVALID, "--port 0 names no daemon: give the port that `berth serve` printed");
     const char *to = host;

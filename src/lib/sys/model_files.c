@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -24,6 +23,12 @@ static uint32_t five_digits(const char *p)
         n = n * 10 + (uint32_t)(p[i] - '0');
     }
     return n;
+}
+
+static void put_number(char *p, uint32_t n)
+{
+    for (int i = 4; i >= 0; i--, n /= 10)
+        p[i] = (char)('0' + n % 10);
 }
 
 /* How many shards the model has by its first shard's name; 0: the name is not a shard's. */
@@ -70,7 +75,7 @@ int model_files_open(const char *path, struct model_files *ret, struct err *err)
     for (uint32_t i = 0; i < ret->n; i++) {
         ret->paths[i] = mem_dup(path, len);
         if (is_split)
-            snprintf(ret->paths[i] + len - SUFFIX_LEN, SUFFIX_LEN + 1, "-%05u-of-%05u.gguf", i + 1, count);
+            put_number(ret->paths[i] + len - SUFFIX_LEN + 1, i + 1);
         ret->fds[i] = open_one(ret->paths[i], err);
         if (ret->fds[i] < 0) {
             if (is_split)
