@@ -55,4 +55,7 @@ clean:
 	rm -rf build build-*
 info:
 	@echo "version $(VERSION)  cc $(CC)  arch $(ARCH)  kernels $(KERNDIR)  build $(BUILD)  san '$(SAN)'"
+# The value of one variable, for scripts: make print-LIBS
+print-%:
+	@echo '$($*)'
 .PHONY: all install clean info check fuzz bench

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One binary, three roles: `berth worker` is a worker, `berth serve` the daemon, `berth debug` a worker without frames, and
- * everything else the command line.  Here, and only here, all three meet: what the command line read is handed to the
- * role that carries it out. */
+/* One binary, three roles: `berth worker` is a worker, `berth serve` the daemon, `berth debug` a worker without
+ * frames, and everything else the command line.  Here, and only here, all three meet: what the command line read is
+ * handed to the role that carries it out. */
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>

@@ -3,7 +3,8 @@
 #   tests/{scenario,golden,arch}/test_*.py      Python 3 standard-library unittest; BERTH and BUILD are in the environment
 #   tests/fuzz/fuzz_*.c                         LLVMFuzzerTestOneInput; corpus in tests/fuzz/corpus/NAME/, replayed by check
 TESTC   := $(wildcard tests/unit/test_*.c tests/kernel/test_*.c tests/golden/test_*.c tests/fault/test_*.c)
-TESTPY  := $(wildcard tests/scenario/test_*.py tests/golden/test_*.py tests/arch/test_*.py)
+# tests/arch reads source text and links roles: once, in the ordinary build, is enough.
+TESTPY  := $(wildcard tests/scenario/test_*.py tests/golden/test_*.py) $(if $(SAN),,$(wildcard tests/arch/test_*.py))
 FUZZC   := $(wildcard tests/fuzz/fuzz_*.c)
 TESTBIN := $(TESTC:%.c=$(BUILD)/%)
 REPLAY  := $(FUZZC:%.c=$(BUILD)/%)

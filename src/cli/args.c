@@ -81,7 +81,8 @@ static int unknown_flag(const struct cli_command *c, const char *given, const ch
     const char *near = cli_nearest(name, names, n);
     if (near)
         return err_set(err, E_INVALID, "`berth %s` has no flag %s; did you mean --%s?", c->name, given, near);
-    return err_set(err, E_INVALID, "`berth %s` has no flag %s; `berth help %s` lists those it has", c->name, given, c->name);
+    return err_set(err, E_INVALID, "`berth %s` has no flag %s; `berth help %s` lists those it has", c->name, given,
+                   c->name);
 }
 
 static int give(struct cli_args *a, const struct cli_flag *f, const char *value, struct err *err)

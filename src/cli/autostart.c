@@ -54,7 +54,8 @@ static int not_started(const char *log_path, const char *how, struct err *err)
     }
     char *last = strrchr(tail, '\n');
     last = last ? last + 1 : tail;
-    return err_set(err, E_GONE, "the daemon %s; its log %s ends with: %.300s", how, log_path, *last ? last : "(nothing)");
+    return err_set(err, E_GONE, "the daemon %s; its log %s ends with: %.300s", how, log_path,
+                   *last ? last : "(nothing)");
 }
 
 static int spawn_daemon(const struct client *c, const char *log_path, int ready_fd, struct err *err)

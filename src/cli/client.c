@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "lib/net/httpc.h"
+#include "lib/net/sse.h"
 
 #define ANSWER_MAX_BYTES  (64u << 20) /* one whole answer */
 #define EVENT_MAX_BYTES   (4u << 20)  /* one event of a stream, or an error's body */
@@ -94,35 +95,28 @@ int client_json(const struct client *c, const char *method, const char *path, co
 struct stream {
     client_event_fn fn;
     void *ctx;
-    struct buf line;  /* an unfinished line; the whole body of an error answer */
-    bool is_done;     /* saw [DONE] */
-    struct err error; /* code set: an error event, or an event that is too long */
+    struct sse_reader reader;
+    struct buf refused; /* the body of an error answer */
+    bool is_done;       /* saw [DONE] */
+    struct err error;   /* code set: an error event, or one that is too long */
 };
 
-/* One line of the stream; false to end the transfer. */
-static bool stream_line(struct stream *s, const char *p, size_t n)
+static bool stream_event(void *ctx, struct str name, struct str data)
 {
-    if (n && p[n - 1] == '\r')
-        n--;
-    if (n < 5 || memcmp(p, "data:", 5) != 0)
-        return true;
-    p += 5, n -= 5;
-    if (n && *p == ' ')
-        p++, n--;
-    if (n == 6 && memcmp(p, "[DONE]", 6) == 0) {
+    (void)name;
+    struct stream *s = ctx;
+    if (str_is(data, "[DONE]")) {
         s->is_done = true;
         return true;
     }
-    json_t *event = json_loadb(p, n, 0, NULL);
+    json_t *event = json_loadb(data.p, data.len, 0, NULL);
     const json_t *e = json_object_get(event, "error");
-    bool go_on = true;
+    bool go_on = false;
     if (!event) {
         err_set(&s->error, E_FORMAT, "the daemon sent an event that is not JSON");
-        go_on = false;
     } else if (e) {
         const char *message = json_string_value(json_is_object(e) ? json_object_get(e, "message") : e);
         err_set(&s->error, E_GONE, "%s", message ? message : "the answer ended with an error");
-        go_on = false;
     } else {
         go_on = s->fn(s->ctx, event);
     }
@@ -133,24 +127,13 @@ static bool stream_line(struct stream *s, const char *p, size_t n)
 static bool stream_data(void *ctx, int status, const char *p, size_t n)
 {
     struct stream *s = ctx;
-    if (buf_append(&s->line, p, n) < 0) {
-        err_set(&s->error, E_LIMIT, "the daemon sent an event longer than %u bytes", EVENT_MAX_BYTES);
-        return false;
-    }
     if (status < 200 || status > 299)
-        return true;
-    size_t start = 0;
-    for (;;) {
-        const char *nl = memchr(s->line.data + start, '\n', s->line.len - start);
-        if (!nl)
-            break;
-        size_t end = (size_t)(nl - s->line.data);
-        if (!stream_line(s, s->line.data + start, end - start))
-            return false;
-        start = end + 1;
-    }
-    buf_consume(&s->line, start);
-    return true;
+        return buf_append(&s->refused, p, n) == 0;
+    struct err err = ERR_INIT;
+    int rc = sse_reader_feed(&s->reader, p, n, stream_event, s, &err);
+    if (rc < 0 && rc != -E_CANCELED)
+        s->error = err;
+    return rc == 0;
 }
 
 int client_stream(const struct client *c, const char *path, const json_t *body, client_event_fn fn, void *ctx,
@@ -158,7 +141,8 @@ int client_stream(const struct client *c, const char *path, const json_t *body, 
 {
     struct stream s = {.fn = fn, .ctx = ctx, .error = ERR_INIT};
     struct buf text;
-    buf_init(&s.line, EVENT_MAX_BYTES);
+    sse_reader_init(&s.reader, EVENT_MAX_BYTES);
+    buf_init(&s.refused, EVENT_MAX_BYTES);
     int rc = dump(body, &text, err), status = 0;
     if (rc == 0) {
         char url[512];
@@ -173,11 +157,12 @@ int client_stream(const struct client *c, const char *path, const json_t *body, 
         *err = s.error;
         rc = -s.error.code;
     } else if (rc == 0 && (status < 200 || status > 299)) {
-        rc = refusal(c, path, status, &s.line, err);
+        rc = refusal(c, path, status, &s.refused, err);
     } else if (rc == 0 && !s.is_done) {
         rc = err_set(err, E_NET, "the daemon broke the answer off; its log says why");
     }
-    buf_release(&s.line);
+    buf_release(&s.refused);
+    sse_reader_release(&s.reader);
     buf_release(&text);
     return rc;
 }
@@ -190,7 +175,8 @@ int client_probe(const struct client *c, struct err *err)
     int status = 0;
     snprintf(url, sizeof(url), "%s/berth/v1/version", c->url);
     buf_init(&answer, EVENT_MAX_BYTES);
-    r = (struct httpc_request){.method = "GET", .url = url, .connect_timeout_ms = PROBE_MS, .total_timeout_ms = PROBE_MS};
+    r = (struct httpc_request){
+        .method = "GET", .url = url, .connect_timeout_ms = PROBE_MS, .total_timeout_ms = PROBE_MS};
     int rc = httpc_fetch(&r, &status, &answer, err);
     json_t *j = rc == 0 && status == 200 ? json_loadb(buf_str(&answer), answer.len, 0, NULL) : NULL;
     if (rc == -E_NET)

@@ -19,8 +19,8 @@ struct client {
 /* Where the daemon of this configuration is; connects to nothing. */
 int client_init(struct client *c, const struct config *cfg, struct err *err) MUST_USE;
 
-/* One request.  body may be NULL (GET).  0 and *ret (new reference; NULL when the answer is not JSON) for a 2xx answer; else
- * the server's sentence, with E_NOTFOUND for 404, E_NET when no one listens. */
+/* One request.  body may be NULL (GET).  0 and *ret (new reference; NULL when the answer is not JSON) for a 2xx
+ * answer; else the server's sentence, with E_NOTFOUND for 404, E_NET when no one listens. */
 int client_json(const struct client *c, const char *method, const char *path, const json_t *body, json_t **ret,
                 struct err *err) MUST_USE;
 

@@ -91,7 +91,8 @@ static const struct cli_command commands[] = {
      "~/.config/berth/config (else /etc/berth/config) as `name = value`. A flag overrides the environment, and that "
      "the file.",
      "berth serve\tlisten on 127.0.0.1:12434\n"
-     "berth serve --host 0.0.0.0 --allow-remote --models-dir /srv/models --max-num-seqs 32\tserve a folder to the network\n",
+     "berth serve --host 0.0.0.0 --allow-remote --models-dir /srv/models --max-num-seqs 32\t"
+     "serve a folder to the network\n",
      serve_flags, SERVE},
     {"list", "", 0, 0, CLI_ROLE_CLI, cmd_list, "the models there are",
      "Lists the models that the daemon finds in its models-dir, and those it was given as paths. Where no daemon "
@@ -105,8 +106,8 @@ static const struct cli_command commands[] = {
      "Ends MODEL's process and gives its memory back; answers under way end with an error. Exactly one of MODEL, "
      "--all and --daemon. It is an error when MODEL is not loaded; --all and --daemon are content with nothing to do.",
      NULL, stop_flags, WHERE},
-    {"version", "", 0, 0, CLI_ROLE_CLI, cmd_version, "versions of this program and of the daemon", "Prints both versions; starts no daemon.", NULL,
-     json_flags, WHERE},
+    {"version", "", 0, 0, CLI_ROLE_CLI, cmd_version, "versions of this program and of the daemon",
+     "Prints both versions; starts no daemon.", NULL, json_flags, WHERE},
     {"help", "[COMMAND]", 0, 2, CLI_ROLE_CLI, cmd_help, "this list, or the page of one command",
      "`berth COMMAND --help` prints the same page.", NULL, NULL, 0},
     {"debug logits", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "next-token logits at each position",

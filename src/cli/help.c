@@ -105,7 +105,8 @@ static void summary_rows(const char *group)
 
 void cli_help_all(void)
 {
-    printf("berth runs AI models: pinned, declared, watched.\n\nUSAGE\n    berth COMMAND [OPERANDS] [FLAGS]\n\nCOMMANDS\n");
+    printf("berth runs AI models: pinned, declared, watched.\n\n"
+           "USAGE\n    berth COMMAND [OPERANDS] [FLAGS]\n\nCOMMANDS\n");
     summary_rows("");
     printf("    %-26s %s\n", "debug COMMAND", "look inside models, tokenizers and templates");
     printf("\n`berth help COMMAND` (or `berth COMMAND --help`) explains one of them.\n");

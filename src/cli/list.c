@@ -60,7 +60,8 @@ static bool is_loaded(const json_t *m)
 
 static void print_ps(const json_t *models)
 {
-    static const char *const titles[] = {"NAME", "STATE", "PID", "ARCH", "PARAMS", "QUANT", "CONTEXT", "MEMORY", "RUNNING", "LOADED"};
+    static const char *const titles[] = {"NAME",  "STATE",   "PID",    "ARCH",    "PARAMS",
+                                         "QUANT", "CONTEXT", "MEMORY", "RUNNING", "LOADED"};
     struct table t;
     size_t i;
     const json_t *m;

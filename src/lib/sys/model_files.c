@@ -50,8 +50,8 @@ static int open_one(const char *path, struct err *err)
     struct stat st;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
-        return err_set_sys(err, errno == ENOENT || errno == ENOTDIR ? E_NOTFOUND : E_IO, "opening the model file %.300s",
-                           path);
+        return err_set_sys(err, errno == ENOENT || errno == ENOTDIR ? E_NOTFOUND : E_IO,
+                           "opening the model file %.300s", path);
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
         return fd;
     err_set(err, E_INVALID, "%.300s is not a regular file, and a model is", path);

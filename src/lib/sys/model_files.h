@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The files of one model, opened by path and not read: the file itself or, for a name that ends in
- * -00001-of-000NN.gguf, every shard beside it, in order.  What opens them need not be what parses them: the daemon hands
- * the descriptors to a worker, `berth debug` shuts itself in first.  Any thread. */
+ * -00001-of-000NN.gguf, every shard beside it, in order.  What opens them need not be what parses them: the daemon
+ * hands the descriptors to a worker, `berth debug` shuts itself in first.  Any thread. */
 #ifndef LIB_SYS_MODEL_FILES_H
 #define LIB_SYS_MODEL_FILES_H
 
