@@ -34,13 +34,12 @@ static size_t distance(const char *a, const char *b)
 const char *cli_nearest(const char *word, const char *const *names, size_t n)
 {
     const char *best = NULL;
-    size_t best_cost = strlen(word) / 3 + 1;
+    size_t best_cost = SIZE_MAX, len = strlen(word);
     for (size_t i = 0; i < n; i++) {
         size_t cost = distance(word, names[i]);
-        if (strlen(word) >= 3 && strncmp(word, names[i], strlen(word)) == 0)
-            cost = 1;
-        if (cost <= best_cost && cost < strlen(names[i])) {
-            best_cost = cost - (cost > 0);
+        bool is_beginning = len >= 3 && strncmp(word, names[i], len) == 0;
+        if (cost < best_cost && (is_beginning || (cost <= len / 3 + 1 && cost < strlen(names[i])))) {
+            best_cost = cost;
             best = names[i];
         }
     }

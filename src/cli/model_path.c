@@ -63,6 +63,11 @@ int model_find(const char *model, const char *dirs, struct buf *out, struct err 
         s += n + (s[n] == ':');
     }
     int rc = buf_status(out, "the model's path", err);
+    if (rc == 0 && !is_found && access(model, F_OK) == 0) {
+        buf_clear(out);
+        is_found = true;
+        rc = model_real_path(model, out, err);
+    }
     if (rc == 0 && !is_found) {
         const char *near = cli_nearest(model, (const char *const *)names, n_names);
         rc = err_set(err, E_NOTFOUND, "there is no model '%.128s' in %.256s%s%.64s%s", model, dirs,

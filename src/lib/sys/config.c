@@ -197,9 +197,10 @@ static int default_models_dir(struct buf *out, struct err *err)
     int ret = config_program_dir(&dir, err);
     if (ret == 0) {
         const char *base = strrchr(buf_str(&dir), '/');
-        buf_printf(out, "%s/../share/berth/models", buf_str(&dir));
+        int n_parent = base ? (int)(base - buf_str(&dir)) : 0;
+        buf_printf(out, "%.*s/share/berth/models", n_parent, buf_str(&dir));
         if (base && strncmp(base, "/build", 6) == 0)
-            buf_printf(out, ":%s/../models", buf_str(&dir));
+            buf_printf(out, ":%.*s/models", n_parent, buf_str(&dir));
         ret = buf_status(out, "models-dir", err);
     }
     buf_release(&dir);
