@@ -115,11 +115,12 @@ static int count_read(struct gguf_reader *r, const char *field, uint64_t limit, 
     if (rc < 0)
         return rc;
     if (n > gguf_reader_left(r))
-        return err_set(err, E_FORMAT, "header: the %s is %llu, which the file's %llu bytes cannot hold", field,
-                       (unsigned long long)n, (unsigned long long)r->size);
+        return err_set(err, E_FORMAT, "header: the %s at offset %llu is %llu, which the file's %llu bytes cannot hold",
+                       field, (unsigned long long)r->pos - sizeof(n), (unsigned long long)n,
+                       (unsigned long long)r->size);
     if (n > limit)
-        return err_set(err, E_LIMIT, "header: the %s is %llu; berth's limit is %llu", field, (unsigned long long)n,
-                       (unsigned long long)limit);
+        return err_set(err, E_LIMIT, "header: the %s at offset %llu is %llu; berth's limit is %llu", field,
+                       (unsigned long long)r->pos - sizeof(n), (unsigned long long)n, (unsigned long long)limit);
     *ret = (uint32_t)n;
     return 0;
 }
@@ -148,8 +149,8 @@ static int tensors_add(struct gguf *g, uint32_t shard, struct gguf_reader *r, ui
         return 0;
     if (n > gguf_reader_left(r) / TENSOR_MIN_BYTES)
         return err_set(err, E_FORMAT,
-                       "header: %u tensors are announced; the %llu bytes left after the metadata cannot hold them", n,
-                       (unsigned long long)gguf_reader_left(r));
+                       "header: %u tensors are announced; the %llu bytes from offset %llu cannot hold them", n,
+                       (unsigned long long)gguf_reader_left(r), (unsigned long long)r->pos);
     if (n > LIMIT_GGUF_TENSORS - g->n_tensors)
         return err_set(err, E_LIMIT, "more than %u tensors in all, berth's limit", LIMIT_GGUF_TENSORS);
     struct gguf_tensor *t = mem_try_resize(g->tensors, g->n_tensors + n, sizeof(*t), err);

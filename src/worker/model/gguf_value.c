@@ -129,8 +129,8 @@ int gguf_values_read(struct gguf_values *v, struct gguf_reader *r, uint32_t n, s
     BUG_ON(v->items);
     if (n > gguf_reader_left(r) / VALUE_MIN_BYTES)
         return err_set(err, E_FORMAT,
-                       "header: %u metadata keys are announced; the %llu bytes that follow cannot hold them", n,
-                       (unsigned long long)gguf_reader_left(r));
+                       "header: %u metadata keys are announced; the %llu bytes from offset %llu cannot hold them", n,
+                       (unsigned long long)gguf_reader_left(r), (unsigned long long)r->pos);
     v->items = mem_try_alloc(n, sizeof(*v->items), err);
     if (!v->items)
         return -err->code;
