@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Encoding: runs of text are joined, special tokens cut out of them, and what lies between goes to the kind.
+ *
+ * A control or unknown token counts only where it lies within one trusted run; user-defined tokens count anywhere.
+ * Of several at one place the longest counts, and the leftmost place first. */
+#include "worker/text/tok.h"
+
+#include "lib/base/limits.h"
+#include "lib/base/mem.h"
+
+int tok_push_bytes(struct tok_run *r, const char *p, size_t n)
+{
+    const struct tokenizer *t = r->t;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        int32_t id = t->byte_id[(unsigned char)p[i]];
+        if (id == TOKEN_NONE && (t->kind != TOK_BPE || t->is_char_bpe)) {
+            /* No byte tokens: the whole character is one unknown. */
+            return t->unk == TOKEN_NONE ? 0 : token_vec_push(r->out, t->unk, r->err);
+        }
+        if (id != TOKEN_NONE)
+            rc = token_vec_push(r->out, id, r->err);
+    }
+    return rc;
+}
+
+static int encode_plain(struct tok_run *r, struct str text, bool at_start)
+{
+    if (text.len == 0)
+        return 0;
+    switch (r->t->kind) {
+    case TOK_SPM: return tok_spm_encode(r, text, at_start);
+    case TOK_BPE: return tok_bpe_encode(r, text);
+    case TOK_WPM: return tok_wpm_encode(r, text);
+    case TOK_UGM: return tok_ugm_encode(r, text);
+    case TOK_NONE: break;
+    }
+    return err_set(r->err, E_UNSUPPORTED, "the model has no text vocabulary; give it token ids");
+}
+
+static bool is_blank(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* The longest special token at p; bytes up to trusted may hold control tokens, bytes up to end user-defined ones. */
+static int32_t match_special(const struct tokenizer *t, const char *p, const char *trusted, const char *end,
+                             size_t *ret_len)
+{
+    int32_t found = TOKEN_NONE;
+    uint32_t node = 0;
+    for (const char *q = p; q < end; q++) {
+        node = tok_trie_step(&t->special, node, (unsigned char)*q);
+        if (node == TRIE_DEAD)
+            break;
+        const int32_t id = t->special.nodes[node].id;
+        if (id >= 0 && (t->attr[id] == TOKEN_USER_DEFINED || q < trusted)) {
+            found = id;
+            *ret_len = (size_t)(q - p) + 1;
+        }
+    }
+    return found;
+}
+
+/* Where trust ends that holds at byte `at` of the joined text; at itself, when there is none. */
+struct trust {
+    const struct text_run *runs;
+    size_t n_runs, i;
+    size_t start, end; /* of run i, in the joined text; end spans neighbours of equal trust */
+};
+
+static size_t trust_end(struct trust *w, size_t at)
+{
+    while (w->i < w->n_runs && at >= w->end) {
+        w->start = w->end;
+        const bool is_trusted = w->runs[w->i].is_trusted;
+        size_t k = w->i;
+        while (k < w->n_runs && w->runs[k].is_trusted == is_trusted)
+            w->end += w->runs[k++].text.len;
+        if (at < w->end)
+            break;
+        w->i = k;
+    }
+    return w->i < w->n_runs && w->runs[w->i].is_trusted ? w->end : at;
+}
+
+static int encode_joined(struct tok_run *r, struct str text, struct trust *trust)
+{
+    const struct tokenizer *t = r->t;
+    size_t plain = 0;
+    bool at_start = true;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < text.len;) {
+        if (t->special.n_nodes == 0 || t->special.root[(unsigned char)text.p[i]] == TRIE_DEAD) {
+            i++;
+            continue;
+        }
+        size_t len = 0;
+        const int32_t id = match_special(t, text.p + i, text.p + trust_end(trust, i), text.p + text.len, &len);
+        if (id == TOKEN_NONE) {
+            i++;
+            continue;
+        }
+        size_t end = i;
+        while ((t->flags[id] & TF_LSTRIP) && end > plain && is_blank(text.p[end - 1]))
+            end--;
+        if (end > plain) {
+            rc = encode_plain(r, (struct str){text.p + plain, end - plain}, at_start);
+            at_start = false;
+        }
+        if (rc == 0)
+            rc = token_vec_push(r->out, id, r->err);
+        at_start = true;
+        i += len;
+        while ((t->flags[id] & TF_RSTRIP) && i < text.len && is_blank(text.p[i]))
+            i++;
+        plain = i;
+    }
+    return rc < 0 ? rc : encode_plain(r, (struct str){text.p + plain, text.len - plain}, at_start);
+}
+
+/* The fewest tokens that text can become, known before any work is done. */
+static int refuse_early(struct tok_run *r, size_t bytes)
+{
+    const struct tokenizer *t = r->t;
+    const size_t room = r->out->max - MIN_OF(r->out->len, r->out->max);
+    if ((t->kind != TOK_SPM && t->kind != TOK_BPE) || t->max_bytes == 0 || bytes / t->max_bytes <= room)
+        return 0;
+    for (uint32_t i = 0; i < t->n_vocab; i++)
+        if (t->flags[i] & (TF_LSTRIP | TF_RSTRIP))
+            return 0; /* white space may vanish */
+    return err_set(r->err, E_LIMIT, "the text has at least %zu tokens; the limit is %zu", bytes / t->max_bytes,
+                   r->out->max);
+}
+
+static int encode_body(struct tok_run *r, const struct text_run *runs, size_t n_runs, size_t bytes)
+{
+    struct trust trust = {.runs = runs, .n_runs = n_runs};
+    if (n_runs == 1)
+        return encode_joined(r, runs[0].text, &trust);
+    char *joined = mem_try_alloc(bytes + 1, 1, r->err);
+    if (!joined)
+        return -E_NOMEM;
+    size_t at = 0;
+    for (size_t i = 0; i < n_runs; i++) {
+        if (runs[i].text.len)
+            memcpy(joined + at, runs[i].text.p, runs[i].text.len);
+        at += runs[i].text.len;
+    }
+    int rc = encode_joined(r, (struct str){joined, bytes}, &trust);
+    mem_free(joined);
+    return rc;
+}
+
+int tok_encode_runs(struct tok_run *r, const struct text_run *runs, size_t n_runs, unsigned flags)
+{
+    const struct tokenizer *t = r->t;
+    size_t bytes = 0;
+    for (size_t i = 0; i < n_runs; i++) {
+        if (runs[i].text.len > LIMIT_TEXT_BYTES - bytes)
+            return err_set(r->err, E_LIMIT, "the text is larger than %u bytes", LIMIT_TEXT_BYTES);
+        bytes += runs[i].text.len;
+    }
+    int rc = refuse_early(r, bytes);
+    const bool add = flags & TOK_ADD_SPECIAL;
+    if (rc == 0 && add && t->add_bos && t->bos != TOKEN_NONE)
+        rc = token_vec_push(r->out, t->bos, r->err);
+    if (rc == 0 && bytes)
+        rc = encode_body(r, runs, n_runs, bytes);
+    const int32_t last = t->kind == TOK_WPM ? t->sep : t->eos;
+    if (rc == 0 && add && (t->kind == TOK_WPM ? t->add_sep : t->add_eos) && last != TOKEN_NONE)
+        rc = token_vec_push(r->out, last, r->err);
+    return rc;
+}
