@@ -3,8 +3,9 @@
  * on (ids in range, arrays of one length, bounded spellings) is checked here, once. */
 #include "worker/text/tok.h"
 
+#include <stdio.h>
+
 #include "lib/base/limits.h"
-#include "lib/base/log.h"
 #include "lib/base/mem.h"
 
 static const struct kind_name {
@@ -69,7 +70,7 @@ static int measure(struct tokenizer *t, const struct gguf_value *v, size_t *ret_
 
 static int load_texts(struct tokenizer *t, const struct gguf_value *v, struct err *err)
 {
-    size_t bytes, cursor = 0;
+    size_t bytes = 0, cursor = 0;
     int rc = measure(t, v, &bytes, err);
     if (rc < 0)
         return rc;

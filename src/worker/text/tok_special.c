@@ -45,7 +45,7 @@ static void set_defaults(struct tokenizer *t)
         t->sep = 102;
         t->pad = 0;
         t->mask = 103;
-        t->add_bos = t->add_sep = true;
+        t->add_bos = t->add_sep = t->lowercase = t->strip_accents = true;
         break;
     case TOK_UGM:
         t->eos = 1;

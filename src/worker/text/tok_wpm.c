@@ -84,6 +84,8 @@ static int put_char(struct tok_run *r, uint32_t cp)
         return end_word(r);
     if (cp == 0 || cp == UTF8_REPLACEMENT || utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_CC)
         return 0;
+    if (cat == CAT_M && r->t->strip_accents)
+        return 0;
     const bool is_word = cat == CAT_P || (cp < 0x7F && cat == CAT_S) || is_han(cp);
     int rc = is_word ? end_word(r) : 0;
     char c[UTF8_MAX_BYTES];
