@@ -2,7 +2,8 @@
 /* The runner: which models there are, which are loaded, and the workers that run them.
  *
  * Owns one loop thread, which owns every worker process, its socket and its requests.  All functions below may be
- * called from any thread; callbacks come on the loop thread and must not block.  A worker is hostile: its frames
+ * called from any thread; callbacks come on the loop thread, must not block, and may call runner_cancel alone.  All but
+ * runner_cancel wait for that thread: hold no lock that a callback takes.  A worker is hostile: its frames
  * are checked, its death or silence ends its requests with E_GONE and nothing else. */
 #ifndef DAEMON_RUNNER_RUNNER_H
 #define DAEMON_RUNNER_RUNNER_H

@@ -47,6 +47,8 @@
 #define LIMIT_REQUEST_TOOLS        1024u
 #define LIMIT_ANSWER_BYTES         (64u << 20) /* one answer that is not streamed, as JSON */
 #define LIMIT_REQUESTS_QUEUED      1024u /* waiting in one worker */
+#define LIMIT_REQUESTS_QUEUED_BYTES (256u << 20) /* of all requests that one worker has or waits for */
+#define LIMIT_WORKER_EXTRA_BYTES   (4ull << 30) /* private memory beyond the plan: vocabulary, queue, prompts */
 
 /* HTTP (lib/net, daemon/api) */
 #define LIMIT_HTTP_BODY_BYTES      (32u << 20)

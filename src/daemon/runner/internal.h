@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of daemon/runner: what its files share.  Everything here belongs to the loop thread. */
+#ifndef DAEMON_RUNNER_INTERNAL_H
+#define DAEMON_RUNNER_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "daemon/runner/models.h"
+#include "daemon/runner/runner.h"
+#include "lib/base/limits.h"
+#include "lib/ipc/frame.h"
+#include "lib/sys/loop.h"
+#include "lib/sys/model_files.h"
+#include "lib/sys/spawn.h"
+
+#define REQUEST_BUCKETS 1024u
+#define CHOICE_WORDS    ((LIMIT_REQUEST_CHOICES + 63) / 64)
+
+/* One request, from acceptance to its last event. */
+struct run_request {
+    uint64_t id;
+    struct model *model;
+    struct run_request *next, *prev; /* of the model, oldest first */
+    struct run_request *next_in_bucket;
+    runner_event_fn fn;
+    void *ctx;
+    struct buf payload; /* GENERATE, until it is sent */
+    bool is_load;       /* wants the model loaded, nothing else; never sent */
+    bool is_sent, is_canceled;
+    /* what the worker said so far: its events are held to their order */
+    bool is_started;
+    uint32_t n_choices, n_open, n_stops;
+    uint64_t done[CHOICE_WORDS];
+    uint64_t n_text_bytes;
+};
+
+enum worker_state { WORKER_LOADING, WORKER_READY, WORKER_ENDING };
+
+/* What a worker wrote to its standard error, line by line. */
+struct log_pipe {
+    int fd;
+    struct loop_fd *watch;
+    char line[1024];
+    size_t len;
+    uint32_t n_lines;     /* in this period */
+    uint64_t period_ms;
+    const char *model_name; /* borrowed */
+    int pid;
+};
+
+struct worker {
+    struct worker *next;
+    struct runner *runner;
+    struct model *model;
+    struct child child;
+    int fd;
+    struct loop_fd *watch, *watch_end;
+    struct loop_timer timer; /* LOADING: load timeout; READY: next ping; ENDING: kill */
+    struct frame_reader in;
+    struct buf out;
+    size_t out_sent;
+    struct model_files files; /* until LOAD is on its way */
+    enum worker_state state;
+    bool was_loading;    /* it never became READY */
+    struct err cause;    /* why it is ending, when we know better than its exit status; code 0: unknown */
+    uint64_t ping_cookie, ping_sent_ms; /* ping_sent_ms 0: none is unanswered */
+    struct log_pipe log;
+
+    struct {
+        uint64_t weight_bytes, kv_bytes, scratch_bytes, n_params;
+        uint32_t n_ctx;
+        bool has_chat_template;
+        char arch[64], quant[32];
+        int64_t at_unix;
+    } loaded; /* READY */
+};
+
+struct runner {
+    struct runner_config cfg;
+    char *models_dirs, *cpu_level; /* owned copies */
+    struct loop *loop;
+    pthread_t thread;
+    atomic_uint_fast64_t next_id;
+    uint64_t memory_bytes; /* limit for a worker's private memory */
+    bool is_stopping;
+    struct models models;
+    struct worker *workers;
+    struct run_request *buckets[REQUEST_BUCKETS];
+};
+
+/* requests.c */
+struct run_request *run_request_find(const struct runner *r, uint64_t id);
+void run_request_add(struct runner *r, struct model *m, struct run_request *q);
+/* Out of every list; fn is called with e, the request's last event, and q is freed. */
+void run_request_end(struct runner *r, struct run_request *q, const struct gen_event *e);
+void run_request_end_failed(struct runner *r, struct run_request *q, const struct err *why);
+void run_request_end_canceled(struct runner *r, struct run_request *q);
+void run_request_free(struct run_request *q);
+/* Holds e to the order of events, passes it on, and ends the request after its last.  E_FORMAT: a violation. */
+int run_request_take_event(struct runner *r, const struct gen_event *e, struct err *err) MUST_USE;
+
+/* process.c */
+/* Sends what waits for m, starting its worker when there is none.  A failure ends what waits. */
+void model_serve(struct runner *r, struct model *m);
+void worker_cancel(struct worker *w, uint64_t id);
+/* Ends w; its requests end with cause.  Gently: it may free its memory first. */
+void worker_stop(struct worker *w, const struct err *cause);
+/* As worker_stop, for a worker that did nothing wrong: who asks meanwhile gets the next one. */
+void worker_retire(struct worker *w, const struct err *cause);
+/* Ends every request of m with why. */
+void model_fail_all(struct runner *r, struct model *m, const struct err *why);
+
+/* log_pipe.c */
+int log_pipe_open(struct log_pipe *p, struct loop *l, int fd, const char *model_name, struct err *err) MUST_USE;
+void log_pipe_drain(struct log_pipe *p);
+void log_pipe_close(struct log_pipe *p);
+
+#endif
