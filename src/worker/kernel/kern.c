@@ -9,6 +9,9 @@
 #include "lib/base/err.h"
 #include "lib/sys/cpu.h"
 #include "worker/kernel/ref/ref.h"
+#if defined(__x86_64__)
+#include "worker/kernel/x86/x86.h"
+#endif
 
 static void fill_ref(struct kern *k)
 {
@@ -23,6 +26,41 @@ static bool always(void)
     return true;
 }
 
+#if defined(__x86_64__)
+
+static bool has_avx2(void)
+{
+    return cpu_has(CPU_AVX2);
+}
+
+static void fill_avx2(struct kern *k)
+{
+    rows_avx2_fill(k);
+    attn_avx2_fill(k);
+    float_avx2_fill(k);
+    quant_avx2_fill(k);
+}
+
+static bool has_avx512(void)
+{
+    return cpu_has(CPU_AVX512);
+}
+
+static void fill_avx512(struct kern *k)
+{
+    rows_avx512_fill(k);
+    attn_avx512_fill(k);
+    float_avx512_fill(k);
+    quant_avx512_fill(k);
+}
+
+static bool has_avx512vnni(void)
+{
+    return cpu_has(CPU_AVX512VNNI);
+}
+
+#endif
+
 /* Lowest first; each level has all those above it in this list. */
 static const struct level {
     const char *name;
@@ -30,6 +68,11 @@ static const struct level {
     void (*fill)(struct kern *k);
 } levels[] = {
     {"ref", always, fill_ref},
+#if defined(__x86_64__)
+    {"avx2", has_avx2, fill_avx2},
+    {"avx512", has_avx512, fill_avx512},
+    {"avx512vnni", has_avx512vnni, quant_avx512vnni_fill},
+#endif
 };
 
 int kern_levels(const char *names[16])

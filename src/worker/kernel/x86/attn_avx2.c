@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attention with AVX2.  Any thread; see kern.h. */
+#include "worker/kernel/x86/v16_avx2.h"
+
+#include "worker/kernel/x86/attn_impl.h"
+
+void attn_avx2_fill(struct kern *k)
+{
+    attn_fill(k);
+}

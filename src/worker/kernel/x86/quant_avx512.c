@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products with quantised weights, with AVX-512.  Any thread; see kern.h. */
+#include "worker/kernel/x86/b64_avx512.h"
+
+#include "worker/kernel/x86/quant_impl.h"
+
+void quant_avx512_fill(struct kern *k)
+{
+    quant_fill(k);
+}
