@@ -24,12 +24,6 @@
 #pragma weak jinja_render
 #pragma weak jinja_output_init
 #pragma weak jinja_output_release
-#pragma weak tokenizer_from_gguf
-#pragma weak tokenizer_free
-#pragma weak tokenizer_encode
-#pragma weak tokenizer_decode
-#pragma weak token_vec_init
-#pragma weak token_vec_release
 
 static int read_input(const char *path, size_t max, struct buf *out, struct err *err)
 {
@@ -194,8 +188,6 @@ int debug_main(const struct debug_request *r, struct err *err)
         switch (r->what) {
         case DEBUG_TOKENIZE:
         case DEBUG_DETOKENIZE:
-            if (!tokenizer_decode)
-                return err_set(err, E_UNSUPPORTED, "this build has no tokenizers");
             rc = debug_text(r, text, err); break;
         case DEBUG_RENDER:
             if (!jinja_render)
