@@ -74,9 +74,8 @@ static const struct arch archs[] = {
     {.name = "olmo2",
      .rope = ARCH_ROPE_NEOX,
      .qk_norm = ARCH_QK_NORM_WIDTH,
-     .tensor_scales = ARCH_SCALE_O,
+     .tensor_scales = ARCH_SCALE_QKV | ARCH_SCALE_O,
      .post_norm = true,
-     .ignores_qkv_bias = true,
      .swa_period = 4,
      .swa_rope_plain = true},
 };

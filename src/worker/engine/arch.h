@@ -35,7 +35,6 @@ struct arch {
     enum arch_attn_scale attn_scale;
     unsigned tensor_scales;      /* ARCH_SCALE_* */
     bool pre_norm, post_norm;    /* norms before and after attention and feed-forward */
-    bool ignores_qkv_bias;
     bool has_experts;            /* may have experts in place of the dense feed-forward */
 
     uint32_t rope_skip_period;   /* every n-th layer is not rotated; 0: all are */

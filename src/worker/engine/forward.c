@@ -57,10 +57,8 @@ static void carve_all(struct forward *f, const struct forward_dims *d, struct ca
     f->att = carve(c, n * f->na, sizeof(float));
     f->gate = carve(c, n_mid * d->n_ff_max, sizeof(float));
     f->up = carve(c, n_mid * d->n_ff_max, sizeof(float));
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         f->cos_sin[i] = carve(c, n * hp->n_rot, sizeof(float));
-        f->rope[i].freq = carve(c, hp->n_rot / 2, sizeof(double));
-    }
     carve_act(c, &f->in, n, MAX_OF(hp->n_embd, f->na));
     carve_act(c, &f->mid, n_mid, d->n_ff_max);
     if (hp->n_expert) {
@@ -90,6 +88,8 @@ bool forward_is_sliding(const struct arch *a, const struct hparams *hp, uint32_t
     const uint32_t window = hp->n_swa ? hp->n_swa : a->swa_window;
     if (a->swa_period == 0 || window == 0)
         return false;
+    if (hp->has_swa_pattern)
+        return hp->layers[il].is_sliding;
     const uint32_t period = hp->swa_period ? hp->swa_period : a->swa_period;
     return (il + 1) % period != 0;
 }
@@ -109,30 +109,29 @@ static void init_ropes(struct forward *f, uint32_t n_ctx)
 {
     const struct hparams *hp = f->hp;
     const struct arch *a = f->w->arch;
-    struct rope_params p = {.n_rot = hp->n_rot,
-                            .base = hp->rope_base,
-                            .factor = hp->rope_scaling == ROPE_SCALING_NONE ? 1.0 : hp->rope_factor,
-                            .attn_factor = hp->rope_attn_factor,
-                            .yarn = hp->rope_scaling == ROPE_SCALING_YARN,
-                            .ext_factor = hp->yarn_ext_factor < 0 ? 1.0 : hp->yarn_ext_factor,
-                            .beta_fast = hp->yarn_beta_fast,
-                            .beta_slow = hp->yarn_beta_slow,
-                            .n_ctx_orig = hp->n_ctx_orig};
+    struct rope *full = &f->rope[0], *sliding = &f->rope[1];
+    *full = (struct rope){.n_rot = hp->n_rot,
+                          .base = hp->rope_base,
+                          .factor = hp->rope_scaling == ROPE_SCALING_NONE ? 1.0f : hp->rope_factor,
+                          .magnitude = hp->rope_attn_factor,
+                          .yarn = hp->rope_scaling == ROPE_SCALING_YARN,
+                          .ext_factor = hp->yarn_ext_factor < 0 ? 1.0f : hp->yarn_ext_factor,
+                          .beta_fast = hp->yarn_beta_fast,
+                          .beta_slow = hp->yarn_beta_slow,
+                          .n_ctx_orig = (float)hp->n_ctx_orig};
     /* The choice is made once, by the declared context, so that a position's rotation never changes. */
-    p.divisors = n_ctx > hp->n_ctx_orig ? f->w->rope_long : f->w->rope_short;
+    full->divisors = n_ctx > hp->n_ctx_orig ? f->w->rope_long : f->w->rope_short;
     if (f->w->rope_freqs)
-        p.divisors = f->w->rope_freqs;
-    rope_init(&f->rope[0], &p);
+        full->divisors = f->w->rope_freqs;
+    *sliding = *full;
     if (a->swa_rope_plain) {
-        p.factor = 1.0;
-        p.yarn = false;
-        p.attn_factor = 1.0f;
+        sliding->factor = sliding->magnitude = 1.0f;
+        sliding->yarn = false;
     }
     if (hp->rope_base_swa > 0)
-        p.base = hp->rope_base_swa;
+        sliding->base = hp->rope_base_swa;
     else if (a->swa_rope_base > 0)
-        p.base = a->swa_rope_base;
-    rope_init(&f->rope[1], &p);
+        sliding->base = a->swa_rope_base;
     f->rope_on = !(a->rope_switch && hp->has_rope_finetuned && !hp->rope_finetuned);
 }
 
@@ -259,7 +258,7 @@ static void step_embed(struct row_step *s, uint32_t row)
     f->kern->dequant[e->type]((const char *)e->data + (size_t)s->b->tokens[row] * e->row_bytes, x, n);
     if (f->embed_scale != 1.0f)
         f->kern->scale(x, f->embed_scale, x, n);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < (f->w->arch->swa_period ? 2 : 1); i++)
         rope_table(&f->rope[i], s->b->pos[row], f->cos_sin[i] + (size_t)row * f->hp->n_rot);
     enter_next(s, row);
 }

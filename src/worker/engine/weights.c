@@ -189,8 +189,6 @@ static int bind_qkv(struct binder *b, int il, struct layer_weights *lw)
         if (r == 0)
             r = bind_linear(b, il, "attn_v", hp->n_embd, nv, true, scaled, false, &lw->v);
     }
-    if (b->w->arch->ignores_qkv_bias)
-        lw->q.bias = lw->k.bias = lw->v.bias = NULL;
     return r;
 }
 
