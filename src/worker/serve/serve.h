@@ -19,19 +19,6 @@
 #include "worker/text/chat.h"
 
 /* Until worker/text has landed. */
-#pragma weak tokenizer_from_gguf
-#pragma weak tokenizer_free
-#pragma weak tokenizer_has_text
-#pragma weak tokenizer_n_vocab
-#pragma weak tokenizer_is_eog
-#pragma weak tokenizer_encode
-#pragma weak tokenizer_decode
-#pragma weak token_vec_init
-#pragma weak token_vec_release
-#pragma weak token_vec_push
-#pragma weak detok_init
-#pragma weak detok_feed
-#pragma weak detok_finish
 #pragma weak chat_template_from_gguf
 #pragma weak chat_template_free
 #pragma weak chat_encode
