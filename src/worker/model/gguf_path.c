@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -77,8 +76,11 @@ static int file_open(struct shard_files *f, uint32_t i, const char *path, bool i
     if (!p)
         return -err->code;
     memcpy(p, path, len);
-    if (is_split)
-        snprintf(p + len - SUFFIX_LEN, SUFFIX_LEN + 1, "-%05u-of-%05u.gguf", i + 1, f->n);
+    if (is_split) {
+        char suffix[40];
+        snprintf(suffix, sizeof(suffix), "-%05u-of-%05u.gguf", i + 1, f->n);
+        memcpy(p + len - SUFFIX_LEN, suffix, SUFFIX_LEN);
+    }
     f->fds[i] = path_open(p, err);
     if (f->fds[i] >= 0)
         return 0;
