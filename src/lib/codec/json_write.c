@@ -108,8 +108,8 @@ void json_put_float(struct buf *b, float v)
 
 static void put_value(struct buf *b, const json_t *v, unsigned depth)
 {
-    /* Values come from json_parse, which bounds depth; what we build ourselves is shallow. */
-    BUG_ON(depth > LIMIT_JSON_DEPTH + 8);
+    /* Values come from json_parse, which bounds depth, at most one parsed text put into another. */
+    BUG_ON(depth > 2 * LIMIT_JSON_DEPTH + 16);
     const char *sep = "";
     switch (json_typeof(v)) {
     case JSON_OBJECT: {

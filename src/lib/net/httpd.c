@@ -141,12 +141,29 @@ static void touch(struct httpd *h)
     atomic_store(&h->changed_ms, httpd_now_ms());
 }
 
+/* Calls what was left to an HTTP thread, if anything. */
+static void run_later(struct httpd_request *r)
+{
+    pthread_mutex_lock(&r->lock);
+    void (*fn)(void *) = r->aborted ? NULL : r->later_fn;
+    void *ctx = r->later_ctx;
+    r->later_fn = NULL;
+    pthread_mutex_unlock(&r->lock);
+    if (fn)
+        fn(ctx);
+}
+
 /* Queues the answer when there is one, cuts when there will be none, else waits for either. */
 static enum MHD_Result queue_or_suspend(struct httpd_request *r)
 {
     struct MHD_Response *resp = NULL;
     enum MHD_Result ret = MHD_YES;
     pthread_mutex_lock(&r->lock);
+    while (r->later_fn && !r->aborted) {
+        pthread_mutex_unlock(&r->lock);
+        run_later(r);
+        pthread_mutex_lock(&r->lock);
+    }
     if (r->aborted) {
         ret = MHD_NO;
     } else if (r->response) {

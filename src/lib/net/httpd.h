@@ -73,6 +73,10 @@ void httpd_stream_begin(struct httpd_request *r, int status, const char *content
 int httpd_stream_write(struct httpd_request *r, struct str piece);
 void httpd_stream_end(struct httpd_request *r);
 
+/* Calls fn on an HTTP thread soon, for work that the thread which has news must not do; never when the client has
+ * left meanwhile.  Any thread; one at a time; before the request is answered. */
+void httpd_run_later(struct httpd_request *r, void (*fn)(void *ctx), void *ctx);
+
 /* fn is called once when the client has left before the answer was complete, at once when it already has; on any
  * thread, never with a lock held.  Set before the request is kept by another thread. */
 void httpd_on_gone(struct httpd_request *r, void (*fn)(void *ctx), void *ctx);

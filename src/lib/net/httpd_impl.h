@@ -68,6 +68,8 @@ struct httpd_request {
     uint64_t wrote_ms;             /* monotonic, last time something was said */
     void (*gone_fn)(void *ctx);
     void *gone_ctx;
+    void (*later_fn)(void *ctx);   /* to be called by an HTTP thread */
+    void *later_ctx;
     uint32_t quiet_ms;
     void (*quiet_fn)(void *ctx);
     void *quiet_ctx;

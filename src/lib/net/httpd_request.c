@@ -147,6 +147,15 @@ void request_abort(struct httpd_request *r, bool force)
         fn(ctx);
 }
 
+void httpd_run_later(struct httpd_request *r, void (*fn)(void *ctx), void *ctx)
+{
+    pthread_mutex_lock(&r->lock);
+    r->later_fn = fn;
+    r->later_ctx = ctx;
+    resume_locked(r);
+    pthread_mutex_unlock(&r->lock);
+}
+
 void httpd_on_gone(struct httpd_request *r, void (*fn)(void *ctx), void *ctx)
 {
     pthread_mutex_lock(&r->lock);

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP API over the runner: routes, guards, OpenAI's dialect, management.
+ *
+ * Owns nothing but itself; borrows the runner.  Its three callbacks are what an httpd_config wants; they run on HTTP
+ * threads.  Answers of generations are given on the runner's loop thread. */
+#ifndef DAEMON_API_API_H
+#define DAEMON_API_API_H
+
+#include "daemon/runner/runner.h"
+#include "lib/net/httpd.h"
+
+struct api_config {
+    struct runner *runner;
+    const char *models_dirs;          /* as configured, for GET /berth/v1/status; may be NULL */
+    const char *host;                 /* what httpd listens on */
+    void (*shutdown)(void *ctx);      /* POST /berth/v1/shutdown; called once its answer is given */
+    void *ctx;
+};
+
+struct api;
+
+struct api *api_new(const struct api_config *cfg);
+void api_free(struct api *a);
+/* The server, once there is one: for GET /berth/v1/status. */
+void api_set_httpd(struct api *a, struct httpd *h);
+
+void api_on_headers(void *api, struct httpd_request *r);
+void api_on_request(void *api, struct httpd_request *r);
+void api_on_refusal(void *api, struct httpd_request *r, int status, const char *message);
+
+#endif

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The router: finds a request's row in route.def and gives every answer its request id. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "daemon/api/api_impl.h"
+#include "lib/base/limits.h"
+#include "lib/base/mem.h"
+
+typedef void (*handler_fn)(struct api *a, struct httpd_request *r, const char *rest);
+
+struct route {
+    const char *method, *path;
+    handler_fn fn;
+};
+
+static const struct route routes[] = {
+#define ROUTE(method, path, handler, doc) {method, path, handle_##handler},
+#include "daemon/api/route.def"
+#undef ROUTE
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+struct api *api_new(const struct api_config *cfg)
+{
+    struct api *a = mem_alloc(sizeof(*a));
+    a->cfg = *cfg;
+    a->started_ms = now_ms();
+    atomic_init(&a->httpd, NULL);
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a of the version: stable, unlike map_hash */
+    for (const char *s = BERTH_VERSION; *s; s++)
+        h = (h ^ (unsigned char)*s) * 0x100000001b3u;
+    snprintf(a->fingerprint, sizeof(a->fingerprint), "fp_%012llx", (unsigned long long)(h & 0xffffffffffffu));
+    return a;
+}
+
+void api_free(struct api *a)
+{
+    mem_free(a);
+}
+
+void api_set_httpd(struct api *a, struct httpd *h)
+{
+    atomic_store(&a->httpd, h);
+}
+
+void api_answer_json(struct httpd_request *r, int status, struct buf *out)
+{
+    struct err err = ERR_INIT;
+    if (buf_status(out, "the answer", &err) < 0) {
+        struct api_error e;
+        api_error_from(&e, &err);
+        api_error_answer(r, &e);
+    } else {
+        httpd_answer_buf(r, status, API_JSON, out);
+    }
+    buf_release(out);
+}
+
+/* The path without the engine's prefix. */
+static const char *route_path(const char *path)
+{
+    static const char *const prefixes[] = {"/engines/llama.cpp/v1", "/engines/v1"};
+    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
+        size_t n = strlen(prefixes[i]);
+        if (strncmp(path, prefixes[i], n) == 0 && (path[n] == '/' || path[n] == '\0'))
+            return path + n - strlen("/v1");
+    }
+    return path;
+}
+
+/* True when path is the row's; *rest is then what its star stands for. */
+static bool path_matches(const char *pattern, const char *path, const char **rest)
+{
+    size_t n = strlen(pattern), len = strlen(path);
+    *rest = "";
+    if (n > 1 && pattern[n - 1] == '*') {
+        *rest = path + n - 1;
+        return strncmp(pattern, path, n - 1) == 0 && path[n - 1] != '\0';
+    }
+    if (len == n + 1 && n > 1 && path[len - 1] == '/')
+        len--;
+    return len == n && memcmp(pattern, path, n) == 0;
+}
+
+/* The row, or NULL with *allowed the methods of the path's rows ("" when there are none). */
+static const struct route *route_find(const char *method, const char *path, const char **rest, char allowed[64])
+{
+    const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
+    allowed[0] = '\0';
+    path = route_path(path);
+    for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
+        if (!path_matches(routes[i].path, path, rest))
+            continue;
+        if (strcmp(routes[i].method, wanted) == 0)
+            return &routes[i];
+        snprintf(allowed, 64, "%s%s", routes[i].method, strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
+    }
+    return NULL;
+}
+
+/* The client's x-request-id when it is harmless, else one of ours. */
+static void set_request_id(struct httpd_request *r)
+{
+    const char *given = httpd_header(r, "x-request-id");
+    size_t n = given ? strlen(given) : 0;
+    for (size_t i = 0; i < n && n <= LIMIT_HTTP_REQUEST_ID_BYTES; i++) {
+        if (given[i] <= ' ' || given[i] > '~')
+            n = 0;
+    }
+    if (n > 0 && n <= LIMIT_HTTP_REQUEST_ID_BYTES) {
+        httpd_set_header(r, "x-request-id", given);
+        return;
+    }
+    unsigned char bytes[12] = {0};
+    char id[4 + 2 * sizeof(bytes) + 1] = "req_";
+    ssize_t got = getrandom(bytes, sizeof(bytes), GRND_NONBLOCK);
+    (void)got; /* an id for logs: zeros are only ugly */
+    for (size_t i = 0; i < sizeof(bytes); i++)
+        snprintf(id + 4 + 2 * i, 3, "%02x", bytes[i]);
+    httpd_set_header(r, "x-request-id", id);
+}
+
+static void answer_preflight(struct httpd_request *r)
+{
+    httpd_set_header(r, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+    const char *wanted = httpd_header(r, "Access-Control-Request-Headers");
+    httpd_set_header(r, "Access-Control-Allow-Headers", wanted ? wanted : "Content-Type, Authorization");
+    httpd_set_header(r, "Access-Control-Max-Age", "600");
+    httpd_answer(r, 204, NULL, STR_LIT(""));
+}
+
+void api_on_headers(void *api, struct httpd_request *r)
+{
+    struct api *a = api;
+    const char *rest;
+    char allowed[64], text[256];
+    set_request_id(r);
+    if (guard_check(a, r) < 0)
+        return;
+    if (strcmp(httpd_method(r), "OPTIONS") == 0) {
+        answer_preflight(r);
+    } else if (!route_find(httpd_method(r), httpd_path(r), &rest, allowed)) {
+        struct err err = ERR_INIT; /* cleans what it quotes */
+        err_set(&err, E_NOTFOUND, allowed[0] ? "%s %.100s: this route answers %s" : "there is no route %s %.100s%s",
+                httpd_method(r), httpd_path(r), allowed);
+        snprintf(text, sizeof(text), "%s", err.msg);
+        if (allowed[0])
+            httpd_set_header(r, "Allow", allowed);
+        api_answer_status(r, allowed[0] ? 405 : 404, text);
+    }
+}
+
+void api_on_request(void *api, struct httpd_request *r)
+{
+    const char *rest;
+    char allowed[64];
+    const struct route *route = route_find(httpd_method(r), httpd_path(r), &rest, allowed);
+    BUG_ON(!route); /* api_on_headers has refused it */
+    route->fn(api, r, rest);
+}
+
+void api_on_refusal(void *api, struct httpd_request *r, int status, const char *message)
+{
+    (void)api;
+    set_request_id(r);
+    api_answer_status(r, status, message);
+}
