@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* GGUF: opens the input as a file and looks at everything in it.  A sanitizer does not see a read between the file's
- * end and its last page's, so every view is also held to the file by its address. */
+/* GGUF: opens the input as a file and looks at everything in it.  A sanitizer does not see a read
+ * between the file's end and its last page's, so every view is also held to the file by its
+ * address. */
 #include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -50,8 +51,10 @@ static unsigned tensor_walk(const struct gguf *g, uint64_t size)
     for (uint32_t i = 0; i < gguf_n_tensors(g); i++) {
         const struct gguf_tensor *t = gguf_tensor_at(g, i);
         const struct dtype_info *ty = dtype_info(t->type);
-        BUG_ON(t->offset > size || t->n_bytes > size - t->offset || !is_inside(g, t->name.p, t->name.len));
-        BUG_ON(dtype_row_bytes(ty, t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]) != t->n_bytes);
+        BUG_ON(t->offset > size || t->n_bytes > size - t->offset ||
+               !is_inside(g, t->name.p, t->name.len));
+        BUG_ON(dtype_row_bytes(ty, t->dims[0] * t->dims[1] * t->dims[2] * t->dims[3]) !=
+               t->n_bytes);
         BUG_ON((uintptr_t)t->data % 8);
         sum += sum_bytes(t->data, t->n_bytes);
     }
@@ -63,10 +66,12 @@ static void hparams_check(const struct gguf *g, struct err *err)
     struct hparams h;
     if (hparams_from_gguf(g, &h, err) < 0)
         return;
-    BUG_ON(!h.arch[0] || !h.n_layer || !h.n_embd || !h.n_vocab || !h.n_ctx_train || !h.k_dim || !h.v_dim);
+    BUG_ON(!h.arch[0] || !h.n_layer || !h.n_embd || !h.n_vocab || !h.n_ctx_train || !h.k_dim ||
+           !h.v_dim);
     BUG_ON(h.n_rot % 2 || h.n_rot > h.k_dim || !(h.rope_base > 0) || !(h.rope_factor > 0));
     for (uint32_t i = 0; i < h.n_layer; i++)
-        BUG_ON(!h.layers[i].n_head || !h.layers[i].n_head_kv || h.layers[i].n_head % h.layers[i].n_head_kv);
+        BUG_ON(!h.layers[i].n_head || !h.layers[i].n_head_kv ||
+               h.layers[i].n_head % h.layers[i].n_head_kv);
     BUG_ON(h.n_expert_used > h.n_expert || (h.n_expert && !h.n_expert_used));
     hparams_release(&h);
 }

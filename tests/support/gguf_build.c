@@ -89,8 +89,8 @@ void build_kv_strs(struct gguf_build *b, const char *key, uint64_t n, const char
         build_bytes(&b->values, v[i]);
 }
 
-void build_tensor_raw(struct gguf_build *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dims,
-                      uint64_t offset)
+void build_tensor_raw(struct gguf_build *b, const char *name, uint32_t type, uint32_t n_dims,
+                      const uint64_t *dims, uint64_t offset)
 {
     build_bytes(&b->tensors, name);
     build_u32(&b->tensors, n_dims);
@@ -101,13 +101,15 @@ void build_tensor_raw(struct gguf_build *b, const char *name, uint32_t type, uin
     b->n_tensors++;
 }
 
-void build_tensor(struct gguf_build *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dims)
+void build_tensor(struct gguf_build *b, const char *name, uint32_t type, uint32_t n_dims,
+                  const uint64_t *dims)
 {
     uint64_t n = 1;
     for (uint32_t i = 0; i < n_dims; i++)
         n *= dims[i];
     build_tensor_raw(b, name, type, n_dims, dims, b->data_bytes);
-    b->data_bytes += (dtype_row_bytes(dtype_info(type), n) + b->alignment - 1) / b->alignment * b->alignment;
+    b->data_bytes +=
+        (dtype_row_bytes(dtype_info(type), n) + b->alignment - 1) / b->alignment * b->alignment;
 }
 
 void build_llama(struct gguf_build *b)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Builds GGUF files byte by byte, right or wrong, for tests.  Appends die with the test on lack of memory. */
+/* Builds GGUF files byte by byte, right or wrong, for tests.  Appends die with the test on lack of
+ * memory. */
 #ifndef TESTS_SUPPORT_GGUF_BUILD_H
 #define TESTS_SUPPORT_GGUF_BUILD_H
 
@@ -7,10 +8,10 @@
 #include "worker/model/gguf.h"
 
 struct gguf_build {
-    struct buf values, tensors;  /* the two tables as they will stand in the file */
+    struct buf values, tensors;   /* the two tables as they will stand in the file */
     uint64_t n_values, n_tensors; /* what the header will say: a test may lie */
-    uint64_t data_bytes;         /* of all tensors, padded */
-    uint64_t cut_bytes;          /* left off the end of the data */
+    uint64_t data_bytes;          /* of all tensors, padded */
+    uint64_t cut_bytes;           /* left off the end of the data */
     uint32_t version, alignment;
 };
 
@@ -22,7 +23,8 @@ void build_u32(struct buf *out, uint32_t v);
 void build_u64(struct buf *out, uint64_t v);
 void build_bytes(struct buf *out, const char *s); /* length and bytes */
 
-void build_key(struct gguf_build *b, const char *key, enum gguf_type type); /* the value's bytes follow in b->values */
+void build_key(struct gguf_build *b, const char *key,
+               enum gguf_type type); /* the value's bytes follow in b->values */
 void build_kv_u32(struct gguf_build *b, const char *key, uint32_t v);
 void build_kv_int(struct gguf_build *b, const char *key, enum gguf_type type, int64_t v);
 void build_kv_f32(struct gguf_build *b, const char *key, float v);
@@ -32,10 +34,11 @@ void build_kv_array(struct gguf_build *b, const char *key, enum gguf_type item, 
 void build_kv_strs(struct gguf_build *b, const char *key, uint64_t n, const char *const *v);
 
 /* A tensor after those before it. */
-void build_tensor(struct gguf_build *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dims);
+void build_tensor(struct gguf_build *b, const char *name, uint32_t type, uint32_t n_dims,
+                  const uint64_t *dims);
 /* A tensor's description as given; makes no data. */
-void build_tensor_raw(struct gguf_build *b, const char *name, uint32_t type, uint32_t n_dims, const uint64_t *dims,
-                      uint64_t offset);
+void build_tensor_raw(struct gguf_build *b, const char *name, uint32_t type, uint32_t n_dims,
+                      const uint64_t *dims, uint64_t offset);
 /* The keys a llama of 2 layers needs, and a vocabulary of 4. */
 void build_llama(struct gguf_build *b);
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker/model: what GGUF files hold, typed reads, labels, JSON; files made by others; running out of memory. */
+/* worker/model: what GGUF files hold, typed reads, labels, JSON; files made by others; running out
+ * of memory. */
 #include "tests/support/cmocka_all.h"
 
 #include <fcntl.h>
@@ -22,16 +23,26 @@ static void types_have_their_sizes(void **state)
         uint32_t elements, bytes;
         bool is_weight;
     } want[] = {
-        {DTYPE_F32, "F32", 1, 4, true},         {DTYPE_F16, "F16", 1, 2, true},
-        {DTYPE_BF16, "BF16", 1, 2, true},       {DTYPE_Q4_0, "Q4_0", 32, 18, true},
-        {DTYPE_Q4_1, "Q4_1", 32, 20, true},     {DTYPE_Q5_0, "Q5_0", 32, 22, true},
-        {DTYPE_Q5_1, "Q5_1", 32, 24, true},     {DTYPE_Q8_0, "Q8_0", 32, 34, true},
-        {DTYPE_Q2_K, "Q2_K", 256, 84, true},    {DTYPE_Q3_K, "Q3_K", 256, 110, true},
-        {DTYPE_Q4_K, "Q4_K", 256, 144, true},   {DTYPE_Q5_K, "Q5_K", 256, 176, true},
-        {DTYPE_Q6_K, "Q6_K", 256, 210, true},   {DTYPE_IQ4_NL, "IQ4_NL", 32, 18, true},
-        {DTYPE_IQ4_XS, "IQ4_XS", 256, 136, true}, {DTYPE_MXFP4, "MXFP4", 32, 17, true},
-        {DTYPE_I8, "I8", 1, 1, false},          {DTYPE_I16, "I16", 1, 2, false},
-        {DTYPE_I32, "I32", 1, 4, false},        {DTYPE_I64, "I64", 1, 8, false},
+        {DTYPE_F32, "F32", 1, 4, true},
+        {DTYPE_F16, "F16", 1, 2, true},
+        {DTYPE_BF16, "BF16", 1, 2, true},
+        {DTYPE_Q4_0, "Q4_0", 32, 18, true},
+        {DTYPE_Q4_1, "Q4_1", 32, 20, true},
+        {DTYPE_Q5_0, "Q5_0", 32, 22, true},
+        {DTYPE_Q5_1, "Q5_1", 32, 24, true},
+        {DTYPE_Q8_0, "Q8_0", 32, 34, true},
+        {DTYPE_Q2_K, "Q2_K", 256, 84, true},
+        {DTYPE_Q3_K, "Q3_K", 256, 110, true},
+        {DTYPE_Q4_K, "Q4_K", 256, 144, true},
+        {DTYPE_Q5_K, "Q5_K", 256, 176, true},
+        {DTYPE_Q6_K, "Q6_K", 256, 210, true},
+        {DTYPE_IQ4_NL, "IQ4_NL", 32, 18, true},
+        {DTYPE_IQ4_XS, "IQ4_XS", 256, 136, true},
+        {DTYPE_MXFP4, "MXFP4", 32, 17, true},
+        {DTYPE_I8, "I8", 1, 1, false},
+        {DTYPE_I16, "I16", 1, 2, false},
+        {DTYPE_I32, "I32", 1, 4, false},
+        {DTYPE_I64, "I64", 1, 8, false},
         {DTYPE_F64, "F64", 1, 8, false},
     };
     size_t known = 0;
@@ -113,7 +124,8 @@ static void every_type_of_value_reads(void **state)
     assert_true(f == 0.123456789f);
     assert_int_equal(gguf_get_f32(g, "some.parameter.float64", 0, &f, &err), 0);
     assert_true(f == 0.123456789f);
-    assert_true(gguf_item_f64(gguf_find(g, "some.parameter.float64"), 0) == 0.12345678901234567890123456789);
+    assert_true(gguf_item_f64(gguf_find(g, "some.parameter.float64"), 0) ==
+                0.12345678901234567890123456789);
     assert_int_equal(gguf_get_bool(g, "some.parameter.bool", false, &b, &err), 0);
     assert_true(b);
     assert_int_equal(gguf_get_str(g, "some.parameter.string", STR_LIT(""), &s, &err), 0);
@@ -141,13 +153,15 @@ static void typed_reads_refuse_other_types(void **state)
     bool b;
     struct str s;
     assert_int_equal(gguf_open_path("tests/data/gguf/dummy.gguf", 0, &g, &err), 0);
-    assert_int_equal(gguf_get_u64(g, "absent", 1, 2, 5, &u, &err), 0); /* the default is not held to the range */
+    assert_int_equal(gguf_get_u64(g, "absent", 1, 2, 5, &u, &err),
+                     0); /* the default is not held to the range */
     assert_int_equal(u, 5);
     assert_int_equal(gguf_get_u64(g, "some.parameter.string", 0, 9, 0, &u, &err), -E_FORMAT);
-    assert_string_equal(err.msg,
-                        "metadata key 'some.parameter.string' is of type string; an integer is needed");
+    assert_string_equal(
+        err.msg, "metadata key 'some.parameter.string' is of type string; an integer is needed");
     assert_int_equal(gguf_get_u64(g, "some.parameter.int8", 0, 9, 0, &u, &err), -E_FORMAT);
-    assert_string_equal(err.msg, "metadata key 'some.parameter.int8' is -19; it must be between 0 and 9");
+    assert_string_equal(err.msg,
+                        "metadata key 'some.parameter.int8' is -19; it must be between 0 and 9");
     assert_int_equal(gguf_get_u64(g, "some.parameter.uint8", 0, 17, 0, &u, &err), -E_FORMAT);
     assert_int_equal(gguf_get_u64(g, "some.parameter.uint8", 19, 99, 0, &u, &err), -E_FORMAT);
     assert_int_equal(gguf_get_u64(g, "some.parameter.arr.i16", 0, 9, 0, &u, &err), -E_FORMAT);
@@ -169,8 +183,10 @@ static void files_made_by_others(void **state)
     } cases[] = {
         {"tests/data/gguf/gguf-v2-f32.gguf", 0, ""},
         {"tests/data/gguf/gguf-v3-q4-0.gguf", 0, ""},
-        {"tests/data/gguf/gguf-unknown-type.gguf", -E_FORMAT, "tensor 'future.weight': its type 43 is unknown"},
-        {"tests/data/gguf/gguf-unsupported-version.gguf", -E_UNSUPPORTED, "GGUF version 4 is not read"},
+        {"tests/data/gguf/gguf-unknown-type.gguf", -E_FORMAT,
+         "tensor 'future.weight': its type 43 is unknown"},
+        {"tests/data/gguf/gguf-unsupported-version.gguf", -E_UNSUPPORTED,
+         "GGUF version 4 is not read"},
         {"tests/data/gguf/version1-head.gguf", -E_UNSUPPORTED, "GGUF version 1 is not read"},
         {"models/README.md", -E_FORMAT, "not a GGUF file; it begins with the bytes 23 20 54 68"},
         {"tests/data/gguf", -E_FORMAT, "it is a directory"},
@@ -183,7 +199,8 @@ static void files_made_by_others(void **state)
         struct err err = ERR_INIT;
         struct gguf *g = NULL;
         int rc = gguf_open_path(cases[i].path, 0, &g, &err);
-        if (rc != cases[i].rc || !strstr(err.msg, cases[i].says) || (cases[i].rc && !strstr(err.msg, cases[i].path)))
+        if (rc != cases[i].rc || !strstr(err.msg, cases[i].says) ||
+            (cases[i].rc && !strstr(err.msg, cases[i].path)))
             fail_msg("%s: %d: %s", cases[i].path, rc, err.msg);
         gguf_close(g);
     }
@@ -197,9 +214,9 @@ static void quantisation_has_a_name(void **state)
         uint32_t type;
         const char *name;
     } cases[] = {
-        {-1, DTYPE_Q4_K, "Q4_K"}, {15, DTYPE_Q4_K, "Q4_K_M"}, {15 + 1024, DTYPE_Q5_0, "Q4_K_M"},
-        {1, DTYPE_Q8_0, "Q8_0"},  {0, DTYPE_F32, "F32"},      {1, DTYPE_F16, "F16"},
-        {15, DTYPE_F32, "F32"},   {99999, DTYPE_BF16, "BF16"}, {1, DTYPE_I32, "F16"},
+        {-1, DTYPE_Q4_K, "Q4_K"},   {15, DTYPE_Q4_K, "Q4_K_M"},  {15 + 1024, DTYPE_Q5_0, "Q4_K_M"},
+        {1, DTYPE_Q8_0, "Q8_0"},    {0, DTYPE_F32, "F32"},       {1, DTYPE_F16, "F16"},
+        {15, DTYPE_F32, "F32"},     {99999, DTYPE_BF16, "BF16"}, {1, DTYPE_I32, "F16"},
         {-1, DTYPE_I32, "unknown"},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -224,7 +241,8 @@ static struct gguf *odd_values_open(struct gguf_build *b)
     struct err err = ERR_INIT;
     struct gguf *g = NULL;
     build_init(b);
-    build_kv_str(b, "bad\xff utf8 \xed\xa0\x80", "a\"b\\c\n\x1b[2J\xc2\x9b\xe2\x82\xac\xf0\x9f\x98\x80\xf5\xc3");
+    build_kv_str(b, "bad\xff utf8 \xed\xa0\x80",
+                 "a\"b\\c\n\x1b[2J\xc2\x9b\xe2\x82\xac\xf0\x9f\x98\x80\xf5\xc3");
     build_kv_f32(b, "nan", NAN);
     build_kv_f32(b, "low", -INFINITY);
     build_kv_f32(b, "tenth", 0.1f);
@@ -262,14 +280,17 @@ static void show_is_json_whatever_the_file_holds(void **state)
     struct gguf_build b;
     struct gguf *g = odd_values_open(&b);
     json_t *j = show_parse(g, 0), *meta = json_object_get(j, "metadata"), *t;
-    assert_string_equal(json_string_value(json_object_get(meta, "bad\xef\xbf\xbd utf8 \xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd")),
-                        "a\"b\\c\n\x1b[2J\xc2\x9b\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbd\xef\xbf\xbd");
+    assert_string_equal(
+        json_string_value(
+            json_object_get(meta, "bad\xef\xbf\xbd utf8 \xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd")),
+        "a\"b\\c\n\x1b[2J\xc2\x9b\xe2\x82\xac\xf0\x9f\x98\x80\xef\xbf\xbd\xef\xbf\xbd");
     assert_string_equal(json_string_value(json_object_get(meta, "nan")), "NaN");
     assert_string_equal(json_string_value(json_object_get(meta, "low")), "-Infinity");
     assert_true((float)json_number_value(json_object_get(meta, "tenth")) == 0.1f);
     assert_string_equal(json_string_value(json_object_get(meta, "big")), "18446744073709551615");
     assert_true(json_integer_value(json_object_get(meta, "small")) == INT64_MIN);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(meta, "long"), "length")), 17);
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(meta, "long"), "length")),
+                     17);
     assert_int_equal(json_array_size(json_object_get(json_object_get(meta, "long"), "first")), 16);
     assert_int_equal(json_array_size(json_object_get(meta, "none")), 0);
     t = json_array_get(json_object_get(j, "tensors"), 0);
@@ -292,7 +313,8 @@ static void show_is_json_whatever_the_file_holds(void **state)
     build_release(&b);
 }
 
-/* Every allocation of opening and of reading hyper-parameters fails once; nothing leaks (ASan), nothing crashes. */
+/* Every allocation of opening and of reading hyper-parameters fails once; nothing leaks (ASan),
+ * nothing crashes. */
 static void running_out_of_memory_is_an_error(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker/model: truncated, lying and absurd GGUF files are refused at open, by name, before memory is spent. */
+/* worker/model: truncated, lying and absurd GGUF files are refused at open, by name, before memory
+ * is spent. */
 #include "tests/support/cmocka_all.h"
 
 #include <stdlib.h>
@@ -103,7 +104,8 @@ static void truncation_anywhere_is_named(void **state)
     buf_release(&file);
 }
 
-/* Flipping any byte of the header ends in an error or in a file that is still consistent: never in a crash. */
+/* Flipping any byte of the header ends in an error or in a file that is still consistent: never in
+ * a crash. */
 static void any_byte_of_the_header_may_lie(void **state)
 {
     (void)state;
@@ -131,8 +133,10 @@ static void any_byte_of_the_header_may_lie(void **state)
 static void absurd_counts_cost_nothing(void **state)
 {
     (void)state;
-    /* The last are what the file could hold by its size alone; they must fail later, but within the tables' limits. */
-    static const uint64_t counts[] = {1ull << 63, (1ull << 32) + 1, UINT64_MAX, 1ull << 40, 1185000, 100000, 35000};
+    /* The last are what the file could hold by its size alone; they must fail later, but within the
+     * tables' limits. */
+    static const uint64_t counts[] = {1ull << 63, (1ull << 32) + 1, UINT64_MAX, 1ull << 40,
+                                      1185000,    100000,           35000};
     struct buf file;
     build_read("models/stories.gguf", &file);
     int fd = build_fd(file.data, file.len);
@@ -147,11 +151,13 @@ static void absurd_counts_cost_nothing(void **state)
         assert_int_equal(pwrite(fd, &counts[i / 2], 8, at), 8);
         int rc = gguf_open(&fd, &name, 1, 0, &g, &err);
         if ((rc != -E_FORMAT && rc != -E_LIMIT) ||
-            (counts[i / 2] > 200000 && !strstr(err.msg, i % 2 ? "number of metadata keys" : "number of tensors")))
+            (counts[i / 2] > 200000 &&
+             !strstr(err.msg, i % 2 ? "number of metadata keys" : "number of tensors")))
             fail_msg("%d: %s", rc, err.msg);
         assert_int_equal(pwrite(fd, &was, 8, at), 8);
 #ifndef BERTH_SAN /* sanitizers keep freed memory */
-        assert_true(rss_pages() < before + (counts[i / 2] > UINT32_MAX ? 1u << 20 : 16u << 20) / 4096);
+        assert_true(rss_pages() <
+                    before + (counts[i / 2] > UINT32_MAX ? 1u << 20 : 16u << 20) / 4096);
 #endif
     }
     (void)before;
@@ -207,11 +213,13 @@ static void values_over_their_limits(void **state)
     memset(big, 'k', sizeof(big) - 1);
     build_init(&b);
     build_kv_str(&b, "value", big);
-    refused(&b, E_LIMIT, "metadata key 'value': the value is 16777217 bytes long; berth's limit is 16777216");
+    refused(&b, E_LIMIT,
+            "metadata key 'value': the value is 16777217 bytes long; berth's limit is 16777216");
     big[LIMIT_GGUF_KEY_BYTES + 1] = '\0';
     build_init(&b);
     build_kv_str(&b, big, "v");
-    refused(&b, E_LIMIT, "metadata key number 1 of 1: the name is 65536 bytes long; berth's limit is 65535");
+    refused(&b, E_LIMIT,
+            "metadata key number 1 of 1: the name is 65536 bytes long; berth's limit is 65535");
     build_init(&b);
     build_kv_str(&b, "", "v");
     refused(&b, E_FORMAT, "metadata key number 1 of 1: the name is empty");
@@ -225,7 +233,8 @@ static void values_over_their_limits(void **state)
     build_init(&b);
     build_key(&b, "strange", (enum gguf_type)13);
     build_u64(&b.values, 0);
-    refused(&b, E_FORMAT, "metadata key 'strange': the value type is 13, which GGUF does not define");
+    refused(&b, E_FORMAT,
+            "metadata key 'strange': the value type is 13, which GGUF does not define");
     build_init(&b);
     build_kv_array(&b, "strange", (enum gguf_type)4000000000u, 1);
     refused(&b, E_FORMAT, "metadata key 'strange': the array's item type is 4000000000");
@@ -243,7 +252,11 @@ static void bad_dimensions(void **state)
         int code;
         const char *says;
     } cases[] = {
-        {DTYPE_F32, 2, {1ull << 32, 1ull << 32}, E_FORMAT, "tensor 'bad.weight': its dimensions 4294967296 x"},
+        {DTYPE_F32,
+         2,
+         {1ull << 32, 1ull << 32},
+         E_FORMAT,
+         "tensor 'bad.weight': its dimensions 4294967296 x"},
         {DTYPE_F32, 4, {1 << 16, 1 << 16, 1 << 16, 1 << 16}, E_FORMAT, "overflow"},
         {DTYPE_F32, 1, {1ull << 62}, E_FORMAT, "overflow"}, /* the bytes do */
         {DTYPE_Q8_0, 2, {1ull << 40, 1ull << 23}, E_FORMAT, "overflow"},
@@ -252,8 +265,16 @@ static void bad_dimensions(void **state)
         {DTYPE_F32, 2, {4, (uint64_t)-4}, E_FORMAT, "tensor 'bad.weight': dimension 1 is -4"},
         {DTYPE_F32, 5, {1, 1, 1, 1, 1}, E_LIMIT, "tensor 'bad.weight': it has 5 dimensions"},
         {DTYPE_F32, 0, {0}, E_FORMAT, "tensor 'bad.weight': it has no dimensions"},
-        {DTYPE_Q4_0, 1, {33}, E_FORMAT, "tensor 'bad.weight': its rows of 33 elements are not whole blocks of 32"},
-        {DTYPE_Q4_K, 2, {128, 2}, E_FORMAT, "its rows of 128 elements are not whole blocks of 256 elements of type Q4_K"},
+        {DTYPE_Q4_0,
+         1,
+         {33},
+         E_FORMAT,
+         "tensor 'bad.weight': its rows of 33 elements are not whole blocks of 32"},
+        {DTYPE_Q4_K,
+         2,
+         {128, 2},
+         E_FORMAT,
+         "its rows of 128 elements are not whole blocks of 256 elements of type Q4_K"},
         {255, 1, {32}, E_FORMAT, "tensor 'bad.weight': its type 255 is unknown"},
         {4, 1, {32}, E_FORMAT, "tensor 'bad.weight': its type 4 is unknown"},
         {36, 1, {32}, E_FORMAT, "tensor 'bad.weight': its type 36 is unknown"},
@@ -284,7 +305,8 @@ static void bad_offsets(void **state)
         uint64_t offset;
         const char *says;
     } cases[] = {
-        {1ull << 40, "tensor 'bad.weight': its 256 bytes at offset 1099511627776 of the data end past the end"},
+        {1ull << 40,
+         "tensor 'bad.weight': its 256 bytes at offset 1099511627776 of the data end past the end"},
         {UINT64_MAX - 31, "tensor 'bad.weight': its 256 bytes at offset 18446744073709551584"},
         {1ull << 63, "end past the end of the file"},
         {384 + 1, "tensor 'bad.weight': its offset 385 is not a multiple of the alignment 32"},
@@ -301,7 +323,9 @@ static void bad_offsets(void **state)
     }
     build_right(&b);
     b.cut_bytes = 32 * 4 - 102 + 1;
-    refused(&b, E_FORMAT, "tensor 'last.weight': its 102 bytes at offset 256 of the data end past the end of the file");
+    refused(&b, E_FORMAT,
+            "tensor 'last.weight': its 102 bytes at offset 256 of the data end past the end of the "
+            "file");
     build_right(&b);
     b.cut_bytes = b.data_bytes;
     refused(&b, E_FORMAT, "tensor 'first.weight'");
@@ -313,8 +337,9 @@ static void bad_alignments(void **state)
     static const struct {
         uint32_t alignment;
         int code;
-    } cases[] = {{0, E_FORMAT}, {1, E_FORMAT}, {3, E_FORMAT},  {4, E_FORMAT},          {48, E_FORMAT},
-                 {1u << 31, E_LIMIT}, {UINT32_MAX, E_LIMIT}, {(1u << 20) + 1, E_LIMIT}};
+    } cases[] = {
+        {0, E_FORMAT},  {1, E_FORMAT},       {3, E_FORMAT},         {4, E_FORMAT},
+        {48, E_FORMAT}, {1u << 31, E_LIMIT}, {UINT32_MAX, E_LIMIT}, {(1u << 20) + 1, E_LIMIT}};
     struct gguf_build b;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         build_right(&b);
@@ -323,7 +348,8 @@ static void bad_alignments(void **state)
     }
     build_right(&b);
     build_kv_str(&b, "general.alignment", "32");
-    refused(&b, E_FORMAT, "metadata key 'general.alignment' is of type string; an integer is needed");
+    refused(&b, E_FORMAT,
+            "metadata key 'general.alignment' is of type string; an integer is needed");
     for (uint32_t a = 8; a <= 4096; a *= 8) {
         struct err err = ERR_INIT;
         struct gguf *g = NULL;
@@ -350,7 +376,8 @@ static void duplicates(void **state)
     build_tensor(&b, "first.weight", DTYPE_F32, 1, one_row);
     refused(&b, E_FORMAT, "tensor 'first.weight' is there twice");
     build_right(&b);
-    build_tensor(&b, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", DTYPE_F32, 1, one_row);
+    build_tensor(&b, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef", DTYPE_F32,
+                 1, one_row);
     refused(&b, E_LIMIT, "tensor number 3 of 3: the name is 64 bytes long; berth's limit is 63");
     build_right(&b);
     build_tensor(&b, "", DTYPE_F32, 1, one_row);
@@ -387,12 +414,14 @@ static void bad_magic_and_versions(void **state)
     for (size_t i = 0; i < ARRAY_LEN(magics); i++) {
         struct err err = ERR_INIT;
         struct gguf *g = NULL;
-        assert_int_equal(build_open_bytes(magics[i][0], strlen(magics[i][0]), 0, &g, &err), -E_FORMAT);
+        assert_int_equal(build_open_bytes(magics[i][0], strlen(magics[i][0]), 0, &g, &err),
+                         -E_FORMAT);
         assert_non_null(strstr(err.msg, magics[i][1]));
     }
 }
 
-/* Names from the file are cut and cleaned: the message stays one printable line that still says what is wrong. */
+/* Names from the file are cut and cleaned: the message stays one printable line that still says
+ * what is wrong. */
 static void hostile_names_stay_harmless_in_messages(void **state)
 {
     (void)state;

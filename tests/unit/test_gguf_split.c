@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker/model: split models come together from their shards, by descriptor and by path, or say what is missing. */
+/* worker/model: split models come together from their shards, by descriptor and by path, or say
+ * what is missing. */
 #include "tests/support/cmocka_all.h"
 
 #include <fcntl.h>
@@ -66,19 +67,24 @@ static void wrong_sets_of_shards_are_named(void **state)
 {
     (void)state;
     int a = shard_fd(0, 2, 2, "a"), b = shard_fd(1, 2, 2, "b"), b2 = shard_fd(1, 2, 2, "b");
-    refused((const int[]){b, a}, 2, "one: ", "'split.no' is 1 where shard 1 of 2 (split.no 0) is due: shards are swapped");
+    refused((const int[]){b, a}, 2,
+            "one: ", "'split.no' is 1 where shard 1 of 2 (split.no 0) is due: shards are swapped");
     refused((const int[]){a, a}, 2, "two: ", "it is the same file as shard 1; shard 2 is missing");
-    refused((const int[]){a}, 1, "one: ", "it is shard 1 of 2 of a split model and the other shards are missing");
+    refused((const int[]){a}, 1,
+            "one: ", "it is shard 1 of 2 of a split model and the other shards are missing");
     refused((const int[]){b}, 1, "one: ", "it is shard 2 of 2 of a split model");
     refused((const int[]){a, b, b2}, 3, "one: ", "'split.count' is 2 and 3 shards are given");
-    int three[] = {shard_fd(0, 3, 3, "a"), shard_fd(1, 3, 3, "b"), shard_fd(1, 3, 3, "b"), shard_fd(2, 3, 3, "b")};
-    refused((const int[]){three[0], three[1]}, 2, "one: ", "'split.count' is 3 and 2 shards are given: some are missing");
+    int three[] = {shard_fd(0, 3, 3, "a"), shard_fd(1, 3, 3, "b"), shard_fd(1, 3, 3, "b"),
+                   shard_fd(2, 3, 3, "b")};
+    refused((const int[]){three[0], three[1]}, 2,
+            "one: ", "'split.count' is 3 and 2 shards are given: some are missing");
     refused(three, 3, "three: ", "'split.no' is 1 where shard 3 of 3 (split.no 2) is due");
     refused((const int[]){three[0], three[1], three[3]}, 3, "three: ", "tensor 'b' is there twice");
     int total[] = {shard_fd(0, 2, 5, "a"), shard_fd(1, 2, 5, "b")};
     refused(total, 2, "one: ", "'split.tensors.count' is 5 and the 2 shards hold 2 tensors");
     int whole = open("tests/data/gguf/dummy.gguf", O_RDONLY);
-    refused((const int[]){a, whole}, 2, "two: ", "no metadata key 'split.count': it is not a shard");
+    refused((const int[]){a, whole}, 2,
+            "two: ", "no metadata key 'split.count': it is not a shard");
     fds_close(total, 2);
     fds_close(three, 4);
     fds_close((int[]){a, b, b2, whole}, 4);
@@ -136,7 +142,8 @@ static void paths_find_sisters(void **state)
     assert_int_equal(open_in(folder, "m-00002-of-00002.gguf", &err), 0); /* any of them names all */
     copy(one, folder, "m-00002-of-00002.gguf");
     assert_int_equal(open_in(folder, "m-00001-of-00002.gguf", &err), -E_FORMAT);
-    assert_non_null(strstr(err.msg, "m-00002-of-00002.gguf: metadata key 'split.no' is 0 where shard 2"));
+    assert_non_null(
+        strstr(err.msg, "m-00002-of-00002.gguf: metadata key 'split.no' is 0 where shard 2"));
     copy(one, folder, "renamed.gguf");
     assert_int_equal(open_in(folder, "renamed.gguf", &err), -E_FORMAT);
     assert_non_null(strstr(err.msg, "NAME-00001-of-00002.gguf"));
@@ -150,7 +157,8 @@ static void paths_find_sisters(void **state)
     assert_int_equal(open_in(folder, "m-00003-of-00002.gguf", &err), 0);
     snprintf(command, sizeof(command), "%s/pipe.gguf", folder);
     assert_int_equal(mkfifo(command, 0600), 0);
-    assert_int_equal(open_in(folder, "pipe.gguf", &err), -E_FORMAT); /* and does not wait for a writer */
+    assert_int_equal(open_in(folder, "pipe.gguf", &err),
+                     -E_FORMAT); /* and does not wait for a writer */
     assert_non_null(strstr(err.msg, "it is a pipe; a model is a regular file"));
     snprintf(command, sizeof(command), "rm -r %s", folder);
     assert_int_equal(system(command), 0);

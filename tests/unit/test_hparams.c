@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker/model: hyper-parameters: defaults, 0 as unset, per-layer arrays, every integer width, limits by name. */
+/* worker/model: hyper-parameters: defaults, 0 as unset, per-layer arrays, every integer width,
+ * limits by name. */
 #include "tests/support/cmocka_all.h"
 
 #include <math.h>
@@ -55,29 +56,54 @@ static void the_least_file_gets_the_defaults(void **state)
     assert_int_equal(h.n_ctx_orig, 128);
     assert_true(h.rms_eps == 1e-5f && h.norm_eps == 0);
     assert_true(h.rope_base == 10000 && h.rope_base_swa == 0);
-    assert_true(h.rope_scaling == ROPE_SCALING_NONE && h.rope_factor == 1 && h.rope_attn_factor == 1);
-    assert_true(h.yarn_ext_factor == -1 && h.yarn_attn_factor == 1 && h.yarn_beta_fast == 32 && h.yarn_beta_slow == 1);
+    assert_true(h.rope_scaling == ROPE_SCALING_NONE && h.rope_factor == 1 &&
+                h.rope_attn_factor == 1);
+    assert_true(h.yarn_ext_factor == -1 && h.yarn_attn_factor == 1 && h.yarn_beta_fast == 32 &&
+                h.yarn_beta_slow == 1);
     assert_false(h.has_rope_finetuned || h.has_swa_pattern || h.has_expert_weights_norm);
     assert_true(h.is_causal);
     assert_int_equal(h.n_swa + h.swa_period + h.n_expert + h.n_expert_used, 0);
     hparams_release(&h);
 }
 
-/* The keys that may be absent; a file that carries them all with 0 means the same as one without. */
+/* The keys that may be absent; a file that carries them all with 0 means the same as one without.
+ */
 static void zero_means_unset(void **state)
 {
     (void)state;
     static const char *const ints[] = {
-        "attention.head_count_kv", "attention.key_length", "attention.value_length", "rope.dimension_count",
-        "rope.dimension_count_swa", "rope.scaling.original_context_length", "attention.sliding_window",
-        "attention.sliding_window_pattern", "vocab_size", "expert_count", "expert_used_count",
-        "expert_feed_forward_length", "expert_shared_feed_forward_length", "attention.temperature_length",
+        "attention.head_count_kv",
+        "attention.key_length",
+        "attention.value_length",
+        "rope.dimension_count",
+        "rope.dimension_count_swa",
+        "rope.scaling.original_context_length",
+        "attention.sliding_window",
+        "attention.sliding_window_pattern",
+        "vocab_size",
+        "expert_count",
+        "expert_used_count",
+        "expert_feed_forward_length",
+        "expert_shared_feed_forward_length",
+        "attention.temperature_length",
     };
     static const char *const floats[] = {
-        "rope.freq_base", "rope.freq_base_swa", "rope.scaling.factor", "rope.scaling.attn_factor", "rope.scale_linear",
-        "rope.scaling.yarn_ext_factor", "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_beta_fast",
-        "rope.scaling.yarn_beta_slow", "attention.scale", "attn_logit_softcapping", "final_logit_softcapping",
-        "embedding_scale", "residual_scale", "logit_scale", "attention.layer_norm_epsilon",
+        "rope.freq_base",
+        "rope.freq_base_swa",
+        "rope.scaling.factor",
+        "rope.scaling.attn_factor",
+        "rope.scale_linear",
+        "rope.scaling.yarn_ext_factor",
+        "rope.scaling.yarn_attn_factor",
+        "rope.scaling.yarn_beta_fast",
+        "rope.scaling.yarn_beta_slow",
+        "attention.scale",
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "embedding_scale",
+        "residual_scale",
+        "logit_scale",
+        "attention.layer_norm_epsilon",
     };
     struct gguf_build a, b;
     struct hparams x, y;
@@ -106,7 +132,8 @@ static void zero_means_unset(void **state)
 static void every_integer_width_serves(void **state)
 {
     (void)state;
-    static const enum gguf_type types[] = {GGUF_U8, GGUF_I8, GGUF_U16, GGUF_I16, GGUF_U32, GGUF_I32, GGUF_U64, GGUF_I64};
+    static const enum gguf_type types[] = {GGUF_U8,  GGUF_I8,  GGUF_U16, GGUF_I16,
+                                           GGUF_U32, GGUF_I32, GGUF_U64, GGUF_I64};
     for (size_t i = 0; i < ARRAY_LEN(types); i++) {
         struct gguf_build b;
         struct hparams h;
@@ -165,8 +192,9 @@ static void scaling_and_windows(void **state)
         enum rope_scaling want;
         float want_factor;
     } cases[] = {
-        {"linear", 8, ROPE_SCALING_LINEAR, 8}, {"linear", 1, ROPE_SCALING_NONE, 1}, {"none", 8, ROPE_SCALING_NONE, 1},
-        {"yarn", 4, ROPE_SCALING_YARN, 4},     {"longrope", 1, ROPE_SCALING_LONGROPE, 1},
+        {"linear", 8, ROPE_SCALING_LINEAR, 8},     {"linear", 1, ROPE_SCALING_NONE, 1},
+        {"none", 8, ROPE_SCALING_NONE, 1},         {"yarn", 4, ROPE_SCALING_YARN, 4},
+        {"longrope", 1, ROPE_SCALING_LONGROPE, 1},
     };
     struct gguf_build b;
     struct hparams h;
@@ -204,19 +232,30 @@ static void bad_values_are_named(void **state)
         int code;
         const char *says;
     } cases[] = {
-        {"attention.head_count_kv", GGUF_U32, 3, E_FORMAT, "'llama.attention.head_count_kv' is 3 for layer 0, which does"},
-        {"attention.head_count_kv", GGUF_I32, -1, E_FORMAT, "'llama.attention.head_count_kv' is -1"},
-        {"attention.key_length", GGUF_U32, 1 << 20, E_LIMIT, "layer 0 has 4 heads of 1048576 elements"},
-        {"attention.value_length", GGUF_U64, 1ll << 40, E_LIMIT, "'llama.attention.value_length' is 1099511627776"},
-        {"rope.dimension_count", GGUF_U32, 17, E_FORMAT, "'llama.rope.dimension_count' is 17; it must be even"},
+        {"attention.head_count_kv", GGUF_U32, 3, E_FORMAT,
+         "'llama.attention.head_count_kv' is 3 for layer 0, which does"},
+        {"attention.head_count_kv", GGUF_I32, -1, E_FORMAT,
+         "'llama.attention.head_count_kv' is -1"},
+        {"attention.key_length", GGUF_U32, 1 << 20, E_LIMIT,
+         "layer 0 has 4 heads of 1048576 elements"},
+        {"attention.value_length", GGUF_U64, 1ll << 40, E_LIMIT,
+         "'llama.attention.value_length' is 1099511627776"},
+        {"rope.dimension_count", GGUF_U32, 17, E_FORMAT,
+         "'llama.rope.dimension_count' is 17; it must be even"},
         {"rope.dimension_count", GGUF_U32, 18, E_FORMAT, "at most the head's width 16"},
-        {"rope.scaling.factor", GGUF_F32, -1000000, E_FORMAT, "'llama.rope.scaling.factor' is -1; it cannot be negative"},
-        {"rope.freq_base", GGUF_U32, 10000, E_FORMAT, "'llama.rope.freq_base' is of type u32; a float is needed"},
-        {"expert_used_count", GGUF_U32, 2, E_FORMAT, "'llama.expert_used_count' is 2; between 1 and all of the 0"},
-        {"expert_count", GGUF_U32, 8, E_FORMAT, "'llama.expert_used_count' is 0; between 1 and all of the 8"},
-        {"expert_count", GGUF_U32, 100000, E_LIMIT, "'llama.expert_count' is 100000; berth's limit is 4096"},
+        {"rope.scaling.factor", GGUF_F32, -1000000, E_FORMAT,
+         "'llama.rope.scaling.factor' is -1; it cannot be negative"},
+        {"rope.freq_base", GGUF_U32, 10000, E_FORMAT,
+         "'llama.rope.freq_base' is of type u32; a float is needed"},
+        {"expert_used_count", GGUF_U32, 2, E_FORMAT,
+         "'llama.expert_used_count' is 2; between 1 and all of the 0"},
+        {"expert_count", GGUF_U32, 8, E_FORMAT,
+         "'llama.expert_used_count' is 0; between 1 and all of the 8"},
+        {"expert_count", GGUF_U32, 100000, E_LIMIT,
+         "'llama.expert_count' is 100000; berth's limit is 4096"},
         {"vocab_size", GGUF_U32, 1 << 30, E_LIMIT, "'llama.vocab_size' is 1073741824"},
-        {"rope.scaling.finetuned", GGUF_U32, 1, E_FORMAT, "'llama.rope.scaling.finetuned' is of type u32; a bool"},
+        {"rope.scaling.finetuned", GGUF_U32, 1, E_FORMAT,
+         "'llama.rope.scaling.finetuned' is of type u32; a bool"},
     };
     struct gguf_build b;
     char key[128];
@@ -237,29 +276,35 @@ static void bad_values_are_named(void **state)
     build_init(&b);
     build_llama(&b);
     build_kv_str(&b, "llama.rope.scaling.type", "su");
-    refused(&b, E_UNSUPPORTED, "'llama.rope.scaling.type' is 'su'; none, linear, yarn and longrope are known");
+    refused(&b, E_UNSUPPORTED,
+            "'llama.rope.scaling.type' is 'su'; none, linear, yarn and longrope are known");
     build_init(&b);
     build_llama(&b);
     build_kv_array(&b, "llama.attention.head_count_kv", GGUF_U32, 1);
     build_u32(&b.values, 4);
-    refused(&b, E_FORMAT, "'llama.attention.head_count_kv' is an array of 1 items; one number for each of the 2 layers");
+    refused(&b, E_FORMAT,
+            "'llama.attention.head_count_kv' is an array of 1 items; one number for each of the 2 "
+            "layers");
     build_init(&b);
     build_llama(&b);
     build_kv_array(&b, "llama.attention.head_count_kv", GGUF_U32, 2);
     build_u64(&b.values, 4);
-    refused(&b, E_UNSUPPORTED, "'llama.attention.head_count_kv' is 0 for layer 1: layers without attention");
+    refused(&b, E_UNSUPPORTED,
+            "'llama.attention.head_count_kv' is 0 for layer 1: layers without attention");
     build_init(&b);
     build_llama(&b);
     build_kv_array(&b, "llama.attention.sliding_window_pattern", GGUF_F32, 2);
     build_u64(&b.values, 4);
-    refused(&b, E_FORMAT, "'llama.attention.sliding_window_pattern' is an array of 2 items; one number");
+    refused(&b, E_FORMAT,
+            "'llama.attention.sliding_window_pattern' is an array of 2 items; one number");
 }
 
 /* llama's keys with key left out or, where value is not negative, changed to it. */
 static void build_changed(struct gguf_build *b, const char *key, int64_t value)
 {
-    static const char *const keys[] = {"llama.block_count", "llama.embedding_length", "llama.context_length",
-                                       "llama.feed_forward_length", "llama.attention.head_count", "llama.vocab_size"};
+    static const char *const keys[] = {"llama.block_count",          "llama.embedding_length",
+                                       "llama.context_length",       "llama.feed_forward_length",
+                                       "llama.attention.head_count", "llama.vocab_size"};
     static const uint32_t values[] = {2, 64, 128, 96, 4, 4};
     build_init(b);
     if (strcmp(key, "general.architecture") != 0)
@@ -283,12 +328,15 @@ static void needed_keys_are_needed(void **state)
         int code;
         const char *says;
     } cases[] = {
-        {"llama.block_count", -1, E_FORMAT, "'llama.block_count' is missing; it must be at least 1"},
+        {"llama.block_count", -1, E_FORMAT,
+         "'llama.block_count' is missing; it must be at least 1"},
         {"llama.block_count", 0, E_FORMAT, "'llama.block_count' is 0; it must be at least 1"},
-        {"llama.block_count", 1000000000, E_LIMIT, "'llama.block_count' is 1000000000; berth's limit is 1024"},
+        {"llama.block_count", 1000000000, E_LIMIT,
+         "'llama.block_count' is 1000000000; berth's limit is 1024"},
         {"llama.block_count", 4294967297, E_LIMIT, "'llama.block_count' is 4294967297"},
         {"llama.embedding_length", -1, E_FORMAT, "'llama.embedding_length' is missing"},
-        {"llama.embedding_length", 66, E_FORMAT, "the embedding of 66 cannot be shared out among 4 heads"},
+        {"llama.embedding_length", 66, E_FORMAT,
+         "the embedding of 66 cannot be shared out among 4 heads"},
         {"llama.context_length", 0, E_FORMAT, "'llama.context_length' is 0"},
         {"llama.context_length", 1ll << 32, E_LIMIT, "'llama.context_length' is 4294967296"},
         {"llama.feed_forward_length", -1, E_FORMAT, "'llama.feed_forward_length' is missing or 0"},

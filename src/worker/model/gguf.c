@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* GGUF: opens the files of a model, maps them, and puts header, metadata and tensors of all shards together.
- * Owns the mappings.  Not here: the byte-level reading (gguf_read.c), metadata (gguf_value.c), tensor descriptions
- * (gguf_tensor.c), names of files (gguf_path.c).  One thread opens; afterwards read-only. */
+/* GGUF: opens the files of a model, maps them, and puts header, metadata and tensors of all shards
+ * together. Owns the mappings.  Not here: the byte-level reading (gguf_read.c), metadata
+ * (gguf_value.c), tensor descriptions (gguf_tensor.c), names of files (gguf_path.c).  One thread
+ * opens; afterwards read-only. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,11 +14,10 @@
 #include "lib/base/mem.h"
 #include "worker/model/gguf_int.h"
 
-#define HEADER_BYTES      24u
 #define DEFAULT_ALIGNMENT 32u
 /* name length 8, name 1, dimension count 4, one dimension 8, type 4, offset 8 */
-#define TENSOR_MIN_BYTES  33u
-#define MIN_ALIGNMENT     8u /* the specification's; and F32 rows can then be read in place */
+#define TENSOR_MIN_BYTES 33u
+#define MIN_ALIGNMENT    8u /* the specification's; and F32 rows can then be read in place */
 
 /* ---- one file ---- */
 
@@ -84,11 +84,15 @@ static int magic_refuse(const char *p, uint64_t n, struct err *err)
             return err_set(err, E_FORMAT, "header: not a GGUF file; it is %s", known[i].what);
     }
     if (n < 4)
-        return err_set(err, E_FORMAT, "header: the file ends inside the magic: 4 bytes are needed at offset 0 and "
-                       "%llu are there", (unsigned long long)n);
-    return err_set(err, E_FORMAT, "header: not a GGUF file; it begins with the bytes %02x %02x %02x %02x instead of "
-                   "the magic 'GGUF'", (unsigned char)p[0], (unsigned char)p[1], (unsigned char)p[2],
-                   (unsigned char)p[3]);
+        return err_set(err, E_FORMAT,
+                       "header: the file ends inside the magic: 4 bytes are needed at offset 0 and "
+                       "%llu are there",
+                       (unsigned long long)n);
+    return err_set(
+        err, E_FORMAT,
+        "header: not a GGUF file; it begins with the bytes %02x %02x %02x %02x instead of "
+        "the magic 'GGUF'",
+        (unsigned char)p[0], (unsigned char)p[1], (unsigned char)p[2], (unsigned char)p[3]);
 }
 
 static int version_read(struct gguf_reader *r, uint32_t *ret, struct err *err)
@@ -97,30 +101,39 @@ static int version_read(struct gguf_reader *r, uint32_t *ret, struct err *err)
     if (rc < 0)
         return rc;
     if ((*ret & 0xFFFF) == 0 && *ret != 0)
-        return err_set(err, E_UNSUPPORTED, "header: a big-endian GGUF file (version %u); berth reads little-endian "
-                       "ones: convert it", __builtin_bswap32(*ret));
+        return err_set(err, E_UNSUPPORTED,
+                       "header: a big-endian GGUF file (version %u); berth reads little-endian "
+                       "ones: convert it",
+                       __builtin_bswap32(*ret));
     if (*ret == 1)
-        return err_set(err, E_UNSUPPORTED, "header: GGUF version 1 is not read, only 2 and 3: take the model in a "
+        return err_set(err, E_UNSUPPORTED,
+                       "header: GGUF version 1 is not read, only 2 and 3: take the model in a "
                        "newer file or convert it again");
     if (*ret != 2 && *ret != 3)
-        return err_set(err, E_UNSUPPORTED, "header: GGUF version %u is not read, only 2 and 3", *ret);
+        return err_set(err, E_UNSUPPORTED, "header: GGUF version %u is not read, only 2 and 3",
+                       *ret);
     return 0;
 }
 
-/* A count of entries of the header, held to what the rest of the file could hold before it is believed. */
-static int count_read(struct gguf_reader *r, const char *field, uint64_t limit, uint32_t *ret, struct err *err)
+/* A count of entries of the header, held to what the rest of the file could hold before it is
+ * believed. */
+static int count_read(struct gguf_reader *r, const char *field, uint64_t limit, uint32_t *ret,
+                      struct err *err)
 {
     uint64_t n;
     int rc = gguf_read_u64(r, field, &n, err);
     if (rc < 0)
         return rc;
     if (n > gguf_reader_left(r))
-        return err_set(err, E_FORMAT, "header: the %s at offset %llu is %llu, which the file's %llu bytes cannot hold",
-                       field, (unsigned long long)r->pos - sizeof(n), (unsigned long long)n,
-                       (unsigned long long)r->size);
+        return err_set(
+            err, E_FORMAT,
+            "header: the %s at offset %llu is %llu, which the file's %llu bytes cannot hold", field,
+            (unsigned long long)r->pos - sizeof(n), (unsigned long long)n,
+            (unsigned long long)r->size);
     if (n > limit)
-        return err_set(err, E_LIMIT, "header: the %s at offset %llu is %llu; berth's limit is %llu", field,
-                       (unsigned long long)r->pos - sizeof(n), (unsigned long long)n, (unsigned long long)limit);
+        return err_set(err, E_LIMIT, "header: the %s at offset %llu is %llu; berth's limit is %llu",
+                       field, (unsigned long long)r->pos - sizeof(n), (unsigned long long)n,
+                       (unsigned long long)limit);
     *ret = (uint32_t)n;
     return 0;
 }
@@ -128,31 +141,38 @@ static int count_read(struct gguf_reader *r, const char *field, uint64_t limit, 
 static int alignment_get(const struct gguf_values *values, uint32_t *ret, struct err *err)
 {
     uint64_t a;
-    int rc = gguf_values_get_u64(values, "general.alignment", 0, UINT64_MAX, DEFAULT_ALIGNMENT, &a, err);
+    int rc =
+        gguf_values_get_u64(values, "general.alignment", 0, UINT64_MAX, DEFAULT_ALIGNMENT, &a, err);
     if (rc < 0)
         return rc;
     if (a > LIMIT_GGUF_ALIGNMENT)
-        return err_set(err, E_LIMIT, "metadata key 'general.alignment' is %llu; berth's limit is %u",
+        return err_set(err, E_LIMIT,
+                       "metadata key 'general.alignment' is %llu; berth's limit is %u",
                        (unsigned long long)a, LIMIT_GGUF_ALIGNMENT);
     if (a < MIN_ALIGNMENT || (a & (a - 1)))
-        return err_set(err, E_FORMAT, "metadata key 'general.alignment' is %llu; it must be a power of two of at "
-                       "least %u", (unsigned long long)a, MIN_ALIGNMENT);
+        return err_set(err, E_FORMAT,
+                       "metadata key 'general.alignment' is %llu; it must be a power of two of at "
+                       "least %u",
+                       (unsigned long long)a, MIN_ALIGNMENT);
     *ret = (uint32_t)a;
     return 0;
 }
 
 /* Adds n tensor descriptions at the cursor to the model's table. */
-static int tensors_add(struct gguf *g, uint32_t shard, struct gguf_reader *r, uint32_t n, struct err *err)
+static int tensors_add(struct gguf *g, uint32_t shard, struct gguf_reader *r, uint32_t n,
+                       struct err *err)
 {
     struct gguf_shard *s = &g->shards[shard];
     if (n == 0)
         return 0;
     if (n > gguf_reader_left(r) / TENSOR_MIN_BYTES)
-        return err_set(err, E_FORMAT,
-                       "header: %u tensors are announced; the %llu bytes from offset %llu cannot hold them", n,
-                       (unsigned long long)gguf_reader_left(r), (unsigned long long)r->pos);
+        return err_set(
+            err, E_FORMAT,
+            "header: %u tensors are announced; the %llu bytes from offset %llu cannot hold them", n,
+            (unsigned long long)gguf_reader_left(r), (unsigned long long)r->pos);
     if (n > LIMIT_GGUF_TENSORS - g->n_tensors)
-        return err_set(err, E_LIMIT, "more than %u tensors in all, berth's limit", LIMIT_GGUF_TENSORS);
+        return err_set(err, E_LIMIT, "more than %u tensors in all, berth's limit",
+                       LIMIT_GGUF_TENSORS);
     struct gguf_tensor *t = mem_try_resize(g->tensors, g->n_tensors + n, sizeof(*t), err);
     if (!t)
         return -err->code;
@@ -180,7 +200,8 @@ static int tensors_add(struct gguf *g, uint32_t shard, struct gguf_reader *r, ui
 /* ---- shards ---- */
 
 /* split.no, split.count of this shard against its place among the files given. */
-static int split_check(const struct gguf *g, uint32_t shard, const struct gguf_values *values, struct err *err)
+static int split_check(const struct gguf *g, uint32_t shard, const struct gguf_values *values,
+                       struct err *err)
 {
     uint64_t no = 0, count;
     int rc = gguf_values_get_u64(values, "split.count", 0, UINT16_MAX, 0, &count, err);
@@ -191,21 +212,31 @@ static int split_check(const struct gguf *g, uint32_t shard, const struct gguf_v
     if (g->n_shards == 1 && count <= 1)
         return 0;
     if (g->n_shards == 1)
-        return err_set(err, E_FORMAT, "it is shard %llu of %llu of a split model and the other shards are missing: "
-                       "keep all files side by side as NAME-00001-of-%05llu.gguf and so on",
-                       (unsigned long long)no + 1, (unsigned long long)count, (unsigned long long)count);
+        return err_set(
+            err, E_FORMAT,
+            "it is shard %llu of %llu of a split model and the other shards are missing: "
+            "keep all files side by side as NAME-00001-of-%05llu.gguf and so on",
+            (unsigned long long)no + 1, (unsigned long long)count, (unsigned long long)count);
     if (count == 0)
-        return err_set(err, E_FORMAT, "%u files are given and this one has no metadata key 'split.count': it is not "
-                       "a shard", g->n_shards);
+        return err_set(
+            err, E_FORMAT,
+            "%u files are given and this one has no metadata key 'split.count': it is not "
+            "a shard",
+            g->n_shards);
     if (count != g->n_shards)
-        return err_set(err, E_FORMAT, "metadata key 'split.count' is %llu and %u shards are given%s",
-                       (unsigned long long)count, g->n_shards, count > g->n_shards ? ": some are missing" : "");
+        return err_set(err, E_FORMAT,
+                       "metadata key 'split.count' is %llu and %u shards are given%s",
+                       (unsigned long long)count, g->n_shards,
+                       count > g->n_shards ? ": some are missing" : "");
     for (uint32_t i = 0; i < shard; i++) {
-        if (g->shards[i].device == g->shards[shard].device && g->shards[i].inode == g->shards[shard].inode)
-            return err_set(err, E_FORMAT, "it is the same file as shard %u; shard %u is missing", i + 1, shard + 1);
+        if (g->shards[i].device == g->shards[shard].device &&
+            g->shards[i].inode == g->shards[shard].inode)
+            return err_set(err, E_FORMAT, "it is the same file as shard %u; shard %u is missing",
+                           i + 1, shard + 1);
     }
     if (no != shard)
-        return err_set(err, E_FORMAT, "metadata key 'split.no' is %llu where shard %u of %u (split.no %u) is due: "
+        return err_set(err, E_FORMAT,
+                       "metadata key 'split.no' is %llu where shard %u of %u (split.no %u) is due: "
                        "shards are swapped, or one is there twice and shard %u is missing",
                        (unsigned long long)no, shard + 1, g->n_shards, shard, shard + 1);
     return 0;
@@ -215,19 +246,23 @@ static int split_check(const struct gguf *g, uint32_t shard, const struct gguf_v
 static int split_check_total(const struct gguf *g, struct err *err)
 {
     uint64_t total;
-    int rc = gguf_values_get_u64(&g->values, "split.tensors.count", 0, LIMIT_GGUF_TENSORS, UINT64_MAX, &total, err);
+    int rc = gguf_values_get_u64(&g->values, "split.tensors.count", 0, LIMIT_GGUF_TENSORS,
+                                 UINT64_MAX, &total, err);
     if (rc < 0 || (g->n_shards == 1 && total == UINT64_MAX))
         return rc;
     if (total == UINT64_MAX)
-        return err_set(err, E_FORMAT, "metadata key 'split.tensors.count' is missing from the first shard");
+        return err_set(err, E_FORMAT,
+                       "metadata key 'split.tensors.count' is missing from the first shard");
     if (total != g->n_tensors)
-        return err_set(err, E_FORMAT, "metadata key 'split.tensors.count' is %llu and the %u shards hold %u tensors",
-                       (unsigned long long)total, g->n_shards, g->n_tensors);
+        return err_set(
+            err, E_FORMAT,
+            "metadata key 'split.tensors.count' is %llu and the %u shards hold %u tensors",
+            (unsigned long long)total, g->n_shards, g->n_tensors);
     return 0;
 }
 
-static int shard_parse(struct gguf *g, uint32_t shard, struct gguf_values *values, struct gguf_reader *r,
-                       struct err *err)
+static int shard_parse(struct gguf *g, uint32_t shard, struct gguf_values *values,
+                       struct gguf_reader *r, struct err *err)
 {
     struct gguf_shard *s = &g->shards[shard];
     uint32_t n_tensors = 0, n_values = 0;
@@ -258,7 +293,8 @@ static int shard_open(struct gguf *g, uint32_t shard, int fd, unsigned flags, st
     if (rc < 0)
         return rc;
     struct gguf_reader r = {.base = s->base, .size = s->file_bytes};
-    /* Only the first shard's metadata count; the others' is read for its own split keys and alignment. */
+    /* Only the first shard's metadata count; the others' is read for its own split keys and
+     * alignment. */
     rc = shard_parse(g, shard, shard == 0 ? &g->values : &other, &r, err);
     gguf_values_release(&other);
     if (rc == 0 && (flags & GGUF_HEADER_ONLY)) {
@@ -276,7 +312,8 @@ static const char *name_short(const char *name)
     return strlen(name) > 160 && slash ? slash + 1 : name;
 }
 
-static int shards_open(struct gguf *g, const int *fds, const char *const *names, unsigned flags, struct err *err)
+static int shards_open(struct gguf *g, const int *fds, const char *const *names, unsigned flags,
+                       struct err *err)
 {
     for (uint32_t i = 0; i < g->n_shards; i++) {
         const char *name = names && names[i] ? names[i] : "the model file";
@@ -293,11 +330,12 @@ static int shards_open(struct gguf *g, const int *fds, const char *const *names,
     return 0;
 }
 
-int gguf_open(const int *fds, const char *const *names, uint32_t n_fds, unsigned flags, struct gguf **ret_gguf,
-              struct err *err)
+int gguf_open(const int *fds, const char *const *names, uint32_t n_fds, unsigned flags,
+              struct gguf **ret_gguf, struct err *err)
 {
     if (n_fds == 0 || n_fds > LIMIT_GGUF_SHARDS)
-        return err_set(err, E_LIMIT, "a model of %u files; between 1 and %u can be read", n_fds, LIMIT_GGUF_SHARDS);
+        return err_set(err, E_LIMIT, "a model of %u files; between 1 and %u can be read", n_fds,
+                       LIMIT_GGUF_SHARDS);
     struct gguf *g = mem_try_alloc(1, sizeof(*g), err);
     if (!g)
         return -err->code;

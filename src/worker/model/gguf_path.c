@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* GGUF by path: opens the file, and for a shard its sisters beside it.  The only place of worker/model that opens
- * files; inside the sandbox the worker has descriptors instead.  Any thread. */
+/* GGUF by path: opens the file, and for a shard its sisters beside it.  The only place of
+ * worker/model that opens files; inside the sandbox the worker has descriptors instead.  Any
+ * thread. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -33,26 +34,27 @@ static bool path_is_shard(const char *path, uint32_t *ret_count)
     if (len < SUFFIX_LEN)
         return false;
     const char *p = path + len - SUFFIX_LEN;
-    if (p[0] != '-' || !five_digits(p + 1, &no) || memcmp(p + 6, "-of-", 4) != 0 || !five_digits(p + 10, &count) ||
-        strcmp(p + 15, ".gguf") != 0 || no == 0 || no > count)
+    if (p[0] != '-' || !five_digits(p + 1, &no) || memcmp(p + 6, "-of-", 4) != 0 ||
+        !five_digits(p + 10, &count) || strcmp(p + 15, ".gguf") != 0 || no == 0 || no > count)
         return false;
     *ret_count = count;
     return true;
 }
 
-/* Opening must not wait (a pipe) nor outlive an exec; what kind of file it is, gguf_open asks the descriptor. */
+/* Opening must not wait (a pipe) nor outlive an exec; what kind of file it is, gguf_open asks the
+ * descriptor. */
 static int path_open(const char *path, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
-        return err_set_sys(err, errno == ENOENT || errno == ENOTDIR ? E_NOTFOUND : E_IO, "%.300s cannot be opened",
-                           path);
+        return err_set_sys(err, errno == ENOENT || errno == ENOTDIR ? E_NOTFOUND : E_IO,
+                           "%.300s cannot be opened", path);
     return fd;
 }
 
 struct shard_files {
     uint32_t n;
-    int *fds;     /* n of them, -1: not open */
+    int *fds; /* n of them, -1: not open */
     char **paths;
 };
 
@@ -69,7 +71,8 @@ static void files_release(struct shard_files *f)
 }
 
 /* Path and descriptor of shard i. */
-static int file_open(struct shard_files *f, uint32_t i, const char *path, bool is_split, struct err *err)
+static int file_open(struct shard_files *f, uint32_t i, const char *path, bool is_split,
+                     struct err *err)
 {
     size_t len = strlen(path);
     char *p = f->paths[i] = mem_try_alloc(len + 1, 1, err);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bounded cursor under every GGUF read: nothing else in berth takes bytes off the file's header, so nothing
- * else can run past its end.  Private to worker/model; any thread, one cursor each. */
+/* The bounded cursor under every GGUF read: nothing else in berth takes bytes off the file's
+ * header, so nothing else can run past its end.  Private to worker/model; any thread, one cursor
+ * each. */
 #include <stdio.h>
 #include <string.h>
 
@@ -18,8 +19,8 @@ const char *gguf_reader_where(const struct gguf_reader *r, char ret[GGUF_WHERE_M
     else if (r->name.p)
         snprintf(ret, GGUF_WHERE_MAX, "%s '%.*s'", kind, GGUF_NAME_ARG(r->name));
     else
-        snprintf(ret, GGUF_WHERE_MAX, "%s number %llu of %llu", kind, (unsigned long long)r->index + 1,
-                 (unsigned long long)r->n);
+        snprintf(ret, GGUF_WHERE_MAX, "%s number %llu of %llu", kind,
+                 (unsigned long long)r->index + 1, (unsigned long long)r->n);
     return ret;
 }
 
@@ -28,11 +29,12 @@ int gguf_reader_need(const struct gguf_reader *r, uint64_t n, const char *field,
     if (n <= gguf_reader_left(r))
         return 0;
     char where[GGUF_WHERE_MAX];
-    return err_set(err, E_FORMAT,
-                   "%s: the file ends inside the %s: %llu bytes are needed at offset %llu and %llu are left; "
-                   "the file is damaged or was not copied whole",
-                   gguf_reader_where(r, where), field, (unsigned long long)n, (unsigned long long)r->pos,
-                   (unsigned long long)gguf_reader_left(r));
+    return err_set(
+        err, E_FORMAT,
+        "%s: the file ends inside the %s: %llu bytes are needed at offset %llu and %llu are left; "
+        "the file is damaged or was not copied whole",
+        gguf_reader_where(r, where), field, (unsigned long long)n, (unsigned long long)r->pos,
+        (unsigned long long)gguf_reader_left(r));
 }
 
 int gguf_read_u32(struct gguf_reader *r, const char *field, uint32_t *ret, struct err *err)
@@ -55,7 +57,8 @@ int gguf_read_u64(struct gguf_reader *r, const char *field, uint64_t *ret, struc
     return 0;
 }
 
-int gguf_read_str(struct gguf_reader *r, const char *field, uint64_t max, struct str *ret, struct err *err)
+int gguf_read_str(struct gguf_reader *r, const char *field, uint64_t max, struct str *ret,
+                  struct err *err)
 {
     uint64_t len;
     int rc = gguf_read_u64(r, field, &len, err);
@@ -66,7 +69,8 @@ int gguf_read_str(struct gguf_reader *r, const char *field, uint64_t max, struct
     char where[GGUF_WHERE_MAX];
     if (len > max)
         return err_set(err, E_LIMIT, "%s: the %s is %llu bytes long; berth's limit is %llu",
-                       gguf_reader_where(r, where), field, (unsigned long long)len, (unsigned long long)max);
+                       gguf_reader_where(r, where), field, (unsigned long long)len,
+                       (unsigned long long)max);
     *ret = (struct str){r->base + r->pos, (size_t)len};
     r->pos += len;
     return 0;

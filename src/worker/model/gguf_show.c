@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements gguf_show.h by writing the text directly: a vocabulary of 250,000 strings needs no tree of them. */
+/* Implements gguf_show.h by writing the text directly: a vocabulary of 250,000 strings needs no
+ * tree of them. */
 #include "worker/model/gguf_show.h"
 
 #include <inttypes.h>
@@ -10,7 +11,12 @@
 /* Length of the UTF-8 sequence at p, 0 when there is none in n bytes.  Unicode 15, table 3-7. */
 static size_t utf8_len_at(const unsigned char *p, size_t n)
 {
-    size_t len = p[0] < 0x80 ? 1 : p[0] < 0xC2 ? 0 : p[0] < 0xE0 ? 2 : p[0] < 0xF0 ? 3 : p[0] < 0xF5 ? 4 : 0;
+    size_t len = p[0] < 0x80   ? 1
+                 : p[0] < 0xC2 ? 0
+                 : p[0] < 0xE0 ? 2
+                 : p[0] < 0xF0 ? 3
+                 : p[0] < 0xF5 ? 4
+                               : 0;
     if (len == 0 || len > n)
         return 0;
     for (size_t i = 1; i < len; i++) {
@@ -63,18 +69,14 @@ static void item_put(struct buf *out, const struct gguf_value *v, uint64_t i)
 {
     switch (v->item_type) {
     case GGUF_F32:
-    case GGUF_F64:
-        float_put(out, gguf_item_f64(v, i), v->item_type == GGUF_F32);
-        break;
-    case GGUF_BOOL:
-        buf_append_str(out, gguf_item_u64(v, i) ? "true" : "false");
-        break;
+    case GGUF_F64: float_put(out, gguf_item_f64(v, i), v->item_type == GGUF_F32); break;
+    case GGUF_BOOL: buf_append_str(out, gguf_item_u64(v, i) ? "true" : "false"); break;
     case GGUF_U64:
         /* Beyond int64 many readers of JSON refuse the number or round it. */
-        buf_printf(out, gguf_item_u64(v, i) > INT64_MAX ? "\"%" PRIu64 "\"" : "%" PRIu64, gguf_item_u64(v, i));
+        buf_printf(out, gguf_item_u64(v, i) > INT64_MAX ? "\"%" PRIu64 "\"" : "%" PRIu64,
+                   gguf_item_u64(v, i));
         break;
-    default:
-        buf_printf(out, "%" PRId64, gguf_item_i64(v, i));
+    default: buf_printf(out, "%" PRId64, gguf_item_i64(v, i));
     }
 }
 
@@ -120,19 +122,22 @@ static void tensor_put(struct buf *out, const struct gguf *g, const struct gguf_
     buf_printf(out, ", \"type\": \"%s\", \"shape\": [", dtype_info(t->type)->name);
     for (uint32_t d = 0; d < t->n_dims; d++)
         buf_printf(out, "%s%" PRIu64, d ? ", " : "", t->dims[d]);
-    buf_printf(out, "], \"file\": %u, \"offset\": %" PRIu64 ", \"bytes\": %" PRIu64 "}", (unsigned)(s - g->shards),
-               t->offset, t->n_bytes);
+    buf_printf(out, "], \"file\": %u, \"offset\": %" PRIu64 ", \"bytes\": %" PRIu64 "}",
+               (unsigned)(s - g->shards), t->offset, t->n_bytes);
 }
 
 int gguf_show_json(const struct gguf *g, unsigned flags, struct buf *out, struct err *err)
 {
-    buf_printf(out, "{\n  \"format\": \"gguf\",\n  \"version\": %u,\n  \"files\": [", gguf_version(g));
+    buf_printf(out, "{\n  \"format\": \"gguf\",\n  \"version\": %u,\n  \"files\": [",
+               gguf_version(g));
     for (uint32_t i = 0; i < g->n_shards; i++) {
         buf_append_str(out, i ? ", {\"name\": " : "{\"name\": ");
         str_put(out, str_from(g->shards[i].name));
         buf_printf(out, ", \"bytes\": %" PRIu64 "}", g->shards[i].file_bytes);
     }
-    buf_printf(out, "],\n  \"bytes\": %" PRIu64 ",\n  \"quantization\": \"%s\",\n  \"parameters\": %" PRIu64,
+    buf_printf(out,
+               "],\n  \"bytes\": %" PRIu64
+               ",\n  \"quantization\": \"%s\",\n  \"parameters\": %" PRIu64,
                gguf_file_bytes(g), gguf_quant_name(g), gguf_n_params(g));
     buf_append_str(out, ",\n  \"metadata\": {");
     for (uint32_t i = 0; i < g->values.n && !out->failed; i++) {

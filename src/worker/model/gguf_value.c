@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* GGUF metadata: reads and checks the key/value table once, then answers typed questions about it.
- * Owns the table of views; the bytes stay in the mapping.  Read-only after gguf_values_read: any thread. */
+ * Owns the table of views; the bytes stay in the mapping.  Read-only after gguf_values_read: any
+ * thread. */
 #include <stdio.h>
 #include <string.h>
 
@@ -16,10 +17,12 @@ static const struct {
     uint8_t bytes; /* 0: of its own length */
     bool is_int;
 } types[GGUF_N_TYPES] = {
-    [GGUF_U8] = {"u8", 1, true},    [GGUF_I8] = {"i8", 1, true},      [GGUF_U16] = {"u16", 2, true},
-    [GGUF_I16] = {"i16", 2, true},  [GGUF_U32] = {"u32", 4, true},    [GGUF_I32] = {"i32", 4, true},
-    [GGUF_F32] = {"f32", 4, false}, [GGUF_BOOL] = {"bool", 1, false}, [GGUF_STRING] = {"string", 0, false},
-    [GGUF_ARRAY] = {"array", 0, false}, [GGUF_U64] = {"u64", 8, true}, [GGUF_I64] = {"i64", 8, true},
+    [GGUF_U8] = {"u8", 1, true},          [GGUF_I8] = {"i8", 1, true},
+    [GGUF_U16] = {"u16", 2, true},        [GGUF_I16] = {"i16", 2, true},
+    [GGUF_U32] = {"u32", 4, true},        [GGUF_I32] = {"i32", 4, true},
+    [GGUF_F32] = {"f32", 4, false},       [GGUF_BOOL] = {"bool", 1, false},
+    [GGUF_STRING] = {"string", 0, false}, [GGUF_ARRAY] = {"array", 0, false},
+    [GGUF_U64] = {"u64", 8, true},        [GGUF_I64] = {"i64", 8, true},
     [GGUF_F64] = {"f64", 8, false},
 };
 
@@ -50,13 +53,15 @@ static int type_read(struct gguf_reader *r, const char *field, enum gguf_type *r
 }
 
 /* Walks n items at the cursor, checking that they are all there and are what they say. */
-static int items_walk(struct gguf_reader *r, enum gguf_type type, uint64_t n, const char *field, struct err *err)
+static int items_walk(struct gguf_reader *r, enum gguf_type type, uint64_t n, const char *field,
+                      struct err *err)
 {
     char where[GGUF_WHERE_MAX];
     uint64_t item_bytes = type == GGUF_STRING ? 8 : types[type].bytes;
     if (n > gguf_reader_left(r) / item_bytes)
         return err_set(err, E_FORMAT,
-                       "%s: the %s of %llu items of type %s does not fit in the %llu bytes left at offset %llu",
+                       "%s: the %s of %llu items of type %s does not fit in the %llu bytes left at "
+                       "offset %llu",
                        gguf_reader_where(r, where), field, (unsigned long long)n, types[type].name,
                        (unsigned long long)gguf_reader_left(r), (unsigned long long)r->pos);
     if (n > LIMIT_GGUF_ARRAY_ITEMS)
@@ -87,7 +92,8 @@ static int array_read(struct gguf_reader *r, struct gguf_value *v, struct err *e
     if (rc < 0)
         return rc;
     if (v->item_type == GGUF_ARRAY)
-        return err_set(err, E_UNSUPPORTED, "%s: arrays inside arrays are not read", gguf_reader_where(r, where));
+        return err_set(err, E_UNSUPPORTED, "%s: arrays inside arrays are not read",
+                       gguf_reader_where(r, where));
     v->data = r->base + r->pos;
     uint64_t start = r->pos;
     rc = items_walk(r, v->item_type, v->n_items, "array", err);
@@ -129,8 +135,9 @@ int gguf_values_read(struct gguf_values *v, struct gguf_reader *r, uint32_t n, s
     BUG_ON(v->items);
     if (n > gguf_reader_left(r) / VALUE_MIN_BYTES)
         return err_set(err, E_FORMAT,
-                       "header: %u metadata keys are announced; the %llu bytes from offset %llu cannot hold them", n,
-                       (unsigned long long)gguf_reader_left(r), (unsigned long long)r->pos);
+                       "header: %u metadata keys are announced; the %llu bytes from offset %llu "
+                       "cannot hold them",
+                       n, (unsigned long long)gguf_reader_left(r), (unsigned long long)r->pos);
     v->items = mem_try_alloc(n, sizeof(*v->items), err);
     if (!v->items)
         return -err->code;
@@ -145,7 +152,8 @@ int gguf_values_read(struct gguf_values *v, struct gguf_reader *r, uint32_t n, s
         if (rc == 0)
             rc = map_try_put(&v->index, v->items[i].key, i, &old, err);
         if (rc == 0 && old != MAP_NONE)
-            rc = err_set(err, E_FORMAT, "metadata key '%.*s' is there twice", GGUF_NAME_ARG(v->items[i].key));
+            rc = err_set(err, E_FORMAT, "metadata key '%.*s' is there twice",
+                         GGUF_NAME_ARG(v->items[i].key));
         if (rc == 0)
             v->n = i + 1;
     }
@@ -186,17 +194,12 @@ int64_t gguf_item_i64(const struct gguf_value *v, uint64_t i)
 {
     uint64_t bits = item_bits(v, i);
     switch (v->item_type) {
-    case GGUF_I8:
-        return (int8_t)bits;
-    case GGUF_I16:
-        return (int16_t)bits;
-    case GGUF_I32:
-        return (int32_t)bits;
+    case GGUF_I8: return (int8_t)bits;
+    case GGUF_I16: return (int16_t)bits;
+    case GGUF_I32: return (int32_t)bits;
     case GGUF_F32:
-    case GGUF_F64:
-        BUG_ON(true);
-    default:
-        return (int64_t)bits;
+    case GGUF_F64: BUG_ON(true);
+    default: return (int64_t)bits;
     }
 }
 
@@ -230,7 +233,8 @@ bool gguf_next_str(const struct gguf_value *v, size_t *cursor, struct str *ret)
     if (left < sizeof(len))
         return false;
     memcpy(&len, v->data + *cursor, sizeof(len));
-    /* Checked at open; but the mapping is shared, and whoever may write the file can still change it. */
+    /* Checked at open; but the mapping is shared, and whoever may write the file can still change
+     * it. */
     if (len > left - sizeof(len))
         return false;
     *ret = (struct str){v->data + *cursor + sizeof(len), (size_t)len};
@@ -240,12 +244,12 @@ bool gguf_next_str(const struct gguf_value *v, size_t *cursor, struct str *ret)
 
 static int type_refuse(const struct gguf_value *v, const char *want, struct err *err)
 {
-    return err_set(err, E_FORMAT, "metadata key '%.*s' is of type %s; %s is needed", GGUF_NAME_ARG(v->key),
-                   types[v->type].name, want);
+    return err_set(err, E_FORMAT, "metadata key '%.*s' is of type %s; %s is needed",
+                   GGUF_NAME_ARG(v->key), types[v->type].name, want);
 }
 
-int gguf_values_get_u64(const struct gguf_values *vs, const char *key, uint64_t min, uint64_t max, uint64_t dflt,
-                        uint64_t *ret, struct err *err)
+int gguf_values_get_u64(const struct gguf_values *vs, const char *key, uint64_t min, uint64_t max,
+                        uint64_t dflt, uint64_t *ret, struct err *err)
 {
     const struct gguf_value *v = gguf_values_find(vs, key);
     if (!v) {
@@ -256,18 +260,19 @@ int gguf_values_get_u64(const struct gguf_values *vs, const char *key, uint64_t 
         return type_refuse(v, "an integer", err);
     int64_t i = gguf_item_i64(v, 0);
     if (is_signed_int(v->type) && i < 0)
-        return err_set(err, E_FORMAT, "metadata key '%s' is %lld; it must be between %llu and %llu", key,
-                       (long long)i, (unsigned long long)min, (unsigned long long)max);
+        return err_set(err, E_FORMAT, "metadata key '%s' is %lld; it must be between %llu and %llu",
+                       key, (long long)i, (unsigned long long)min, (unsigned long long)max);
     uint64_t u = (uint64_t)i;
     if (u < min || u > max)
-        return err_set(err, E_FORMAT, "metadata key '%s' is %llu; it must be between %llu and %llu", key,
-                       (unsigned long long)u, (unsigned long long)min, (unsigned long long)max);
+        return err_set(err, E_FORMAT, "metadata key '%s' is %llu; it must be between %llu and %llu",
+                       key, (unsigned long long)u, (unsigned long long)min,
+                       (unsigned long long)max);
     *ret = u;
     return 0;
 }
 
-int gguf_get_u64(const struct gguf *g, const char *key, uint64_t min, uint64_t max, uint64_t dflt, uint64_t *ret,
-                 struct err *err)
+int gguf_get_u64(const struct gguf *g, const char *key, uint64_t min, uint64_t max, uint64_t dflt,
+                 uint64_t *ret, struct err *err)
 {
     return gguf_values_get_u64(&g->values, key, min, max, dflt, ret, err);
 }
@@ -314,7 +319,8 @@ int gguf_get_bool(const struct gguf *g, const char *key, bool dflt, bool *ret, s
     return 0;
 }
 
-int gguf_get_str(const struct gguf *g, const char *key, struct str dflt, struct str *ret, struct err *err)
+int gguf_get_str(const struct gguf *g, const char *key, struct str dflt, struct str *ret,
+                 struct err *err)
 {
     const struct gguf_value *v = gguf_find(g, key);
     if (!v) {

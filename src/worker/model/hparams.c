@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Hyper-parameters out of GGUF metadata.  Reads every key as ARCH.key with ARCH from general.architecture, holds each
- * to its limit and to the others, and knows no architecture: what an absent key means for one is the engine's.
- * Defaults: the GGUF specification's.  Any thread. */
+/* Hyper-parameters out of GGUF metadata.  Reads every key as ARCH.key with ARCH from
+ * general.architecture, holds each to its limit and to the others, and knows no architecture: what
+ * an absent key means for one is the engine's. Defaults: the GGUF specification's.  Any thread. */
 #include "worker/model/hparams.h"
 
 #include <math.h>
@@ -65,7 +65,8 @@ static float key_f32_positive(struct keys *k, const char *key, float dflt)
 {
     float v = key_f32(k, key, dflt);
     if (k->rc == 0 && v < 0)
-        k->rc = err_set(k->err, E_FORMAT, "metadata key '%s' is %g; it cannot be negative", k->full, (double)v);
+        k->rc = err_set(k->err, E_FORMAT, "metadata key '%s' is %g; it cannot be negative", k->full,
+                        (double)v);
     return v;
 }
 
@@ -84,7 +85,8 @@ static bool is_count_type(enum gguf_type t)
     return t != GGUF_F32 && t != GGUF_F64 && t != GGUF_STRING && t != GGUF_ARRAY;
 }
 
-/* The array under key, or NULL when the key is absent or a scalar.  An array has at least n_layer whole numbers. */
+/* The array under key, or NULL when the key is absent or a scalar.  An array has at least n_layer
+ * whole numbers. */
 static const struct gguf_value *key_array(struct keys *k, const char *key, uint32_t n_layer)
 {
     const struct gguf_value *v = k->rc < 0 ? NULL : gguf_find(k->g, key_full(k, key));
@@ -92,21 +94,25 @@ static const struct gguf_value *key_array(struct keys *k, const char *key, uint3
         return NULL;
     if (is_count_type(v->item_type) && v->n_items >= n_layer)
         return v;
-    k->rc = err_set(k->err, E_FORMAT, "metadata key '%s' is an array of %llu items; one number for each of the %u "
-                    "layers is needed", k->full, (unsigned long long)v->n_items, n_layer);
+    k->rc = err_set(k->err, E_FORMAT,
+                    "metadata key '%s' is an array of %llu items; one number for each of the %u "
+                    "layers is needed",
+                    k->full, (unsigned long long)v->n_items, n_layer);
     return NULL;
 }
 
 /* Item i of a per-layer array, or the scalar all layers share. */
-static uint32_t layer_item(struct keys *k, const struct gguf_value *array, uint32_t scalar, uint32_t i, uint32_t max)
+static uint32_t layer_item(struct keys *k, const struct gguf_value *array, uint32_t scalar,
+                           uint32_t i, uint32_t max)
 {
     if (!array || k->rc < 0)
         return scalar;
     uint64_t v = gguf_item_u64(array, i);
     if (v <= max)
         return (uint32_t)v;
-    k->rc = err_set(k->err, E_LIMIT, "metadata key '%.*s' is %lld for layer %u; berth's limit is %u",
-                    (int)MIN_OF(array->key.len, 100u), array->key.p, (long long)v, i, max);
+    k->rc =
+        err_set(k->err, E_LIMIT, "metadata key '%.*s' is %lld for layer %u; berth's limit is %u",
+                (int)MIN_OF(array->key.len, 100u), array->key.p, (long long)v, i, max);
     return 0;
 }
 
@@ -121,19 +127,23 @@ static int arch_get(const struct gguf *g, struct hparams *h, struct err *err)
     if (rc < 0)
         return rc;
     if (str_is(type, "adapter") || str_is(type, "mmproj") || str_is(type, "imatrix"))
-        return err_set(err, E_UNSUPPORTED, "the file is of general.type '%.*s', not a language model", STR_ARG(type));
+        return err_set(err, E_UNSUPPORTED,
+                       "the file is of general.type '%.*s', not a language model", STR_ARG(type));
     if (arch.len == 0)
-        return err_set(err, E_FORMAT, "metadata key 'general.architecture' is missing: the file does not say what "
+        return err_set(err, E_FORMAT,
+                       "metadata key 'general.architecture' is missing: the file does not say what "
                        "kind of model it is");
     bool is_plain = arch.len < sizeof(h->arch);
     for (size_t i = 0; is_plain && i < arch.len; i++) {
         char c = arch.p[i];
-        is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
-                   c == '.';
+        is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                   c == '_' || c == '-' || c == '.';
     }
     if (!is_plain)
-        return err_set(err, E_FORMAT, "metadata key 'general.architecture' is '%.*s', which is no architecture's name",
-                       (int)MIN_OF(arch.len, 100u), arch.p);
+        return err_set(
+            err, E_FORMAT,
+            "metadata key 'general.architecture' is '%.*s', which is no architecture's name",
+            (int)MIN_OF(arch.len, 100u), arch.p);
     memcpy(h->arch, arch.p, arch.len);
     h->arch[arch.len] = '\0';
     return 0;
@@ -153,11 +163,13 @@ static void vocab_get(struct keys *k, struct hparams *h)
     if (k->rc < 0)
         return;
     if (n == 0)
-        k->rc = err_set(k->err, E_FORMAT, "the file has no vocabulary: metadata keys 'tokenizer.ggml.tokens' and "
-                        "'%s' are missing", k->full);
+        k->rc = err_set(k->err, E_FORMAT,
+                        "the file has no vocabulary: metadata keys 'tokenizer.ggml.tokens' and "
+                        "'%s' are missing",
+                        k->full);
     else if (n > LIMIT_MODEL_VOCAB)
-        k->rc = err_set(k->err, E_LIMIT, "the vocabulary has %llu tokens; berth's limit is %u", (unsigned long long)n,
-                        LIMIT_MODEL_VOCAB);
+        k->rc = err_set(k->err, E_LIMIT, "the vocabulary has %llu tokens; berth's limit is %u",
+                        (unsigned long long)n, LIMIT_MODEL_VOCAB);
     else
         h->n_vocab = (uint32_t)n;
 }
@@ -167,13 +179,17 @@ static void layer_check(struct keys *k, const struct hparams_layer *l, uint32_t 
     if (k->rc < 0)
         return;
     if (l->n_head == 0)
-        k->rc = err_set(k->err, E_FORMAT, "metadata key '%s' is 0 for layer %u; it must be at least 1",
-                        key_full(k, "attention.head_count"), i);
+        k->rc =
+            err_set(k->err, E_FORMAT, "metadata key '%s' is 0 for layer %u; it must be at least 1",
+                    key_full(k, "attention.head_count"), i);
     else if (l->n_head_kv == 0)
-        k->rc = err_set(k->err, E_UNSUPPORTED, "metadata key '%s' is 0 for layer %u: layers without attention are not "
-                        "supported", key_full(k, "attention.head_count_kv"), i);
+        k->rc = err_set(k->err, E_UNSUPPORTED,
+                        "metadata key '%s' is 0 for layer %u: layers without attention are not "
+                        "supported",
+                        key_full(k, "attention.head_count_kv"), i);
     else if (l->n_head % l->n_head_kv)
-        k->rc = err_set(k->err, E_FORMAT, "metadata key '%s' is %u for layer %u, which does not divide its %u heads",
+        k->rc = err_set(k->err, E_FORMAT,
+                        "metadata key '%s' is %u for layer %u, which does not divide its %u heads",
                         key_full(k, "attention.head_count_kv"), l->n_head_kv, i, l->n_head);
 }
 
@@ -201,8 +217,9 @@ static void layers_get(struct keys *k, struct hparams *h)
         layer_check(k, l, i);
     }
     if (k->rc == 0 && !ffs && n_ff == 0 && h->n_expert == 0)
-        k->rc = err_set(k->err, E_FORMAT, "metadata key '%s' is missing or 0; it must be at least 1",
-                        key_full(k, "feed_forward_length"));
+        k->rc =
+            err_set(k->err, E_FORMAT, "metadata key '%s' is missing or 0; it must be at least 1",
+                    key_full(k, "feed_forward_length"));
 }
 
 /* The width of one head from its key, else what remains of the embedding for each. */
@@ -213,14 +230,19 @@ static uint32_t head_width(struct keys *k, const struct hparams *h, const char *
         return 0;
     uint32_t n_head = h->layers[0].n_head;
     if (dim == 0 && h->n_embd % n_head)
-        k->rc = err_set(k->err, E_FORMAT, "metadata key '%s' is missing, and the embedding of %u cannot be shared out "
-                        "among %u heads", k->full, h->n_embd, n_head);
+        k->rc =
+            err_set(k->err, E_FORMAT,
+                    "metadata key '%s' is missing, and the embedding of %u cannot be shared out "
+                    "among %u heads",
+                    k->full, h->n_embd, n_head);
     else if (dim == 0)
         dim = h->n_embd / n_head;
     for (uint32_t i = 0; k->rc == 0 && i < h->n_layer; i++) {
         if ((uint64_t)h->layers[i].n_head * dim > LIMIT_MODEL_WIDTH)
-            k->rc = err_set(k->err, E_LIMIT, "layer %u has %u heads of %u elements ('%s'); berth's limit is %u in all",
-                            i, h->layers[i].n_head, dim, key_full(k, key), LIMIT_MODEL_WIDTH);
+            k->rc =
+                err_set(k->err, E_LIMIT,
+                        "layer %u has %u heads of %u elements ('%s'); berth's limit is %u in all",
+                        i, h->layers[i].n_head, dim, key_full(k, key), LIMIT_MODEL_WIDTH);
     }
     return dim;
 }
@@ -233,7 +255,8 @@ static uint32_t rope_width(struct keys *k, const char *key, uint32_t k_dim, uint
     if (n == 0)
         n = dflt;
     if (n % 2 || n > k_dim)
-        k->rc = err_set(k->err, E_FORMAT, "metadata key '%s' is %u; it must be even and at most the head's width %u",
+        k->rc = err_set(k->err, E_FORMAT,
+                        "metadata key '%s' is %u; it must be even and at most the head's width %u",
                         k->full, n, k_dim);
     return n;
 }
@@ -253,7 +276,8 @@ static void scaling_type_get(struct keys *k, struct hparams *h)
     else if (str_is(type, "longrope"))
         h->rope_scaling = ROPE_SCALING_LONGROPE;
     else if (!str_is(type, "none"))
-        k->rc = err_set(k->err, E_UNSUPPORTED, "metadata key '%s' is '%.*s'; none, linear, yarn and longrope are known",
+        k->rc = err_set(k->err, E_UNSUPPORTED,
+                        "metadata key '%s' is '%.*s'; none, linear, yarn and longrope are known",
                         k->full, (int)MIN_OF(type.len, 100u), type.p);
     else
         h->rope_factor = 1;
@@ -266,7 +290,8 @@ static void rope_get(struct keys *k, struct hparams *h)
     h->rope_base = key_f32_positive(k, "rope.freq_base", 10000);
     h->rope_base_swa = key_f32_positive(k, "rope.freq_base_swa", 0);
     /* rope.scale_linear is what files said before rope.scaling.factor. */
-    h->rope_factor = key_f32_positive(k, "rope.scaling.factor", key_f32_positive(k, "rope.scale_linear", 1));
+    h->rope_factor =
+        key_f32_positive(k, "rope.scaling.factor", key_f32_positive(k, "rope.scale_linear", 1));
     h->rope_attn_factor = key_f32_positive(k, "rope.scaling.attn_factor", 1);
     h->yarn_ext_factor = key_f32(k, "rope.scaling.yarn_ext_factor", -1);
     h->yarn_attn_factor = key_f32_positive(k, "rope.scaling.yarn_attn_factor", 1);
@@ -301,8 +326,10 @@ static void attention_get(struct keys *k, struct hparams *h)
     is_there = gguf_find(k->g, k->full) != NULL;
     h->norm_eps = key_f32_positive(k, "attention.layer_norm_epsilon", 0);
     if (k->rc == 0 && !is_there && !gguf_find(k->g, k->full))
-        k->rc = err_set(k->err, E_FORMAT, "metadata keys '%s' and '%s.attention.layer_norm_rms_epsilon' are both "
-                        "missing; one is needed", k->full, k->arch);
+        k->rc = err_set(k->err, E_FORMAT,
+                        "metadata keys '%s' and '%s.attention.layer_norm_rms_epsilon' are both "
+                        "missing; one is needed",
+                        k->full, k->arch);
     h->attn_scale = key_f32(k, "attention.scale", 0);
     h->attn_softcap = key_f32_positive(k, "attn_logit_softcapping", 0);
     h->final_softcap = key_f32_positive(k, "final_logit_softcapping", 0);
@@ -320,7 +347,8 @@ static void experts_get(struct keys *k, struct hparams *h)
     h->n_expert = key_u32(k, "expert_count", LIMIT_MODEL_EXPERTS);
     h->n_expert_used = key_u32(k, "expert_used_count", LIMIT_MODEL_EXPERTS);
     if (k->rc == 0 && (h->n_expert_used > h->n_expert || (h->n_expert && h->n_expert_used == 0)))
-        k->rc = err_set(k->err, E_FORMAT, "metadata key '%s' is %u; between 1 and all of the %u experts can be used",
+        k->rc = err_set(k->err, E_FORMAT,
+                        "metadata key '%s' is %u; between 1 and all of the %u experts can be used",
                         k->full, h->n_expert_used, h->n_expert);
     h->n_ff_expert = key_u32(k, "expert_feed_forward_length", LIMIT_MODEL_WIDTH);
     h->n_ff_shared = key_u32(k, "expert_shared_feed_forward_length", LIMIT_MODEL_WIDTH);
