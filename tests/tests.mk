@@ -29,4 +29,11 @@ FUZZ    ?=
 SECONDS ?= 60
 fuzz:
 	$(Q)for f in $(FUZZC); do n=$$(basename $$f .c); case $$n in *$(FUZZ)*) dev/fuzz $$n $(SECONDS) || exit 1;; esac; done
+# Speed, not correctness: tests/*/bench_*.c.  make bench ONLY=kernels
+BENCHC  := $(wildcard tests/*/bench_*.c)
+BENCHBIN := $(BENCHC:%.c=$(BUILD)/%)
+$(BENCHBIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libberth.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+bench: $(BENCHBIN)
+	$(Q)for b in $(BENCHBIN); do case $$b in *$(ONLY)*) $$b || exit 1;; esac; done
 .PHONY: tests

@@ -10,7 +10,7 @@ enum { MAX_POS = 700, MAX_DIM = 160, MAX_GROUP = 9 };
 struct cache {
     enum kv_type type;
     uint32_t block_len, n_blocks, k_dim, v_dim;
-    uint32_t table[MAX_POS];
+    uint32_t table[MAX_POS + 1];
     size_t k_row_bytes, v_row_bytes;
     char *k, *v;
     float *kf, *vf; /* [pos][dim] */
