@@ -65,8 +65,8 @@ static int read_params(const struct cli_args *a, json_t *params, struct err *err
         double min, max;
     } reals[] = {{"temperature", "temperature", 0, 100}, {"top-p", "top_p", 0, 1}, {"min-p", "min_p", 0, 1},
                  {"repetition-penalty", "repetition_penalty", 0.01, 100},
-                 {"presence-penalty", "presence_penalty", -100, 100},
-                 {"frequency-penalty", "frequency_penalty", -100, 100}};
+                 {"presence-penalty", "presence_penalty", -2, 2},
+                 {"frequency-penalty", "frequency_penalty", -2, 2}};
     static const struct {
         const char *flag, *key;
         uint64_t min, max;
