@@ -15,18 +15,6 @@
 #include "worker/serve/debug.h"
 #include "worker/serve/worker.h"
 
-/* Until every role has landed: what is not linked in is refused in so many words. */
-#pragma weak daemon_main
-#pragma weak daemon_config_init
-#pragma weak debug_main
-#pragma weak worker_main
-
-static int role_missing(const char *what)
-{
-    fprintf(stderr, "berth: this build has no %s\n", what);
-    return CLI_FAILED;
-}
-
 static uint32_t threads_of(const struct config *c)
 {
     uint32_t n = config_u32(c, CONFIG_threads);
@@ -48,8 +36,6 @@ static int serve(const struct cli_args *a)
         cli_fail(&err);
         return CLI_USAGE;
     }
-    if (!daemon_main)
-        return role_missing("daemon");
     daemon_config_init(&d);
     d.host = config_str(c, CONFIG_host);
     d.port = (uint16_t)config_u32(c, CONFIG_port);
@@ -157,7 +143,7 @@ static int debug(const struct cli_args *a)
         rc = model_find(a->operands[0], config_str(&a->config, CONFIG_models_dir), &path, &err);
     if (rc == 0) {
         r.path = buf_str(&path);
-        rc = debug_main ? debug_main(&r, &err) : err_set(&err, E_UNSUPPORTED, "this build has no debug commands");
+        rc = debug_main(&r, &err);
     }
     buf_release(&path);
     return rc < 0 ? cli_fail(&err) : CLI_OK;
@@ -166,7 +152,7 @@ static int debug(const struct cli_args *a)
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "worker") == 0)
-        return worker_main ? worker_main(argc, argv) : role_missing("worker");
+        return worker_main(argc, argv);
     struct cli_args args;
     int status;
     if (!cli_parse(argc, argv, &args, &status))
