@@ -266,6 +266,11 @@ void engine_stats(const struct engine *e, struct engine_stats *ret)
 
 /* ---- looking inside ---- */
 
+const char *engine_validate(const struct engine *e)
+{
+    return kv_validate(&e->kv);
+}
+
 int engine_logits(struct engine *e, const int32_t *tokens, uint32_t n, float *out, struct err *err)
 {
     struct sched *s = &e->sched;

@@ -109,6 +109,8 @@ struct engine_stats {
     uint64_t n_steps, n_prompt_tokens, n_generated_tokens, n_preemptions;
 };
 void engine_stats(const struct engine *e, struct engine_stats *ret);
+/* NULL, or which invariant of the cache is broken.  For tests; slow. */
+const char *engine_validate(const struct engine *e);
 
 /* Next-token logits at every position of tokens: out[n][n_vocab], the caller's.  For `berth debug logits`; the engine
  * must be idle. */

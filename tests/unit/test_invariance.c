@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Promise 1 of the design: 32 mixed requests at once give, each, bit for bit what they give alone: whatever the
+ * batch, the chunks of prompts, the number of threads, and preemption. */
+#include "tests/support/cmocka_all.h"
+
+#include <string.h>
+
+#include "lib/base/mem.h"
+#include "tests/support/engine_run.h"
+#include "tests/support/tiny_model.h"
+
+#define N_RUNS     32u
+#define MAX_PROMPT 120u
+#define N_CTX      192u
+
+static int32_t prompts[N_RUNS][MAX_PROMPT];
+static struct gen_logit_bias bias[2] = {{.token = 3, .bias = 1.5f}, {.token = 7, .bias = -100}};
+static int32_t eog[2], stop_token[1];
+
+/* Requests of all kinds: lengths, choices, samplings, ends. */
+static void make_runs(struct run *runs, uint32_t n_vocab)
+{
+    static const uint32_t lengths[] = {1, 2, 15, 16, 17, 33, 64, 120};
+    eog[0] = 5;
+    eog[1] = 11;
+    stop_token[0] = 9;
+    for (uint32_t i = 0; i < N_RUNS; i++) {
+        struct run *r = &runs[i];
+        struct gen_params *p = &r->req.params;
+        run_request(r, 100 + i, prompts[i], lengths[i % 8], n_vocab);
+        p->want_logprobs = true;
+        p->top_logprobs = i % 3 ? RUN_TOP : 0;
+        p->max_tokens = i % 7 == 6 ? 0 : 5 + i;
+        p->n = i % 5 == 1 ? 3 : i % 16 == 15 ? RUN_CHOICES : 1;
+        p->temperature = i % 4 ? 0.4f + 0.2f * (float)(i % 5) : 0;
+        p->top_k = i % 6 == 2 ? 5 : 0;
+        p->top_p = i % 6 == 3 ? 0.8f : 1;
+        p->min_p = i % 6 == 4 ? 0.05f : 0;
+        p->repetition_penalty = i % 8 == 3 ? 1.3f : 1;
+        p->frequency_penalty = i % 8 == 5 ? 0.4f : 0;
+        p->presence_penalty = i % 8 == 6 ? 0.7f : 0;
+        p->min_tokens = i % 9 == 4 ? 4 : 0;
+        p->ignore_eos = i % 10 == 9;
+        if (i % 3 == 0) {
+            r->req.eog = eog;
+            r->req.n_eog = 2;
+        }
+        if (i % 11 == 7) {
+            r->req.stop_tokens = stop_token;
+            r->req.n_stop_tokens = 1;
+        }
+        if (i % 4 == 2) {
+            r->req.logit_bias = bias;
+            r->req.n_logit_bias = 2;
+        }
+        r->finish_choice_after = i % 13 == 5 ? 3 : 0;
+        r->cancel_after = i % 13 == 8 ? 4 : 0;
+    }
+}
+
+static void check_same(const struct run *got, const struct run *want, uint32_t i)
+{
+    /* How far the other choices are when choice 0 makes its caller cancel depends on company; their tokens do not. */
+    const bool cut = want->cancel_after != 0;
+    for (uint32_t c = 0; c < want->req.params.n; c++) {
+        const struct run_choice *g = &got->choices[c], *w = &want->choices[c];
+        const uint32_t n = cut ? MIN_OF(g->n, w->n) : w->n;
+        if (!cut && (g->n != w->n || g->finish != w->finish))
+            fail_msg("request %u, choice %u: %u tokens, finish %d; alone %u, %d", i, c, g->n, g->finish, w->n, w->finish);
+        for (uint32_t t = 0; t < n; t++)
+            if (g->tokens[t] != w->tokens[t] || memcmp(&g->logprobs[t], &w->logprobs[t], sizeof(float)) ||
+                memcmp(g->tops[t], w->tops[t], sizeof g->tops[t]))
+                fail_msg("request %u, choice %u, token %u: %d (%.9g); alone %d (%.9g)", i, c, t, g->tokens[t],
+                         (double)g->logprobs[t], w->tokens[t], (double)w->logprobs[t]);
+    }
+}
+
+/* The requests one by one in an engine with room for everything. */
+static void run_alone(const struct gguf *g, struct run *runs, const struct engine_config *base)
+{
+    struct engine_config cfg = *base;
+    cfg.n_threads = 1;
+    struct engine *e = run_open(g, &cfg);
+    make_runs(runs, engine_hparams(e)->n_vocab);
+    for (uint32_t i = 0; i < N_RUNS; i++) {
+        struct run_set s = {.e = e, .runs = &runs[i], .n = 1};
+        run_all(&s);
+    }
+    engine_free(e);
+}
+
+static void run_together(const struct gguf *g, struct run *got, const struct run *want, const struct engine_config *cfg,
+                         bool staggered, bool preempts)
+{
+    struct engine *e = run_open(g, cfg);
+    make_runs(got, engine_hparams(e)->n_vocab);
+    for (uint32_t i = 0; staggered && i < N_RUNS; i++)
+        got[i].submit_at_step = i * 2;
+    struct run_set s = {.e = e, .runs = got, .n = N_RUNS, .validate = true};
+    run_all(&s);
+    struct engine_stats st;
+    engine_stats(e, &st);
+    if (preempts)
+        assert_true(st.n_preemptions > 0);
+    for (uint32_t i = 0; i < N_RUNS; i++)
+        check_same(&got[i], &want[i], i);
+    engine_free(e);
+}
+
+static void check_model(const struct gguf *g, enum kv_type kv_type, const char *level)
+{
+    struct err err = ERR_INIT;
+    struct run *want = mem_try_alloc(N_RUNS, sizeof *want, &err), *got = mem_try_alloc(N_RUNS, sizeof *got, &err);
+    struct engine_config cfg = {
+        .n_ctx = N_CTX, .kv_type = kv_type, .cpu_level = level, .max_num_seqs = 32, .max_num_batched_tokens = 512};
+    struct engine_plan plan;
+    assert_non_null(got);
+    run_alone(g, want, &cfg);
+    assert_int_equal(engine_plan(g, &cfg, &plan, &err), 0);
+    for (uint32_t n_threads = 1; n_threads <= 2; n_threads++) {
+        cfg.n_threads = n_threads;
+        run_together(g, got, want, &cfg, false, false);
+        struct engine_config tight = cfg; /* few blocks, small steps */
+        tight.max_num_seqs = 7;
+        tight.max_num_batched_tokens = 19;
+        tight.kv_cache_bytes = plan.block_bytes * (N_CTX / plan.config.block_size + 2);
+        run_together(g, got, want, &tight, false, true);
+        run_together(g, got, want, &tight, true, true);
+    }
+    mem_free(want);
+    mem_free(got);
+}
+
+static void test_stories(void **state)
+{
+    struct gguf *g;
+    struct err err = ERR_INIT;
+    (void)state;
+    assert_int_equal(gguf_open_path("models/stories.gguf", 0, &g, &err), 0);
+    check_model(g, KV_F32, NULL);
+    check_model(g, KV_F16, NULL);
+    gguf_close(g);
+}
+
+/* Every wiring, on the machine's best level; one of them on every level. */
+static void test_architectures(void **state)
+{
+    const char *levels[16];
+    (void)state;
+    for (uint32_t i = 0; i < n_tiny_models; i++) {
+        struct gguf *g = tiny_model_open(&tiny_models[i]);
+        check_model(g, i % 2 ? KV_F16 : KV_F32, NULL);
+        gguf_close(g);
+    }
+    const int n = kern_levels(levels);
+    struct gguf *g = tiny_model_open(tiny_model_find("llama-moe"));
+    for (int l = 0; l < n; l++)
+        check_model(g, KV_F32, levels[l]);
+    gguf_close(g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_stories),
+        cmocka_unit_test(test_architectures),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
