@@ -165,6 +165,37 @@ static void absurd_counts_cost_nothing(void **state)
     buf_release(&file);
 }
 
+/* Counts that are too small: what they leave out is found at the end, or read as something it is
+ * not. */
+static void counts_that_leave_something_out(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t at;
+        uint64_t count;
+        const char *says;
+    } cases[] = {
+        {8, 0, "after all 0 tensors, that nothing describes"},
+        {8, 47, "after all 47 tensors, that nothing describes"},
+        {16, 0, "tensor 'tokenizer.ggml.tokens': it has 9 dimensions"},
+        {16, 18, "tensor '"},
+    };
+    struct buf file;
+    build_read("models/stories.gguf", &file);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct err err = ERR_INIT;
+        struct gguf *g = NULL;
+        uint64_t was;
+        memcpy(&was, file.data + cases[i].at, sizeof(was));
+        memcpy(file.data + cases[i].at, &cases[i].count, sizeof(was));
+        int rc = build_open_bytes(file.data, file.len, 0, &g, &err);
+        if ((rc != -E_FORMAT && rc != -E_LIMIT) || !strstr(err.msg, cases[i].says))
+            fail_msg("%d: %s", rc, err.msg);
+        memcpy(file.data + cases[i].at, &was, sizeof(was));
+    }
+    buf_release(&file);
+}
+
 static void absurd_lengths(void **state)
 {
     (void)state;
@@ -329,6 +360,9 @@ static void bad_offsets(void **state)
     build_right(&b);
     b.cut_bytes = b.data_bytes;
     refused(&b, E_FORMAT, "tensor 'first.weight'");
+    build_right(&b);
+    b.data_bytes++;
+    refused(&b, E_FORMAT, "header: the file has 1 bytes from offset ");
 }
 
 static void bad_alignments(void **state)
@@ -447,6 +481,7 @@ int main(void)
         cmocka_unit_test(truncation_anywhere_is_named),
         cmocka_unit_test(any_byte_of_the_header_may_lie),
         cmocka_unit_test(absurd_counts_cost_nothing),
+        cmocka_unit_test(counts_that_leave_something_out),
         cmocka_unit_test(absurd_lengths),
         cmocka_unit_test(values_over_their_limits),
         cmocka_unit_test(bad_dimensions),

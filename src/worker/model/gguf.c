@@ -163,8 +163,6 @@ static int tensors_add(struct gguf *g, uint32_t shard, struct gguf_reader *r, ui
                        struct err *err)
 {
     struct gguf_shard *s = &g->shards[shard];
-    if (n == 0)
-        return 0;
     if (n > gguf_reader_left(r) / TENSOR_MIN_BYTES)
         return err_set(
             err, E_FORMAT,

@@ -67,8 +67,8 @@ bool gguf_type_is_int(enum gguf_type t);
 int gguf_tensors_read(struct gguf_tensor *t, struct gguf_reader *r, uint32_t n, uint32_t shard,
                       struct err *err) MUST_USE;
 /* Checks that the n tensors lie one after the other, each aligned and inside the file of file_bytes
- * bytes whose data begin at data_start; turns their offsets into offsets from the start of the
- * file. */
+ * bytes whose data begin at data_start, and that nothing follows them; turns their offsets into
+ * offsets from the start of the file. */
 int gguf_tensors_place(struct gguf_tensor *t, uint32_t n, uint64_t data_start, uint32_t alignment,
                        uint64_t file_bytes, struct err *err) MUST_USE;
 

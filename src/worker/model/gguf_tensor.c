@@ -141,5 +141,14 @@ int gguf_tensors_place(struct gguf_tensor *t, uint32_t n, uint64_t data_start, u
         expected += (t[i].n_bytes + alignment - 1) / alignment * alignment;
         t[i].offset = start;
     }
+    /* One tensor fewer in the header, and all the data would be read from the wrong place: but then
+     * the file is longer than its tensors. */
+    uint64_t end = data_start + expected;
+    if (file_bytes > end)
+        return err_set(
+            err, E_FORMAT,
+            "header: the file has %llu bytes from offset %llu on, after all %u tensors, that "
+            "nothing describes: the number of tensors is wrong or something was appended",
+            (unsigned long long)(file_bytes - end), (unsigned long long)end, n);
     return 0;
 }
