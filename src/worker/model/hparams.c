@@ -118,7 +118,7 @@ static uint32_t layer_item(struct keys *k, const struct gguf_value *array, uint3
 
 /* ---- the parts ---- */
 
-static int arch_get(const struct gguf *g, struct hparams *h, struct err *err)
+int hparams_arch(const struct gguf *g, char ret[HPARAMS_ARCH_BYTES], struct err *err)
 {
     struct str arch, type;
     int rc = gguf_get_str(g, "general.type", STR_LIT("model"), &type, err);
@@ -133,7 +133,7 @@ static int arch_get(const struct gguf *g, struct hparams *h, struct err *err)
         return err_set(err, E_FORMAT,
                        "metadata key 'general.architecture' is missing: the file does not say what "
                        "kind of model it is");
-    bool is_plain = arch.len < sizeof(h->arch);
+    bool is_plain = arch.len < HPARAMS_ARCH_BYTES;
     for (size_t i = 0; is_plain && i < arch.len; i++) {
         char c = arch.p[i];
         is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -144,8 +144,8 @@ static int arch_get(const struct gguf *g, struct hparams *h, struct err *err)
             err, E_FORMAT,
             "metadata key 'general.architecture' is '%.*s', which is no architecture's name",
             (int)MIN_OF(arch.len, 100u), arch.p);
-    memcpy(h->arch, arch.p, arch.len);
-    h->arch[arch.len] = '\0';
+    memcpy(ret, arch.p, arch.len);
+    ret[arch.len] = '\0';
     return 0;
 }
 
@@ -363,7 +363,7 @@ int hparams_from_gguf(const struct gguf *g, struct hparams *ret, struct err *err
 {
     struct hparams h = {0};
     struct keys k = {.g = g, .arch = h.arch, .err = err};
-    k.rc = arch_get(g, &h, err);
+    k.rc = hparams_arch(g, h.arch, err);
     h.n_layer = key_needed(&k, "block_count", LIMIT_MODEL_LAYERS);
     h.n_embd = key_needed(&k, "embedding_length", LIMIT_MODEL_WIDTH);
     h.n_ctx_train = key_needed(&k, "context_length", LIMIT_MODEL_CONTEXT);

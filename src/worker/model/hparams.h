@@ -17,8 +17,10 @@ struct hparams_layer {
     bool is_sliding;            /* from attention.sliding_window_pattern when the file has one */
 };
 
+#define HPARAMS_ARCH_BYTES 64
+
 struct hparams {
-    char arch[64];           /* general.architecture */
+    char arch[HPARAMS_ARCH_BYTES]; /* general.architecture */
     uint32_t n_layer, n_embd, n_vocab, n_ctx_train;
     uint32_t k_dim, v_dim;   /* per head */
     uint32_t n_rot;          /* rope.dimension_count: even, <= k_dim */
@@ -57,6 +59,10 @@ struct hparams {
     float expert_weights_scale;         /* 0: unset */
     bool expert_weights_norm, has_expert_weights_norm;
 };
+
+/* general.architecture alone, so that one that is not supported can be refused as that before its other keys are
+ * found to be strange.  E_FORMAT when it is missing or no name; E_UNSUPPORTED for adapters and projectors. */
+int hparams_arch(const struct gguf *g, char ret[HPARAMS_ARCH_BYTES], struct err *err) MUST_USE;
 
 /* E_FORMAT naming the key; E_LIMIT.  On success release with hparams_release. */
 int hparams_from_gguf(const struct gguf *g, struct hparams *ret, struct err *err) MUST_USE;
