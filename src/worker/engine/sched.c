@@ -61,13 +61,11 @@ static void preempt(struct sched *s, struct seq *q)
     s->n_preemptions++;
 }
 
-/* Blocks for positions up to q's n_batch more, its own where they are written; younger sequences make room. */
+/* Blocks for q's next n_batch positions; younger sequences make room.  What q writes is its own since admission. */
 static bool make_room(struct sched *s, struct seq *q, uint32_t n_batch)
 {
-    const uint32_t end = q->n_cached + n_batch;
-    while (!kv_try_own(s->kv, q->slot, q->n_cached,
-                       MIN_OF(end, s->kv->seqs[q->slot].n_blocks * s->kv->block_len)) ||
-           !kv_try_grow(s->kv, q->slot, end)) {
+    BUG_ON(kv_own_cost(s->kv, q->slot, q->n_cached, q->n_cached + n_batch) != 0);
+    while (!kv_try_grow(s->kv, q->slot, q->n_cached + n_batch)) {
         struct seq *victim = s->running.last;
         if (victim == q)
             return false;

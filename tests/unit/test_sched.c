@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The scheduler through the engine's interface: order, chunks, preemption, shared prompts, ends, refusals. */
+#include "tests/support/cmocka_all.h"
+
+#include <string.h>
+
+#include "lib/base/mem.h"
+#include "tests/support/engine_run.h"
+#include "tests/support/gguf_build.h"
+#include "tests/support/tiny_model.h"
+
+#define N_CTX 64u
+#define MAX_RUNS 40
+
+static struct run runs[MAX_RUNS];
+static int32_t prompts[MAX_RUNS][N_CTX];
+
+static struct engine *open_tiny(const struct engine_config *cfg)
+{
+    struct gguf *g = tiny_model_open(tiny_model_find("llama"));
+    struct engine_config c = *cfg;
+    c.n_ctx = N_CTX;
+    struct engine *e = run_open(g, &c);
+    return e; /* the mapping stays: the tests are few */
+}
+
+static void ask(uint32_t i, uint32_t n_prompt, uint32_t max_tokens)
+{
+    run_request(&runs[i], i, prompts[i], n_prompt, TINY_VOCAB);
+    runs[i].req.params.max_tokens = max_tokens;
+}
+
+static struct engine_stats run_n(struct engine *e, uint32_t n)
+{
+    struct run_set s = {.e = e, .runs = runs, .n = n, .validate = true};
+    run_all(&s);
+    struct engine_stats st;
+    engine_stats(e, &st);
+    return st;
+}
+
+static uint64_t cache_of(uint32_t n_blocks)
+{
+    struct gguf *g = tiny_model_open(tiny_model_find("llama"));
+    struct engine_plan p;
+    struct err err = ERR_INIT;
+    const struct engine_config cfg = {.n_ctx = N_CTX};
+    assert_int_equal(engine_plan(g, &cfg, &p, &err), 0);
+    gguf_close(g);
+    return p.block_bytes * n_blocks;
+}
+
+static void test_prompts_are_cut_into_chunks(void **state)
+{
+    (void)state;
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 4, .max_num_batched_tokens = 10});
+    ask(0, 41, 1);
+    assert_int_equal(run_n(e, 1).n_steps, 5); /* 10 10 10 10 1 */
+    ask(0, 40, 3);
+    assert_int_equal(run_n(e, 1).n_steps, 5 + 4 + 2);
+    engine_free(e);
+}
+
+/* A running sequence gets its token in every step while a long prompt is computed. */
+static void test_decodes_come_first(void **state)
+{
+    (void)state;
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 2, .max_num_batched_tokens = 5});
+    ask(0, 3, 12);
+    ask(1, 40, 1);
+    runs[1].submit_at_step = 1;
+    const struct engine_stats st = run_n(e, 2);
+    assert_int_equal(runs[0].choices[0].n, 12);
+    assert_int_equal(st.n_steps, 12); /* 40 = 10 x 4 beside the decodes of steps 1 to 10 */
+    engine_free(e);
+}
+
+static void test_first_come_first_served(void **state)
+{
+    (void)state;
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 3});
+    for (uint32_t i = 0; i < 20; i++)
+        ask(i, 1 + i * 7 % 30, 3 + i % 4);
+    run_n(e, 20);
+    for (uint32_t i = 1; i < 20; i++)
+        assert_true(runs[i].started_at_step >= runs[i - 1].started_at_step);
+    for (uint32_t i = 0; i < 20; i++) {
+        assert_int_equal(runs[i].choices[0].n, 3 + i % 4);
+        assert_int_equal(runs[i].choices[0].finish, GEN_FINISH_LENGTH);
+    }
+    engine_free(e);
+}
+
+/* Blocks for hardly more than one context: the young give way, and all get their answers. */
+static void test_preemption(void **state)
+{
+    (void)state;
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 8, .kv_cache_bytes = cache_of(5)});
+    for (uint32_t i = 0; i < 12; i++)
+        ask(i, 5, 0); /* to the context's end */
+    const struct engine_stats st = run_n(e, 12);
+    assert_int_equal(st.n_blocks, 5);
+    assert_true(st.n_preemptions > 3);
+    for (uint32_t i = 0; i < 12; i++) {
+        assert_int_equal(runs[i].choices[0].n, N_CTX - 5);
+        assert_int_equal(runs[i].choices[0].finish, GEN_FINISH_LENGTH);
+    }
+    assert_true(st.n_prompt_tokens == 60 && st.n_generated_tokens == 12 * (N_CTX - 5));
+    engine_free(e);
+}
+
+static uint32_t most_blocks;
+
+static void watch_blocks(void *ctx, const struct engine_event *ev)
+{
+    struct engine_stats st;
+    (void)ev;
+    engine_stats(ctx, &st);
+    most_blocks = MAX_OF(most_blocks, st.n_blocks_used);
+}
+
+static void test_choices_share_the_prompt(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 6});
+    ask(0, 50, 4); /* 3 whole blocks and two positions: 4 blocks, of which 3 are shared */
+    runs[0].req.params.n = 6;
+    assert_int_equal(engine_submit(e, &runs[0].req, &err), 0);
+    most_blocks = 0;
+    while (engine_step(e, watch_blocks, e))
+        assert_null(engine_validate(e));
+    assert_int_equal(most_blocks, 3 + 6);
+    run_n(e, 1);
+    for (uint32_t c = 1; c < 6; c++) /* greedy: all alike */
+        assert_memory_equal(runs[0].choices[c].tokens, runs[0].choices[0].tokens, 4 * sizeof(int32_t));
+    engine_free(e);
+}
+
+static void test_more_choices_than_slots(void **state)
+{
+    (void)state;
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 2, .max_num_batched_tokens = 7});
+    ask(0, 20, 5);
+    ask(1, 3, 5);
+    runs[0].req.params.n = RUN_CHOICES;
+    runs[0].req.params.temperature = 1;
+    run_n(e, 2);
+    bool differ = false;
+    for (uint32_t c = 0; c < RUN_CHOICES; c++) {
+        assert_int_equal(runs[0].choices[c].n, 5);
+        differ = differ || memcmp(runs[0].choices[c].tokens, runs[0].choices[0].tokens, 5 * sizeof(int32_t));
+    }
+    assert_true(differ); /* each choice has its own stream of random numbers */
+    engine_free(e);
+}
+
+static void test_ends(void **state)
+{
+    (void)state;
+    struct engine *e = open_tiny(&(struct engine_config){0});
+    ask(0, 6, 20);
+    run_n(e, 1);
+    const struct run_choice plain = runs[0].choices[0];
+    assert_int_equal(plain.n, 20);
+    int32_t end = plain.tokens[3];
+    uint32_t at = 0;
+    while (plain.tokens[at] != end)
+        at++;
+    ask(1, 6, 20);
+    memcpy(prompts[1], prompts[0], sizeof prompts[0]);
+    runs[1].req.eog = &end;
+    runs[1].req.n_eog = 1;
+    runs[0] = runs[1];
+    run_n(e, 1); /* ends where the token would come, and does not deliver it */
+    assert_int_equal(runs[0].choices[0].n, at);
+    assert_int_equal(runs[0].choices[0].finish, GEN_FINISH_STOP);
+    runs[0] = runs[1];
+    runs[0].req.params.ignore_eos = true;
+    run_n(e, 1);
+    assert_int_equal(runs[0].choices[0].n, 20);
+    assert_memory_equal(runs[0].choices[0].tokens, plain.tokens, 20 * sizeof(int32_t));
+    runs[0] = runs[1];
+    runs[0].req.n_eog = 0;
+    runs[0].req.stop_tokens = &end;
+    runs[0].req.n_stop_tokens = 1;
+    runs[0].req.params.ignore_eos = true; /* stop tokens stop all the same */
+    run_n(e, 1);
+    assert_int_equal(runs[0].choices[0].n, at);
+    runs[0] = runs[1];
+    runs[0].req.params.min_tokens = 10;
+    run_n(e, 1);
+    assert_true(runs[0].choices[0].n >= 10);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_int_not_equal(runs[0].choices[0].tokens[i], end);
+    engine_free(e);
+}
+
+static void no_events(void *ctx, const struct engine_event *ev)
+{
+    (void)ctx;
+    fail_msg("an event of type %d for request %llu", ev->type, (unsigned long long)ev->request_id);
+}
+
+static void test_cancel(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct engine_stats st;
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 2, .max_num_batched_tokens = 4});
+    for (uint32_t i = 0; i < 4; i++) {
+        ask(i, 30, 5);
+        runs[i].req.params.n = 1 + i % 2;
+        assert_int_equal(engine_submit(e, &runs[i].req, &err), 0);
+    }
+    engine_cancel(e, 77);
+    engine_cancel(e, 3); /* waiting */
+    engine_cancel(e, 0);
+    engine_finish_choice(e, 1, 0);
+    engine_finish_choice(e, 1, 9);
+    engine_cancel(e, 1);
+    engine_cancel(e, 2);
+    assert_true(engine_is_idle(e));
+    assert_false(engine_step(e, no_events, NULL));
+    ask(0, 30, 5); /* in the middle of its prompt: ids may be used again */
+    assert_int_equal(engine_submit(e, &runs[0].req, &err), 0);
+    most_blocks = 0;
+    assert_true(engine_step(e, watch_blocks, e));
+    assert_true(engine_step(e, watch_blocks, e));
+    engine_stats(e, &st);
+    assert_true(st.n_blocks_used > 0);
+    engine_cancel(e, 0);
+    engine_stats(e, &st);
+    assert_int_equal(st.n_blocks_used, 0);
+    assert_false(engine_step(e, no_events, NULL));
+    engine_free(e);
+}
+
+/* A callback that asks for more while events are delivered. */
+struct chain {
+    struct engine *e;
+    uint32_t n_done;
+};
+
+static void on_chain(void *ctx, const struct engine_event *ev)
+{
+    struct chain *c = ctx;
+    struct err err = ERR_INIT;
+    if (ev->type == ENGINE_TOKEN && ev->request_id == 1)
+        engine_cancel(c->e, 1);
+    if (ev->type != ENGINE_CHOICE_DONE)
+        return;
+    assert_int_not_equal(ev->request_id, 1);
+    if (++c->n_done == 5)
+        return;
+    ask(c->n_done + 1, 4, 2);
+    assert_int_equal(engine_submit(c->e, &runs[c->n_done + 1].req, &err), 0);
+}
+
+static void test_callbacks_may_submit_and_cancel(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct chain c = {.e = open_tiny(&(struct engine_config){0})};
+    for (uint32_t i = 0; i < 2; i++) {
+        ask(i, 4, 2);
+        assert_int_equal(engine_submit(c.e, &runs[i].req, &err), 0);
+    }
+    while (engine_step(c.e, on_chain, &c))
+        ;
+    assert_int_equal(c.n_done, 5);
+    engine_free(c.e);
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    struct engine *e = open_tiny(&(struct engine_config){0});
+    struct err err = ERR_INIT;
+    const int32_t bad[] = {1, (int32_t)TINY_VOCAB}, negative[] = {-1};
+    ask(0, N_CTX - 1, 1);
+    struct engine_request r = runs[0].req;
+    int32_t longer[N_CTX] = {0};
+    r.prompt = longer;
+    r.n_prompt = N_CTX;
+    assert_int_equal(engine_submit(e, &r, &err), -E_CONTEXT);
+    assert_non_null(strstr(err.msg, "64"));
+    r.n_prompt = 0;
+    assert_int_equal(engine_submit(e, &r, &err), -E_INVALID);
+    r.prompt = bad;
+    r.n_prompt = 2;
+    assert_int_equal(engine_submit(e, &r, &err), -E_INVALID);
+    r.prompt = negative;
+    r.n_prompt = 1;
+    assert_int_equal(engine_submit(e, &r, &err), -E_INVALID);
+    r = runs[0].req;
+    r.params.n = LIMIT_REQUEST_CHOICES + 1;
+    assert_int_equal(engine_submit(e, &r, &err), -E_INVALID);
+    r = runs[0].req;
+    const struct gen_logit_bias b = {.token = -5, .bias = 1};
+    r.logit_bias = &b;
+    r.n_logit_bias = 1;
+    assert_int_equal(engine_submit(e, &r, &err), -E_INVALID);
+    assert_int_equal(engine_submit(e, &runs[0].req, &err), 0);
+    assert_int_equal(engine_submit(e, &runs[0].req, &err), -E_EXISTS);
+    float logits[TINY_VOCAB];
+    assert_int_equal(engine_logits(e, longer, 1, logits, &err), -E_BUSY);
+    for (uint32_t i = 1; i < LIMIT_REQUESTS_QUEUED; i++) {
+        r = runs[0].req;
+        r.id = i;
+        assert_int_equal(engine_submit(e, &r, &err), 0);
+    }
+    r.id = LIMIT_REQUESTS_QUEUED;
+    assert_int_equal(engine_submit(e, &r, &err), -E_BUSY);
+    engine_cancel(e, 5);
+    assert_int_equal(engine_submit(e, &r, &err), 0);
+    engine_free(e);
+    e = open_tiny(&(struct engine_config){0});
+    static float all[(N_CTX + 1) * TINY_VOCAB];
+    assert_int_equal(engine_logits(e, longer, N_CTX, all, &err), 0);
+    assert_int_equal(engine_logits(e, longer, N_CTX + 1, all, &err), -E_CONTEXT);
+    assert_int_equal(engine_logits(e, negative, 1, all, &err), -E_INVALID);
+    engine_free(e);
+}
+
+/* A model whose numbers are no numbers ends its requests with an error, and nothing else. */
+static void test_model_of_nan(void **state)
+{
+    (void)state;
+    struct buf file;
+    struct gguf *g;
+    struct err err = ERR_INIT;
+    static const char *const names[] = {"llama", "llama-moe", "gemma2"};
+    for (size_t m = 0; m < ARRAY_LEN(names); m++) {
+        tiny_model_build(tiny_model_find(names[m]), &file);
+        memset(file.data + file.len - 40000, 0xff, 40000); /* all bits set: NaN */
+        assert_int_equal(build_open_bytes(file.data, file.len, 0, &g, &err), 0);
+        struct engine *e = run_open(g, &(struct engine_config){.n_ctx = N_CTX});
+        ask(0, 5, 5);
+        runs[0].req.params.temperature = 1;
+        run_n(e, 1);
+        assert_int_equal(runs[0].choices[0].finish, GEN_FINISH_ERROR);
+        assert_int_equal(runs[0].choices[0].n, 0);
+        engine_free(e);
+        gguf_close(g);
+        buf_release(&file);
+    }
+}
+
+static void test_submit_without_memory(void **state)
+{
+    (void)state;
+    struct engine *e = open_tiny(&(struct engine_config){0});
+    struct err err = ERR_INIT;
+    ask(0, 9, 4);
+    runs[0].req.params.n = 3;
+    int r = -1;
+    for (long n = 0; r; n++) {
+        mem_fault_after(n);
+        r = engine_submit(e, &runs[0].req, &err);
+        mem_fault_after(-1);
+        assert_true(r == 0 || (r == -E_NOMEM && engine_is_idle(e)));
+        assert_true(n < 50);
+    }
+    engine_cancel(e, 0);
+    run_n(e, 1);
+    assert_int_equal(runs[0].choices[2].n, 4);
+    engine_free(e);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_prompts_are_cut_into_chunks),
+        cmocka_unit_test(test_decodes_come_first),
+        cmocka_unit_test(test_first_come_first_served),
+        cmocka_unit_test(test_preemption),
+        cmocka_unit_test(test_choices_share_the_prompt),
+        cmocka_unit_test(test_more_choices_than_slots),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_callbacks_may_submit_and_cancel),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_model_of_nan),
+        cmocka_unit_test(test_submit_without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
