@@ -19,6 +19,7 @@ struct scheduler {
     struct serve *s;
     struct job *active[ACTIVE_BUCKETS]; /* in the engine, by id: this thread's own */
     struct buf text, pieces;                /* scratch */
+    double step_ms;                         /* when the current step began */
 };
 
 static void must(int rc, const struct err *err)
@@ -204,7 +205,7 @@ static void choice_done(struct scheduler *sc, struct job *r, uint32_t choice, en
 static void on_started(struct scheduler *sc, struct job *r, const struct engine_event *ev)
 {
     r->n_cached = ev->n_cached;
-    r->started_ms = serve_now_ms();
+    r->started_ms = sc->step_ms; /* told after the step's work, which was its own already */
     struct gen_event e = {.type = GEN_EVENT_STARTED, .request_id = r->id, .n_prompt = r->n_prompt,
                           .n_cached = r->n_cached};
     emit(sc, &e);
@@ -499,6 +500,7 @@ void *scheduler_main(void *serve)
     if (load(s)) {
         while (take_mail(&sc)) {
             outbox_flush(&s->out);
+            sc.step_ms = serve_now_ms();
             if (!engine_is_idle(s->model.engine))
                 engine_step(s->model.engine, on_engine_event, &sc);
             outbox_flush(&s->out);
