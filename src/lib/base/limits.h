@@ -28,6 +28,7 @@
 #define LIMIT_TOKEN_MATCH_BYTES    1024u /* one in the kinds that look text up by its bytes (all but BPE) */
 #define LIMIT_TOKEN_SPECIAL_BYTES  256u  /* one control or user-defined token */
 #define LIMIT_VOCAB_TEXT_BYTES     (256u << 20) /* all of them */
+#define LIMIT_CHARSMAP_BYTES       (16u << 20) /* normalisation table of a UGM vocabulary */
 #define LIMIT_TEXT_BYTES           (64u << 20) /* one text to tokenize */
 #define LIMIT_TEMPLATE_BYTES       (1u << 20)
 #define LIMIT_TEMPLATE_STEPS       2000000u /* evaluated nodes in one rendering */

@@ -4,6 +4,7 @@
 #define WORKER_TEXT_TOK_H
 
 #include "lib/base/map.h"
+#include "worker/text/tok_charsmap.h"
 #include "worker/text/tok_merge.h"
 #include "worker/text/tok_pre.h"
 #include "worker/text/tok_trie.h"
@@ -23,13 +24,6 @@ enum { /* vocab->flags[id] */
 
 struct tok_pair { /* a merge of BPE; its rank is its place */
     int32_t left, right, result;
-};
-
-struct tok_charsmap { /* of UGM: a double-array trie and the texts it leads to; borrowed from bytes */
-    unsigned char *bytes; /* owned copy */
-    uint32_t n_units;     /* 32-bit, little-endian, from bytes */
-    const char *texts;    /* each ends in NUL, as the last byte of all does */
-    uint32_t n_texts;     /* bytes */
 };
 
 struct tokenizer {
@@ -98,6 +92,7 @@ static inline int32_t tok_find_plain(const struct tokenizer *t, const char *p, s
 
 /* tok_load.c: the parts of tokenizer_from_gguf */
 int tok_load_vocab(struct tokenizer *t, const struct gguf *g, struct err *err) MUST_USE;
+void tok_load_bytes(struct tokenizer *t); /* after tok_special_load */
 /* tok_special.c: ids and flags by key and by name, the trie of special tokens */
 int tok_special_load(struct tokenizer *t, const struct gguf *g, struct err *err) MUST_USE;
 

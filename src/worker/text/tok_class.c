@@ -27,6 +27,8 @@ enum tok_cat tok_category(uint32_t cp)
 {
     if (cp < 0x80 ? cp == ' ' || (cp >= '\t' && cp <= '\r') : is_space(cp))
         return CAT_SPACE;
+    if (cp >= 0x2EBF0 && cp <= 0x2EE5D)
+        return CAT_LO; /* CJK extension I of Unicode 15.1, which utf8proc 2.8 does not know yet */
     switch (utf8proc_category((utf8proc_int32_t)cp)) {
     case UTF8PROC_CATEGORY_LU: return CAT_LU;
     case UTF8PROC_CATEGORY_LL: return CAT_LL;

@@ -71,14 +71,12 @@ static const struct tok_range bloom_ranges[] = {
     {0x3001, 0x3002, 1}, {0xFF0C, 0xFF0C, 1},
 };
 
-static const struct tok_range han_ranges[] = {
-    {0x2E80, 0x2E99, 1}, {0x2E9B, 0x2EF3, 1}, {0x2F00, 0x2FD5, 1}, {0x3005, 0x3005, 1},
-    {0x3007, 0x3007, 1}, {0x3021, 0x3029, 1}, {0x3038, 0x303B, 1}, {0x3400, 0x4DBF, 1},
-    {0x4E00, 0x9FFF, 1}, {0xF900, 0xFA6D, 1}, {0xFA70, 0xFAD9, 1}, {0x16FE2, 0x16FE3, 1},
-    {0x16FF0, 0x16FF1, 1}, {0x20000, 0x2A6DF, 1}, {0x2A700, 0x2B739, 1}, {0x2B740, 0x2B81D, 1},
-    {0x2B820, 0x2CEA1, 1}, {0x2CEB0, 0x2EBE0, 1}, {0x2F800, 0x2FA1D, 1}, {0x30000, 0x3134A, 1},
-    {0x31350, 0x323AF, 1},
+static const struct tok_range han_ranges[] = { /* blocks, as the runtime has them */
+    {0x3400, 0x4DBF, 1}, {0x4E00, 0x9FFF, 1}, {0xF900, 0xFAFF, 1}, {0x20000, 0x2A6DF, 1}, {0x2A700, 0x2EBEF, 1},
+    {0x2F800, 0x2FA1F, 1},
 };
+
+static const struct tok_range joiner_ranges[] = {{0x200C, 0x200D, 1}};
 
 #define RANGES(r)  r, ARRAY_LEN(r)
 #define PATTERN(p) {STEP_PATTERN, 0, p}
@@ -91,15 +89,13 @@ static const struct tok_range han_ranges[] = {
 /* Words that change case once: upper then lower, in ASCII only or by category. */
 #define CASED(upper, lower, tail)                                                                  \
     "[^\\r\\n{L}{N}]?[" upper "]*[" lower "]+" tail "|[^\\r\\n{L}{N}]?[" upper "]+[" lower "]*" tail
-#define UPPER "{Lu}{Lt}{Lm}{Lo}{M}"
-#define LOWER "{Ll}{Lm}{Lo}{M}"
 #define ASCII_PUNCT "!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~"
 
 const struct tok_family tok_families[] = {
     {"llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
      PRE_IGNORE_MERGES | PRE_ADD_BOS, {WORDS(WORDS_3_DIGITS)}, NULL, 0},
     {"dbrx smaug-bpe", 0, {WORDS(WORDS_3_DIGITS)}, NULL, 0},
-    {"glm4 chatglm-bpe", PRE_NO_BOS, {WORDS(WORDS_3_DIGITS)}, NULL, 0},
+    {"glm4 glm5 chatglm-bpe", PRE_NO_BOS, {WORDS(WORDS_3_DIGITS)}, NULL, 0},
     {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2", 0,
      {WORDS(WORDS_1_DIGIT)}, NULL, 0},
     {"qwen35", 0, {WORDS(WORDS_1_DIGIT | WORDS_MARKS)}, NULL, 0},
@@ -121,20 +117,18 @@ const struct tok_family tok_families[] = {
      {PATTERN("[{N}]{1,3}"), PATTERN("[{b0}]+"),
       PATTERN("[" ASCII_PUNCT "][A-Za-z]+|[^\\r\\n{L}{P}{S}]?[{L}{M}]+| ?[{P}{S}]+[\\r\\n]*|" LINES)},
      RANGES(cjk_kana_ranges)},
-    {"gpt-4o llama4 kanana2 talkie", 0,
+    {"gpt-4o llama4 minimax-m2 kanana2 talkie", 0,
      {PATTERN(CASED("A-Z{l}", "a-z{l}", "(?:" CONTRACTION ")?") "|[{N}]{1,3}|" SYMBOLS "[\\r\\n/]*|" LINES)}, NULL, 0},
-    {"minimax-m2", 0,
+    {"granite-embed-multi-97m", PRE_IGNORE_MERGES,
      {PATTERN(CASED("A-Z{l}{M}", "a-z{l}{M}", "(?:" CONTRACTION ")?") "|[{N}]{1,3}|" SYMBOLS "[\\r\\n/]*|" LINES)},
      NULL, 0},
     {"tekken", PRE_IGNORE_MERGES | PRE_ADD_BOS,
      {PATTERN(CASED("A-Z{l}", "a-z{l}", "") "|[{N}]|" SYMBOLS "[\\r\\n/]*|" LINES)}, NULL, 0},
     {"tiny_aya cohere2moe", 0,
-     {{STEP_DIGITS, DIGITS_ASCII | DIGITS_AT_BORDER, NULL},
-      PATTERN(CASED(UPPER, LOWER, "(?:" CONTRACTION ")?") "|[{N}]{1,3}|" SYMBOLS "[\\r\\n/]*|" LINES)}, NULL, 0},
+     {{STEP_DIGITS, 0, NULL},
+      PATTERN("[^\\r\\n{L}{N}]?[{L}{M}]+(?:" CONTRACTION ")?" "|[{N}]{1,3}|" SYMBOLS "[\\r\\n/]*|" LINES)}, NULL, 0},
     {"kimi-k2", 0,
-     {PATTERN("[{b0}]+|"
-              CASED("A-Z{Lu=0}{Lt=0}{Lm=0}{Lo=0}{M=0}", "a-z{Ll=0}{Lm=0}{Lo=0}{M=0}", "(?:" CONTRACTION ")?")
-              "|[{N}]{1,3}|" SYMBOLS "[\\r\\n]*|" LINES)},
+     {PATTERN("[{b0}]+|[^\\r\\n{L}{N}]?[A-Za-z{l=0}]+(?:" CONTRACTION ")?|[{N}]{1,3}|" SYMBOLS "[\\r\\n]*|" LINES)},
      RANGES(han_ranges)},
     {"superbpe", 0, {PATTERN("[{N}]+"), {STEP_DIGITS, DIGITS_ASCII, NULL}}, NULL, 0},
     {"afmoe", 0,
@@ -150,7 +144,7 @@ const struct tok_family tok_families[] = {
     {"viking", 0, {PATTERN(" ?[^({s}|.,!?{b0})]+"), PATTERN("[{N}]")}, RANGES(bloom_ranges)},
     {"youtu", PRE_IGNORE_MERGES,
      {PATTERN("[{=1}]+|[{=2}]+|[{=3}]+|[{=4}]+"),
-      PATTERN(CASED(UPPER, LOWER, "(?:" CONTRACTION ")?") "|[{N}]|" SYMBOLS "[\\r\\n/]*|" LINES)},
+      PATTERN("[^\\r\\n{L}{N}]?[{L}{M}]+(?:" CONTRACTION ")?" "|[{N}]|" SYMBOLS "[\\r\\n/]*|" LINES)},
      RANGES(youtu_ranges)},
     {"exaone-moe", 0,
      {PATTERN(CONTRACTION "|[^\\r\\n{L}{N}]?[{L}][{L}{M}]*(?: [{L}][{L}{M}]*)*+|[{N}]|" SYMBOLS "[\\r\\n/]?|"
@@ -159,6 +153,12 @@ const struct tok_family tok_families[] = {
      {PATTERN("<sentinel:[0-9]+>"), PATTERN("IMGIMG[A-I]{1,4}Z"), PATTERN("[\\t\\n]|    |  "), PATTERN("[{N}]"),
       PATTERN("[{P}!-/:-@\\[-`{-~]"), GPT2},
      NULL, 0},
-    {"gemma4", PRE_CHARS, {{STEP_END, 0, NULL}}, NULL, 0},
+    {"k2-horizon", 0,
+     {PATTERN(CONTRACTION "|[^\\r\\n{L}{N}]?[{L}{M}{b0}]+|[{N}]{1,3}|" SYMBOLS "[\\r\\n]*|" LINES)},
+     RANGES(joiner_ranges)},
+    {"ufakzeka", 0, {PATTERN("[^\\r\\n{L}{N}]?[{L}]+|[{N}]|" SYMBOLS "[\\r\\n]*|" LINES)}, NULL, 0},
+    {"laguna", 0, {PATTERN("[\\n]+"), WORDS(WORDS_1_DIGIT)}, NULL, 0},
+    {"minicpm5", PRE_IGNORE_MERGES, {PATTERN("[{N}]{1,3}"), WORDS(WORDS_3_DIGITS)}, NULL, 0},
+    {"gemma4 granite-embed-multi-311m sarvam-moe", PRE_CHARS, {{STEP_END, 0, NULL}}, NULL, 0},
 };
 const size_t tok_n_families = ARRAY_LEN(tok_families);

@@ -22,8 +22,7 @@ enum {
     WORDS_SPACES = 32,    /* white space in powers of two (jais-2) */
 };
 enum {
-    DIGITS_ASCII = 1,      /* only 0-9, else any number */
-    DIGITS_AT_BORDER = 2,  /* only where no letter follows them */
+    DIGITS_ASCII = 1, /* only 0-9 (else any number), and whole groups are parted from what is before them */
 };
 
 struct tok_step {

@@ -139,7 +139,7 @@ static int hex_digit(char c)
 }
 
 /* Byte tokens are spelled <0x00> to <0xFF>, and typed so (or as plain tokens by careless converters). */
-static void load_bytes(struct tokenizer *t)
+void tok_load_bytes(struct tokenizer *t)
 {
     for (unsigned b = 0; b < 256; b++)
         t->byte_id[b] = TOKEN_NONE;
@@ -202,7 +202,5 @@ int tok_load_vocab(struct tokenizer *t, const struct gguf *g, struct err *err)
         rc = load_attrs(t, g, err);
     if (rc == 0)
         rc = load_scores(t, g, err);
-    if (rc == 0)
-        load_bytes(t);
     return rc;
 }

@@ -143,19 +143,15 @@ int tok_rule_digits(struct tok_split *s, uint32_t from, uint32_t to, unsigned ar
     const unsigned digit = arg & DIGITS_ASCII ? CB_DIGIT : CB_N;
     int rc = 0;
     for (uint32_t i = from; rc == 0 && i < to;) {
-        uint32_t start = run_without(s, i, to, digit), end = run_of(s, start, to, digit);
-        /* A run that a word goes on from is left alone, together with what is before it. */
-        while ((arg & DIGITS_AT_BORDER) && end < to && end > start && (bits(s, end) & CB_WORD)) {
-            start = run_without(s, end, to, digit);
-            end = run_of(s, start, to, digit);
-        }
-        if (start > i)
-            rc = tok_split_cut(s, start, err);
+        const uint32_t start = run_without(s, i, to, digit), end = run_of(s, start, to, digit);
         uint32_t cut = start + (end - start) % 3;
-        if (rc == 0 && cut > start)
-            rc = tok_split_cut(s, cut, err);
-        for (cut += 3; rc == 0 && cut <= end; cut += 3)
-            rc = tok_split_cut(s, cut, err);
+        if (cut == start && !(arg & DIGITS_ASCII))
+            cut += 3;
+        for (; rc == 0 && cut < end; cut += 3)
+            if (cut > from)
+                rc = tok_split_cut(s, cut, err);
+        if (rc == 0 && (end == to || !(arg & DIGITS_ASCII)))
+            rc = tok_split_cut(s, end, err);
         i = end;
     }
     return rc;

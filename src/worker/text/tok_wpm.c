@@ -82,7 +82,9 @@ static int put_char(struct tok_run *r, uint32_t cp)
     const enum tok_cat cat = tok_category(cp);
     if (cat == CAT_SPACE)
         return end_word(r);
-    if (cp == 0 || cp == UTF8_REPLACEMENT || utf8proc_category((utf8proc_int32_t)cp) == UTF8PROC_CATEGORY_CC)
+    const utf8proc_category_t gc = utf8proc_category((utf8proc_int32_t)cp);
+    if (cp == 0 || cp == UTF8_REPLACEMENT || gc == UTF8PROC_CATEGORY_CC || gc == UTF8PROC_CATEGORY_CF ||
+        gc == UTF8PROC_CATEGORY_CO)
         return 0;
     if (cat == CAT_M && r->t->strip_accents)
         return 0;
@@ -112,6 +114,9 @@ int tok_wpm_encode(struct tok_run *r, struct str text)
             int last = 0;
             n = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 8, UTF8PROC_DECOMPOSE, &last);
         }
+        /* Of a Hangul syllable only the first letter counts: so the ids of files of this format have always been. */
+        if (cp >= 0xAC00 && cp <= 0xD7A3)
+            n = MIN_OF(n, 1);
         for (utf8proc_ssize_t k = 0; rc == 0 && k < n && k < 8; k++)
             rc = put_char(r, (uint32_t)parts[k]);
     }

@@ -11,8 +11,9 @@ static int load(struct tokenizer *t, const struct gguf *g, struct err *err)
     int rc = tok_load_vocab(t, g, err);
     if (rc == 0)
         rc = tok_special_load(t, g, err);
-    if (rc < 0)
+    if (rc < 0 || t->kind == TOK_NONE)
         return rc;
+    tok_load_bytes(t);
     switch (t->kind) {
     case TOK_SPM: return tok_spm_load(t, err);
     case TOK_BPE: return tok_bpe_load(t, g, err);
@@ -56,7 +57,7 @@ void tokenizer_free(struct tokenizer *t)
     mem_free(t->pairs);
     mem_free(t->pair_table.slot);
     mem_free(t->bigrams);
-    mem_free(t->charsmap.bytes);
+    tok_charsmap_release(&t->charsmap);
     mem_free(t);
 }
 
