@@ -177,16 +177,17 @@ int client_probe(const struct client *c, struct err *err)
     buf_init(&answer, EVENT_MAX_BYTES);
     r = (struct httpc_request){
         .method = "GET", .url = url, .connect_timeout_ms = PROBE_MS, .total_timeout_ms = PROBE_MS};
-    int rc = httpc_fetch(&r, &status, &answer, err);
+    struct err why = ERR_INIT;
+    int rc = httpc_fetch(&r, &status, &answer, &why);
     json_t *j = rc == 0 && status == 200 ? json_loadb(buf_str(&answer), answer.len, 0, NULL) : NULL;
     if (rc == -E_NET)
         rc = 0;
-    else if (rc == -E_TIMEOUT)
-        err_wrap(err, "asking %s whether it is a berth daemon", c->url);
-    else if (rc == 0 && !json_is_string(json_object_get(j, "version")))
+    else if (rc < 0)
+        rc = err_set(err, (enum err_code)why.code, "asking %s whether it is a berth daemon: %s", c->url, why.msg);
+    else if ( !json_is_string(json_object_get(j, "version")))
         rc = err_set(err, E_NET, "something other than a berth daemon listens on %s; give berth another --port",
                      c->url);
-    else if (rc == 0)
+    else
         rc = 1;
     json_decref(j);
     buf_release(&answer);

@@ -147,7 +147,8 @@ static int load(struct run *r, struct err *err)
     if (rc == 0)
         rc = client_json(&r->client, "POST", "/berth/v1/load", body, &answer, err);
     bool has_template = json_is_true(json_object_get(answer, "has_chat_template"));
-    r->is_chat = cli_has(a, "chat") || cli_has(a, "system") || (has_template && !cli_has(a, "complete"));
+    bool asked = cli_has(a, "chat") || cli_has(a, "system") || cli_has(a, "chat-template");
+    r->is_chat = asked || (has_template && !cli_has(a, "complete"));
     json_decref(answer);
     json_decref(body);
     return rc;
