@@ -179,15 +179,23 @@ INLINED void load_iq4_nl(const char *p, struct wregs *w, const int flags)
     w->d = halves8(p, sizeof(struct block_q4_0));
 }
 
-INLINED void load_mxfp4(const char *p, struct wregs *w, const int flags)
+/* f32_from_e8m0_half of the bytes at p, p + stride, ... */
+INLINED __m256 e8m0_8(const char *p, const size_t stride)
 {
-    const size_t block = sizeof(struct block_mxfp4);
-    float d[8];
-    load_table(p, w, flags, block, 1, mxfp4_values);
+    uint64_t v = 0;
     UNROLL
     for (int b = 0; b < 8; b++)
-        d[b] = f32_from_e8m0_half((uint8_t)p[(size_t)b * block]);
-    w->d = _mm256_loadu_ps(d);
+        v |= (uint64_t)(uint8_t)p[(size_t)b * stride] << 8 * b;
+    __m256i e = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)v)), one = _mm256_set1_epi32(1);
+    __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, one), 23);
+    __m256i tiny = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
+    return _mm256_castsi256_ps(_mm256_blendv_epi8(tiny, normal, _mm256_cmpgt_epi32(e, one)));
+}
+
+INLINED void load_mxfp4(const char *p, struct wregs *w, const int flags)
+{
+    load_table(p, w, flags, sizeof(struct block_mxfp4), 1, mxfp4_values);
+    w->d = e8m0_8(p, sizeof(struct block_mxfp4));
 }
 
 /* Types of blocks of 256. */
@@ -330,6 +338,9 @@ INLINED const char *group_at(const char *row, uint32_t c, uint32_t n_cols, const
     return last;
 }
 
+/* Ahead of the weights in use: further than the processor looks by itself.  Past the end it does nothing. */
+enum { PREFETCH_BYTES = 1536 };
+
 /* One weight row times T tokens (a constant), or n_tok < TILE_TOKENS tokens where T is 0. */
 INLINED void quant_row(const char *row, uint32_t n_cols, const size_t group_bytes, load_fn load, const int flags,
                        const int q_bits, const char *x, size_t x_row_bytes, const uint32_t T, uint32_t n_tok, float *y,
@@ -342,6 +353,8 @@ INLINED void quant_row(const char *row, uint32_t n_cols, const size_t group_byte
     for (uint32_t t = 0; t < TILE_TOKENS; t++)
         acc[t] = _mm256_setzero_ps();
     for (uint32_t c = 0; c < n_cols; c += 256, x += sizeof(struct act_q8)) {
+        for (size_t o = 0; o < group_bytes; o += 64)
+            _mm_prefetch(row + c / 256 * group_bytes + PREFETCH_BYTES + o, _MM_HINT_T0);
         load(group_at(row, c, n_cols, group_bytes, last, sizeof(last)), &w, flags);
         UNROLL
         for (uint32_t t = 0; t < T; t++)
