@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How fast each kernel is on each level, beside what the memory gives: one thread, weights larger than the caches.
- * A program of its own, not a test: usage: bench_kernels [LEVEL-SUBSTRING [SLOT-SUBSTRING]] */
+/* How fast each kernel is on each level, beside what the memory gives: one thread, weights larger
+ * than the caches. A program of its own, not a test: usage: bench_kernels [LEVEL-SUBSTRING
+ * [SLOT-SUBSTRING]] */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,11 +16,13 @@ enum { COLS = 2048, TOKENS = 64, SMALL_ROWS = 256 };
 static const size_t big_bytes = 192u << 20; /* past any cache */
 
 static const enum dtype types[] = {
-    DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,   DTYPE_Q5_1,   DTYPE_Q8_0,
-    DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS, DTYPE_MXFP4,
+    DTYPE_F32,  DTYPE_F16,    DTYPE_BF16,   DTYPE_Q4_0,  DTYPE_Q4_1, DTYPE_Q5_0,
+    DTYPE_Q5_1, DTYPE_Q8_0,   DTYPE_Q2_K,   DTYPE_Q3_K,  DTYPE_Q4_K, DTYPE_Q5_K,
+    DTYPE_Q6_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS, DTYPE_MXFP4,
 };
 
-/* This thread's own time: what others on the machine take does not count (what they take of the memory bus does). */
+/* This thread's own time: what others on the machine take does not count (what they take of the
+ * memory bus does). */
 static double now_s(void)
 {
     struct timespec t;
@@ -59,7 +62,8 @@ static double read_gb_s(const void *data, size_t n)
 }
 
 /* Least time of a few calls, each over `rows` rows and n_tok tokens. */
-static double matmul_s(const struct kern *k, const struct kern_mat *w, const struct kern_act *x, float *y, int rounds)
+static double matmul_s(const struct kern *k, const struct kern_mat *w, const struct kern_act *x,
+                       float *y, int rounds)
 {
     double best = 1e9;
     for (int round = 0; round < rounds; round++) {
@@ -70,15 +74,18 @@ static double matmul_s(const struct kern *k, const struct kern_mat *w, const str
     return best;
 }
 
-static void bench_matmul(const struct kern *k, enum dtype type, void *data, void *act, const float *src, float *y)
+static void bench_matmul(const struct kern *k, enum dtype type, void *data, void *act,
+                         const float *src, float *y)
 {
     const struct dtype_info *info = dtype_info(type);
-    size_t row_bytes = dtype_row_bytes(info, COLS), act_bytes = kern_act_row_bytes(k->act_for[type], COLS);
+    size_t row_bytes = dtype_row_bytes(info, COLS),
+           act_bytes = kern_act_row_bytes(k->act_for[type], COLS);
     bool slow = strcmp(k->level, "ref") == 0;
     for (int t = 0; t < TOKENS; t++)
         k->act_prepare[k->act_for[type]](src, (char *)act + (size_t)t * act_bytes, COLS);
     struct kern_act x = {k->act_for[type], 1, COLS, act_bytes, act};
-    struct kern_mat w = {type, (uint32_t)((slow ? big_bytes / 16 : big_bytes) / row_bytes), COLS, row_bytes, data};
+    struct kern_mat w = {type, (uint32_t)((slow ? big_bytes / 16 : big_bytes) / row_bytes), COLS,
+                         row_bytes, data};
     double decode = matmul_s(k, &w, &x, y, slow ? 1 : 3);
     double gb_s = (double)w.n_rows * (double)row_bytes / decode * 1e-9;
     w.n_rows = slow ? SMALL_ROWS / 8 : SMALL_ROWS; /* in cache: arithmetic only */
@@ -87,8 +94,8 @@ static void bench_matmul(const struct kern *k, enum dtype type, void *data, void
     x.n_tok = TOKENS;
     double prefill = matmul_s(k, &w, &x, y, slow ? 1 : 5);
     double gflop_s = 2.0 * w.n_rows * COLS * TOKENS / prefill * 1e-9;
-    printf("%-11s matmul %-7s  1 token %6.2f GB/s (in cache %6.2f)   64 tokens %7.1f GFLOP/s\n", k->level, info->name,
-           gb_s, cached_gb_s, gflop_s);
+    printf("%-11s matmul %-7s  1 token %6.2f GB/s (in cache %6.2f)   64 tokens %7.1f GFLOP/s\n",
+           k->level, info->name, gb_s, cached_gb_s, gflop_s);
 }
 
 /* Elements a second of one call over n elements. */
@@ -129,25 +136,39 @@ static void bench_rows(const struct kern *k, float *x, float *w, float *y, void 
 }
 
 /* 1,024 positions, 4 query heads on one key/value head of 128: cache bytes a second. */
-static void bench_attn(const struct kern *k, const float *q, char *cache, float *out, enum kv_type type)
+static void bench_attn(const struct kern *k, const float *q, char *cache, float *out,
+                       enum kv_type type)
 {
     enum { POS = 1024, DIM = 128, BLOCK = 32 };
     uint32_t table[POS / BLOCK];
     size_t row = DIM * (type == KV_F32 ? 4u : 2u);
     for (uint32_t i = 0; i < POS / BLOCK; i++)
         table[i] = i;
-    struct kern_attn a = {.q = q, .out = out, .block_table = table, .k = cache, .v = cache + POS * row,
-                          .k_block_stride_bytes = BLOCK * row, .v_block_stride_bytes = BLOCK * row,
-                          .k_row_stride_bytes = row, .v_row_stride_bytes = row, .n_group = 4, .k_dim = DIM,
-                          .v_dim = DIM, .block_len = BLOCK, .first = 0, .last = POS - 1, .scale = 0.1f};
+    struct kern_attn a = {.q = q,
+                          .out = out,
+                          .block_table = table,
+                          .k = cache,
+                          .v = cache + POS * row,
+                          .k_block_stride_bytes = BLOCK * row,
+                          .v_block_stride_bytes = BLOCK * row,
+                          .k_row_stride_bytes = row,
+                          .v_row_stride_bytes = row,
+                          .n_group = 4,
+                          .k_dim = DIM,
+                          .v_dim = DIM,
+                          .block_len = BLOCK,
+                          .first = 0,
+                          .last = POS - 1,
+                          .scale = 0.1f};
     double best = 1e9;
     for (int round = 0; round < 5; round++) {
         double t = now_s();
         k->attn[type](&a);
         best = fmin(best, now_s() - t);
     }
-    printf("%-11s attn %s        %6.2f GB/s of cache, %6.1f GFLOP/s\n", k->level, type == KV_F32 ? "F32" : "F16",
-           2.0 * POS * (double)row / best * 1e-9, 4.0 * POS * DIM * 4 / best * 1e-9);
+    printf("%-11s attn %s        %6.2f GB/s of cache, %6.1f GFLOP/s\n", k->level,
+           type == KV_F32 ? "F32" : "F16", 2.0 * POS * (double)row / best * 1e-9,
+           4.0 * POS * DIM * 4 / best * 1e-9);
 }
 
 int main(int argc, char **argv)

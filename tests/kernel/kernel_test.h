@@ -15,8 +15,9 @@
 enum { GUARD = 64, GUARD_BYTE = 0xA5 };
 
 static const enum dtype all_weights[] = {
-    DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q5_0,   DTYPE_Q5_1,   DTYPE_Q8_0,
-    DTYPE_Q2_K, DTYPE_Q3_K, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS, DTYPE_MXFP4,
+    DTYPE_F32,  DTYPE_F16,    DTYPE_BF16,   DTYPE_Q4_0,  DTYPE_Q4_1, DTYPE_Q5_0,
+    DTYPE_Q5_1, DTYPE_Q8_0,   DTYPE_Q2_K,   DTYPE_Q3_K,  DTYPE_Q4_K, DTYPE_Q5_K,
+    DTYPE_Q6_K, DTYPE_IQ4_NL, DTYPE_IQ4_XS, DTYPE_MXFP4,
 };
 
 UNUSED static void level_init(struct kern *k, const char *level)
@@ -100,22 +101,24 @@ UNUSED static bool close_to(double a, double b, double rel, double abs_tol)
     return fabs(a - b) <= rel * fabs(b) + abs_tol;
 }
 
-/* Fills packed rows with random bytes whose scales are moderate halves, so that sums stay finite. */
+/* Fills packed rows with random bytes whose scales are moderate halves, so that sums stay finite.
+ */
 UNUSED static void weights_random(enum dtype type, void *data, size_t n_bytes)
 {
     static const struct {
         enum dtype type;
         int at[2];
-    } halves[] = {{DTYPE_Q4_0, {0, -1}},    {DTYPE_Q4_1, {0, 2}},   {DTYPE_Q5_0, {0, -1}},
-                  {DTYPE_Q5_1, {0, 2}},     {DTYPE_Q8_0, {0, -1}},  {DTYPE_Q2_K, {80, 82}},
-                  {DTYPE_Q3_K, {108, -1}},  {DTYPE_Q4_K, {0, 2}},   {DTYPE_Q5_K, {0, 2}},
-                  {DTYPE_Q6_K, {208, -1}},  {DTYPE_IQ4_NL, {0, -1}}, {DTYPE_IQ4_XS, {0, -1}}};
+    } halves[] = {{DTYPE_Q4_0, {0, -1}},   {DTYPE_Q4_1, {0, 2}},    {DTYPE_Q5_0, {0, -1}},
+                  {DTYPE_Q5_1, {0, 2}},    {DTYPE_Q8_0, {0, -1}},   {DTYPE_Q2_K, {80, 82}},
+                  {DTYPE_Q3_K, {108, -1}}, {DTYPE_Q4_K, {0, 2}},    {DTYPE_Q5_K, {0, 2}},
+                  {DTYPE_Q6_K, {208, -1}}, {DTYPE_IQ4_NL, {0, -1}}, {DTYPE_IQ4_XS, {0, -1}}};
     unsigned char *p = data;
     for (size_t i = 0; i < n_bytes; i++)
         p[i] = (unsigned char)rng();
     size_t block = dtype_info(type)->block_bytes;
     for (size_t b = 0; b + block <= n_bytes; b += block) {
-        uint16_t h = (uint16_t)(0x1800 + rng() % 0x1000) | (uint16_t)(rng() & 0x8000); /* 2^-9 .. 2^-5 */
+        uint16_t h =
+            (uint16_t)(0x1800 + rng() % 0x1000) | (uint16_t)(rng() & 0x8000); /* 2^-9 .. 2^-5 */
         float f = frand(-0.1f, 0.1f);
         if (type == DTYPE_F32)
             memcpy(p + b, &f, 4);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention over a paged cache, on every level: against softmax in double, independent of where blocks lie and of
- * which heads are computed together, with windows, soft caps, sinks and extreme scores. */
+/* Attention over a paged cache, on every level: against softmax in double, independent of where
+ * blocks lie and of which heads are computed together, with windows, soft caps, sinks and extreme
+ * scores. */
 #include "tests/kernel/kernel_test.h"
 #include "worker/kernel/blocks.h"
 
@@ -16,8 +17,8 @@ struct cache {
     float *kf, *vf; /* [pos][dim] */
 };
 
-static void cache_init(struct cache *c, const struct kern *ref, enum kv_type type, uint32_t block_len,
-                       uint32_t k_dim, uint32_t v_dim)
+static void cache_init(struct cache *c, const struct kern *ref, enum kv_type type,
+                       uint32_t block_len, uint32_t k_dim, uint32_t v_dim)
 {
     struct err err = ERR_INIT;
     size_t item = type == KV_F32 ? 4 : 2;
@@ -57,16 +58,28 @@ static void cache_release(struct cache *c)
     mem_free(c->vf);
 }
 
-static struct kern_attn cache_attn(const struct cache *c, const float *q, float *out, uint32_t n_group,
-                                   uint32_t first, uint32_t last)
+static struct kern_attn cache_attn(const struct cache *c, const float *q, float *out,
+                                   uint32_t n_group, uint32_t first, uint32_t last)
 {
     return (struct kern_attn){
-        .q = q, .out = out, .block_table = c->table, .k = c->k, .v = c->v,
+        .q = q,
+        .out = out,
+        .block_table = c->table,
+        .k = c->k,
+        .v = c->v,
         .k_block_stride_bytes = c->block_len * c->k_row_bytes,
         .v_block_stride_bytes = c->block_len * c->v_row_bytes,
-        .k_row_stride_bytes = c->k_row_bytes, .v_row_stride_bytes = c->v_row_bytes,
-        .n_group = n_group, .k_dim = c->k_dim, .v_dim = c->v_dim, .block_len = c->block_len,
-        .first = first, .last = last, .scale = 1.0f / sqrtf((float)c->k_dim), .softcap = 0, .sinks = NULL,
+        .k_row_stride_bytes = c->k_row_bytes,
+        .v_row_stride_bytes = c->v_row_bytes,
+        .n_group = n_group,
+        .k_dim = c->k_dim,
+        .v_dim = c->v_dim,
+        .block_len = c->block_len,
+        .first = first,
+        .last = last,
+        .scale = 1.0f / sqrtf((float)c->k_dim),
+        .softcap = 0,
+        .sinks = NULL,
     };
 }
 
@@ -109,9 +122,10 @@ static void check(const struct kern *k, const struct cache *c, struct kern_attn 
         attn_exact(c, a, h, want);
         for (uint32_t d = 0; d < c->v_dim; d++)
             if (!close_to(a->out[(size_t)h * c->v_dim + d], want[d], 0, tol))
-                fail_msg("%s kv %d, positions %u to %u, head %u of %u, element %u of %u: %a, exactly %a", k->level,
-                         (int)c->type, a->first, a->last, h, a->n_group, d, c->v_dim,
-                         (double)a->out[(size_t)h * c->v_dim + d], want[d]);
+                fail_msg(
+                    "%s kv %d, positions %u to %u, head %u of %u, element %u of %u: %a, exactly %a",
+                    k->level, (int)c->type, a->first, a->last, h, a->n_group, d, c->v_dim,
+                    (double)a->out[(size_t)h * c->v_dim + d], want[d]);
     }
     guarded_free(&g);
 }
@@ -120,17 +134,20 @@ static void shapes(const struct kern *k, const struct kern *ref)
 {
     static const struct {
         uint32_t block_len, k_dim, v_dim;
-    } s[] = {{16, 64, 64}, {32, 128, 128}, {64, 8, 8}, {128, 80, 96}, {100, 33, 17}, {1, 16, 16}, {256, 160, 128}, {7, 1, 1}};
+    } s[] = {{16, 64, 64},  {32, 128, 128}, {64, 8, 8},      {128, 80, 96},
+             {100, 33, 17}, {1, 16, 16},    {256, 160, 128}, {7, 1, 1}};
     static const uint32_t lasts[] = {0, 1, 6, 15, 16, 63, 64, 65, 200, MAX_POS - 1};
     static float q[MAX_GROUP * MAX_DIM];
     for (size_t i = 0; i < 2 * ARRAY_LEN(s); i++) {
         struct cache c;
-        cache_init(&c, ref, i % 2 ? KV_F16 : KV_F32, s[i / 2].block_len, s[i / 2].k_dim, s[i / 2].v_dim);
+        cache_init(&c, ref, i % 2 ? KV_F16 : KV_F32, s[i / 2].block_len, s[i / 2].k_dim,
+                   s[i / 2].v_dim);
         fill_random(q, ARRAY_LEN(q), 1);
         for (size_t l = 0; l < ARRAY_LEN(lasts); l++) {
             float sinks[MAX_GROUP];
             fill_random(sinks, MAX_GROUP, 3);
-            struct kern_attn a = cache_attn(&c, q, NULL, 1 + (uint32_t)(l % MAX_GROUP), 0, lasts[l]);
+            struct kern_attn a =
+                cache_attn(&c, q, NULL, 1 + (uint32_t)(l % MAX_GROUP), 0, lasts[l]);
             check(k, &c, &a, 3e-6);
             a.first = rng() % (a.last + 1);
             a.softcap = l % 2 ? 5 : 0;

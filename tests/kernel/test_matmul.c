@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Matrix products of every weight type on every level: against arithmetic in double, against ref (bit for bit for
- * quantised weights), and the static contract: no value depends on the batch, the split of rows or the address. */
+/* Matrix products of every weight type on every level: against arithmetic in double, against ref
+ * (bit for bit for quantised weights), and the static contract: no value depends on the batch, the
+ * split of rows or the address. */
 #include "tests/kernel/kernel_test.h"
 
 enum { ROWS = 9, LD = 13, MAX_TOK = 35 };
@@ -17,8 +18,8 @@ struct problem {
     float want[MAX_TOK * LD];
 };
 
-static void problem_init(struct problem *p, const struct kern *ref, enum dtype type, uint32_t n_cols,
-                         uint32_t n_tok, float scale, bool garbage)
+static void problem_init(struct problem *p, const struct kern *ref, enum dtype type,
+                         uint32_t n_cols, uint32_t n_tok, float scale, bool garbage)
 {
     struct err err = ERR_INIT;
     const struct dtype_info *info = dtype_info(type);
@@ -37,8 +38,8 @@ static void problem_init(struct problem *p, const struct kern *ref, enum dtype t
     size_t act_bytes = kern_act_row_bytes(ref->act_for[type], n_cols);
     p->act = mem_try_aligned(act_bytes * n_tok, &err);
     for (uint32_t t = 0; t < n_tok; t++)
-        ref->act_prepare[ref->act_for[type]](p->src + (size_t)t * n_cols, (char *)p->act + t * act_bytes,
-                                             n_cols);
+        ref->act_prepare[ref->act_for[type]](p->src + (size_t)t * n_cols,
+                                             (char *)p->act + t * act_bytes, n_cols);
     p->x = (struct kern_act){ref->act_for[type], n_tok, n_cols, act_bytes, p->act};
     ref->matmul[type](&p->w, 0, ROWS, &p->x, p->want, LD);
 }
@@ -81,18 +82,18 @@ static double exact(const struct problem *p, const float *w, uint32_t t, double 
 /* Where a type has mins, terms larger than the sum cancel. */
 static const double cancel = 8;
 
-static void check_value(const struct kern *k, const struct problem *p, uint32_t r, uint32_t t, float y,
-                        double sum, double abs_sum)
+static void check_value(const struct kern *k, const struct problem *p, uint32_t r, uint32_t t,
+                        float y, double sum, double abs_sum)
 {
     float want = p->want[t * LD + r];
     const char *name = dtype_info(p->type)->name;
     bool same_bits = k->act_for[p->type] == ACT_Q8;
     if (!close_to(y, sum, 0, cancel * 2e-7 * abs_sum + 1e-30))
-        fail_msg("%s %s %u columns, row %u token %u: %a, exactly %a", k->level, name, p->n_cols, r, t,
-                 (double)y, sum);
+        fail_msg("%s %s %u columns, row %u token %u: %a, exactly %a", k->level, name, p->n_cols, r,
+                 t, (double)y, sum);
     if (same_bits ? !same(y, want) : !close_to(y, want, 0, 2e-7 * abs_sum + 1e-37))
-        fail_msg("%s %s %u columns, row %u token %u: %a, ref %a", k->level, name, p->n_cols, r, t, (double)y,
-                 (double)want);
+        fail_msg("%s %s %u columns, row %u token %u: %a, ref %a", k->level, name, p->n_cols, r, t,
+                 (double)y, (double)want);
 }
 
 static void check_all(const struct kern *k, const struct kern *ref, const struct problem *p)
@@ -138,8 +139,8 @@ static void all_types(const struct kern *k, const struct kern *ref)
     for (size_t i = 0; i < ARRAY_LEN(all_weights); i++) {
         for (size_t c = 0; width(all_weights[i], c); c++) {
             static struct problem p;
-            problem_init(&p, ref, all_weights[i], width(all_weights[i], c), toks[(i + c) % ARRAY_LEN(toks)], 1,
-                         false);
+            problem_init(&p, ref, all_weights[i], width(all_weights[i], c),
+                         toks[(i + c) % ARRAY_LEN(toks)], 1, false);
             check_all(k, ref, &p);
             problem_release(&p);
         }
@@ -159,7 +160,8 @@ static void cuts(const struct kern *k, const struct kern *ref)
         static struct problem p;
         static float y[MAX_TOK * LD], part[MAX_TOK * LD];
         enum dtype type = all_weights[i];
-        problem_init(&p, ref, type, dtype_info(type)->block_elements == 1 ? 83 : 512, MAX_TOK, 1, false);
+        problem_init(&p, ref, type, dtype_info(type)->block_elements == 1 ? 83 : 512, MAX_TOK, 1,
+                     false);
         k->matmul[type](&p.w, 0, ROWS, &p.x, y, LD);
         for (uint32_t r0 = 0; r0 < ROWS; r0++) {
             for (uint32_t r1 = r0 + 1; r1 <= ROWS; r1 += 3) {
@@ -170,8 +172,9 @@ static void cuts(const struct kern *k, const struct kern *ref)
                 k->matmul[type](&p.w, r0, r1, &x, part, LD);
                 for (uint32_t t = 0; t < n; t++)
                     if (memcmp(part + t * LD, y + (t0 + t) * LD + r0, 4 * (r1 - r0)) != 0)
-                        fail_msg("%s %s: rows %u to %u, token %u in a batch of %u differ from the whole", k->level,
-                                 dtype_info(type)->name, r0, r1, t0 + t, n);
+                        fail_msg(
+                            "%s %s: rows %u to %u, token %u in a batch of %u differ from the whole",
+                            k->level, dtype_info(type)->name, r0, r1, t0 + t, n);
             }
         }
         problem_release(&p);
@@ -197,8 +200,9 @@ static void garbage(const struct kern *k, const struct kern *ref)
             for (uint32_t t = 0; t < 5 && k->act_for[type] == ACT_Q8; t++)
                 for (uint32_t r = 0; r < ROWS; r++)
                     if (!same(y[t * LD + r], p.want[t * LD + r]))
-                        fail_msg("%s %s row %u token %u: %a, ref %a", k->level, dtype_info(type)->name, r, t,
-                                 (double)y[t * LD + r], (double)p.want[t * LD + r]);
+                        fail_msg("%s %s row %u token %u: %a, ref %a", k->level,
+                                 dtype_info(type)->name, r, t, (double)y[t * LD + r],
+                                 (double)p.want[t * LD + r]);
             problem_release(&p);
         }
     }
@@ -233,7 +237,10 @@ static void extremes(const struct kern *k, const struct kern *ref)
             memset(data, (int[]){0x00, 0xff, 0x80, 0x7f, 0x88, 0x08}[fill], p.data.n);
             size_t block = dtype_info(type)->block_bytes;
             for (size_t b = 0; b < p.data.n; b += block) { /* the scales as they were */
-                size_t at = type == DTYPE_Q2_K ? 80 : type == DTYPE_Q3_K ? 108 : type == DTYPE_Q6_K ? 208 : 0;
+                size_t at = type == DTYPE_Q2_K   ? 80
+                            : type == DTYPE_Q3_K ? 108
+                            : type == DTYPE_Q6_K ? 208
+                                                 : 0;
                 size_t n = type == DTYPE_MXFP4 ? 1 : has_min(type) ? 4 : 2;
                 memcpy(data + b + at, keep + b + at, n);
             }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Packed weights read as gguf-py reads them (tests/data/quants), and the conversions between float and half. */
+/* Packed weights read as gguf-py reads them (tests/data/quants), and the conversions between float
+ * and half. */
 #include "tests/kernel/kernel_test.h"
 #include "worker/kernel/blocks.h"
 
@@ -96,7 +97,8 @@ static void floats_round_to_the_nearest_half(void **state)
 {
     (void)state;
     for (uint32_t h = 0; h < 0x7bff; h++) {
-        float lo = f32_from_f16((uint16_t)h), hi = f32_from_f16((uint16_t)(h + 1)), mid = (lo + hi) / 2;
+        float lo = f32_from_f16((uint16_t)h), hi = f32_from_f16((uint16_t)(h + 1)),
+              mid = (lo + hi) / 2;
         assert_int_equal(f16_from_f32(mid), h + (h & 1));
         assert_int_equal(f16_from_f32(nextafterf(mid, 0)), h);
         assert_int_equal(f16_from_f32(-nextafterf(mid, 1e6f)), (h + 1) | 0x8000);
@@ -135,9 +137,12 @@ static void slots(const struct kern *k, const struct kern *ref UNUSED)
         if (is_weight)
             assert_int_equal(k->act_for[t], dtype_info(t)->block_elements > 1 ? ACT_Q8 : ACT_F32);
     }
-    assert_true(k->act_prepare[ACT_F32] && k->act_prepare[ACT_Q8] && k->rms_norm && k->layer_norm && k->add);
-    assert_true(k->scale && k->softcap && k->silu_mul && k->gelu_mul && k->rope_norm && k->rope_neox);
-    assert_true(k->kv_store[KV_F32] && k->kv_store[KV_F16] && k->attn[KV_F32] && k->attn[KV_F16] && k->argmax);
+    assert_true(k->act_prepare[ACT_F32] && k->act_prepare[ACT_Q8] && k->rms_norm && k->layer_norm &&
+                k->add);
+    assert_true(k->scale && k->softcap && k->silu_mul && k->gelu_mul && k->rope_norm &&
+                k->rope_neox);
+    assert_true(k->kv_store[KV_F32] && k->kv_store[KV_F16] && k->attn[KV_F32] && k->attn[KV_F16] &&
+                k->argmax);
 }
 
 static void every_slot_is_filled(void **state)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The slots that work on one row: on every level against ref (bit for bit where no exponential takes part) and
- * against arithmetic in double, for odd sizes, extreme values, outputs between guard bytes, in place. */
+/* The slots that work on one row: on every level against ref (bit for bit where no exponential
+ * takes part) and against arithmetic in double, for odd sizes, extreme values, outputs between
+ * guard bytes, in place. */
 #include "tests/kernel/kernel_test.h"
 #include "worker/kernel/blocks.h"
 
@@ -29,23 +30,26 @@ static void fill_kind(float *x, uint32_t n, int kind)
         x[i] = a_value(kind, i);
 }
 
-static void expect_bits(const struct kern *k, const char *slot, const float *y, const float *want, uint32_t n)
+static void expect_bits(const struct kern *k, const char *slot, const float *y, const float *want,
+                        uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
         if (f32_bits(y[i]) != f32_bits(want[i]) && !(isnan(y[i]) && isnan(want[i])))
-            fail_msg("%s %s, %u elements, number %u: %a, ref %a", k->level, slot, n, i, (double)y[i],
-                     (double)want[i]);
+            fail_msg("%s %s, %u elements, number %u: %a, ref %a", k->level, slot, n, i,
+                     (double)y[i], (double)want[i]);
 }
 
-static void expect_close(const struct kern *k, const char *slot, const float *y, const double *want, uint32_t n,
-                         double rel, double abs_tol)
+static void expect_close(const struct kern *k, const char *slot, const float *y, const double *want,
+                         uint32_t n, double rel, double abs_tol)
 {
     for (uint32_t i = 0; i < n; i++)
         if (!close_to(y[i], want[i], rel, abs_tol))
-            fail_msg("%s %s, %u elements, number %u: %a, exactly %a", k->level, slot, n, i, (double)y[i], want[i]);
+            fail_msg("%s %s, %u elements, number %u: %a, exactly %a", k->level, slot, n, i,
+                     (double)y[i], want[i]);
 }
 
-/* One row in, one out, for every size and kind; each body gets x, w (ordinary), b (ordinary), y, want. */
+/* One row in, one out, for every size and kind; each body gets x, w (ordinary), b (ordinary), y,
+ * want. */
 struct io {
     struct guarded gx, gw, gb, gy, gz;
     float *x, *w, *b, *y, *want;
@@ -157,7 +161,8 @@ static void curve_slots(const struct kern *k, struct io *io)
         want[i] = x / (1 + exp(-2 * u)) * io->w[i];
     }
     k->gelu_mul(io->x, io->w, io->y, n);
-    /* the exponent of exp, up to 88, carries float's rounding into a relative error of 88 * 2^-23 */
+    /* the exponent of exp, up to 88, carries float's rounding into a relative error of 88 * 2^-23
+     */
     for (uint32_t i = 0; i < n; i++) {
         double x = io->x[i], u2 = 2 * sqrt(2 / M_PI) * fabs(x + 0.044715 * x * x * x);
         if (!close_to(io->y[i], want[i], 5e-7 + 3e-7 * fmin(u2, 90), 1e-35))
@@ -197,7 +202,8 @@ static void curves_match_arithmetic(void **state)
 
 static void odd_curves(const struct kern *k, const struct kern *ref)
 {
-    float x[8] = {INFINITY, -INFINITY, NAN, 0.0f, -0.0f, 3e38f, -3e38f, 1e-45f}, ones[8], y[8], want[8];
+    float x[8] = {INFINITY, -INFINITY, NAN, 0.0f, -0.0f, 3e38f, -3e38f, 1e-45f}, ones[8], y[8],
+          want[8];
     for (int i = 0; i < 8; i++)
         ones[i] = 1;
     for (int slot = 0; slot < 3; slot++) {
@@ -273,7 +279,8 @@ static void store_sizes(const struct kern *k, const struct kern *ref)
             fill_kind(x, n, kind);
             if (kind == KINDS) /* any bits: NaN, halves' subnormals, ties */
                 for (uint32_t i = 0; i < n; i++)
-                    x[i] = i % 3 ? f32_from_bits(rng()) : f32_from_f16((uint16_t)rng()) * (1 + 0x1p-11f);
+                    x[i] = i % 3 ? f32_from_bits(rng())
+                                 : f32_from_f16((uint16_t)rng()) * (1 + 0x1p-11f);
             k->kv_store[KV_F16](x, y, n);
             ref->kv_store[KV_F16](x, want, n);
             assert_memory_equal(y, want, 2 * (size_t)n);
@@ -314,7 +321,8 @@ static void act_sizes(const struct kern *k, const struct kern *ref)
                 const struct act_q8 *g = want + c / 256;
                 float d = g->d[c % 256 / 32];
                 if (!isnan(d))
-                    assert_true(close_to((double)d * g->q[act_q8_at(c)], x[c], 0, 0.5001 * (double)d + 1e-30));
+                    assert_true(close_to((double)d * g->q[act_q8_at(c)], x[c], 0,
+                                         0.5001 * (double)d + 1e-30));
             }
             guarded_free(&gy);
             guarded_free(&gw);

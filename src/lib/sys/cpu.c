@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CPUID and XGETBV (Intel 64 manual, volume 1 chapter 13 and 14.3; volume 2, CPUID).  Holds no state. */
+/* CPUID and XGETBV (Intel 64 manual, volume 1 chapter 13 and 14.3; volume 2, CPUID).  Holds no
+ * state. */
 #include "lib/sys/cpu.h"
 
 #if defined(__x86_64__)
@@ -8,9 +9,9 @@
 #include <unistd.h>
 
 enum {
-    XCR0_AVX = 0x6,      /* XMM and YMM */
-    XCR0_AVX512 = 0xe6,  /* and opmask, ZMM */
-    XCR0_AMX = 0x60000,  /* tile configuration and data */
+    XCR0_AVX = 0x6,     /* XMM and YMM */
+    XCR0_AVX512 = 0xe6, /* and opmask, ZMM */
+    XCR0_AMX = 0x60000, /* tile configuration and data */
     ARCH_REQ_XCOMP_PERM = 0x1023,
     XFEATURE_XTILEDATA = 18
 };
@@ -55,7 +56,8 @@ static bool amx_permitted(void)
 bool cpu_has(enum cpu_feature f)
 {
     struct leaves l = leaves_read();
-    bool avx2 = all(l.xcr0, XCR0_AVX) && all(l.c1, bit_AVX | bit_FMA | bit_F16C) && all(l.b7, bit_AVX2);
+    bool avx2 =
+        all(l.xcr0, XCR0_AVX) && all(l.c1, bit_AVX | bit_FMA | bit_F16C) && all(l.b7, bit_AVX2);
     bool avx512 = avx2 && all(l.xcr0, XCR0_AVX512) &&
                   all(l.b7, bit_AVX512F | bit_AVX512BW | bit_AVX512VL | bit_AVX512DQ);
     bool amx = avx512 && all(l.xcr0, XCR0_AMX) && all(l.d7, 1u << 24 /* AMX-TILE */);

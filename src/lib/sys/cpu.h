@@ -5,10 +5,11 @@
 
 #include "lib/base/compiler.h"
 
-/* A feature counts only where the system also saves its registers (XCR0; for AMX, Linux's permission too). */
+/* A feature counts only where the system also saves its registers (XCR0; for AMX, Linux's
+ * permission too). */
 enum cpu_feature {
-    CPU_AVX2,       /* with FMA and F16C */
-    CPU_AVX512,     /* F, BW, VL, DQ */
+    CPU_AVX2,   /* with FMA and F16C */
+    CPU_AVX512, /* F, BW, VL, DQ */
     CPU_AVX512VNNI,
     CPU_AVX512BF16,
     CPU_AVXVNNI,

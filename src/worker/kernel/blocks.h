@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Layouts of the quantised weight blocks as they lie in a GGUF file, the value tables some of them index, and the
- * conversions between float32 and its halves.  Little-endian machines only.  Any thread; private to worker/kernel.
+/* Layouts of the quantised weight blocks as they lie in a GGUF file, the value tables some of them
+ * index, and the conversions between float32 and its halves.  Little-endian machines only.  Any
+ * thread; private to worker/kernel.
  *
  * All structs are packed: weights are mmap'd and may start at any byte. */
 #ifndef WORKER_KERNEL_BLOCKS_H

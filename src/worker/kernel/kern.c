@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chooses the level and puts the table together: ref/ first, then what each level up to the chosen one adds.
- * Any thread. */
+/* Chooses the level and puts the table together: ref/ first, then what each level up to the chosen
+ * one adds. Any thread. */
 #include "worker/kernel/kern.h"
 
 #include <stdio.h>

@@ -20,12 +20,15 @@ enum act_format {
     ACT_N
 };
 
-/* One ACT_Q8 group: 8 blocks of 32, split by field so that a vector register takes each at once.  For element e =
- * 16 h + 4 j + i (h < 2, j < 4, i < 4) of block b: x ~= d[b] * q[64 j + 32 h + 4 b + i], that is, the four bytes of a
- * 32-bit lane belong to one half block, and adding up over j needs no step across lanes.  d = max|x| / 127,
- * q = x * (127 / max|x|) to the nearest, ties to even;  sum[2 b + h] is that of half h's q.  A block with max|x| < 1e-30
- * is all zero, one with an infinity or a NaN has q = 0 and d = NaN.  Blocks past the row's end in its last group are
- * zero. */
+/* One ACT_Q8 group: 8 blocks of 32, split by field so that a vector register takes each at once.
+ *
+ * Element e = 16 h + 4 j + i (h < 2, j < 4, i < 4) of block b:  x ~= d[b] * q[64 j + 32 h + 4 b + i].
+ * So the four bytes of a 32-bit lane belong to one half block, and adding up over j needs no step
+ * across lanes.  sum[2 b + h] is that of half h's q.
+ *
+ * d = max|x| / 127, q = x * (127 / max|x|) to the nearest, ties to even.  A block with max|x| < 1e-30
+ * is all zero; one with an infinity or a NaN has q = 0 and d = NaN.  Blocks past the row's end in its
+ * last group are zero. */
 struct act_q8 {
     float d[8];
     int16_t sum[16];

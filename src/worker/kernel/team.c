@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The compute threads.  Owns the threads; the work and its context belong to team_run's caller.
  *
- * One atomic word holds the round's number, whether it is open, and how many helpers are inside.  A helper enters an
- * open round by adding itself; the caller closes the round when the pieces have run out and waits for those inside
- * to leave.  A helper that comes late finds the round closed and is waited for by nobody. */
+ * One atomic word holds the round's number, whether it is open, and how many helpers are inside.  A
+ * helper enters an open round by adding itself; the caller closes the round when the pieces have
+ * run out and waits for those inside to leave.  A helper that comes late finds the round closed and
+ * is waited for by nobody. */
 #include "worker/kernel/team.h"
 
 #include <errno.h>
@@ -12,8 +13,8 @@
 
 #include "lib/base/mem.h"
 
-#define OPEN        (1ull << 31)
-#define INSIDE(s)   ((uint32_t)(s) & 0x7fffffffu)
+#define OPEN          (1ull << 31)
+#define INSIDE(s)     ((uint32_t)(s)&0x7fffffffu)
 #define NEXT_ROUND(s) ((((s) >> 32) + 1) << 32)
 
 enum { TEAM_MAX = 1024, SPINS = 1000 /* some 50 us */ };
@@ -51,7 +52,8 @@ static inline void relax(void)
 static void work(struct team *t, uint32_t thread)
 {
     /* The counter ends at most n_pieces + n_threads: team_run keeps that below its range. */
-    for (uint32_t i; (i = atomic_fetch_add_explicit(&t->next_piece, 1, memory_order_relaxed)) < t->n_pieces;)
+    for (uint32_t i;
+         (i = atomic_fetch_add_explicit(&t->next_piece, 1, memory_order_relaxed)) < t->n_pieces;)
         t->fn(t->ctx, i, thread);
 }
 
@@ -87,7 +89,8 @@ static bool round_waits(struct team *t, uint64_t seen)
 static void sleep_until_round(struct team *t, uint64_t seen)
 {
     pthread_mutex_lock(&t->lock);
-    atomic_fetch_add(&t->sleepers, 1); /* before the last look: the caller opens first, then looks for sleepers */
+    atomic_fetch_add(&t->sleepers,
+                     1); /* before the last look: the caller opens first, then looks for sleepers */
     while (!round_waits(t, seen) && !atomic_load(&t->stop))
         pthread_cond_wait(&t->wake, &t->lock);
     atomic_fetch_sub(&t->sleepers, 1);
@@ -172,7 +175,8 @@ static int start_helper(struct team *t, struct err *err)
     int e = pthread_create(&t->threads[t->n_started], NULL, helper_main, h);
     if (e) {
         mem_free(h);
-        return err_set(err, E_NOMEM, "cannot start compute thread %u of %u: %s", t->n_started + 2, t->n_threads,
+        return err_set(err, E_NOMEM, "cannot start compute thread %u of %u: %s", t->n_started + 2,
+                       t->n_threads,
                        e == EAGAIN ? "the system allows no more threads" : "refused by the system");
     }
     t->n_started++;
@@ -182,8 +186,8 @@ static int start_helper(struct team *t, struct err *err)
 int team_new(uint32_t n_threads, struct team **ret_team, struct err *err)
 {
     if (n_threads < 1 || n_threads > TEAM_MAX)
-        return err_set(err, E_INVALID, "%u compute threads: between 1 and %d are possible", n_threads,
-                       TEAM_MAX);
+        return err_set(err, E_INVALID, "%u compute threads: between 1 and %d are possible",
+                       n_threads, TEAM_MAX);
     struct team *t = mem_try_aligned(sizeof(*t), err);
     if (!t)
         return -err->code;

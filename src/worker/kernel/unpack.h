@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Packed weights to one common integer form, a group of 256 elements at a time: what all levels of the matrix product
- * and the row lookup start from.  Plain C, inlined into its users, so that each file keeps to its own
- * instruction set.  Any bytes are a valid block.  Private to worker/kernel. */
+/* Packed weights to one common integer form, a group of 256 elements at a time: what all levels of
+ * the matrix product and the row lookup start from.  Plain C, inlined into its users, so that each
+ * file keeps to its own instruction set.  Any bytes are a valid block.  Private to worker/kernel.
+ */
 #ifndef WORKER_KERNEL_UNPACK_H
 #define WORKER_KERNEL_UNPACK_H
 
@@ -19,8 +20,8 @@ struct wgroup {
     int8_t q[256];
 };
 
-/* src: the group's first block, of which nb (1..8) blocks of 32 exist; the rest of *g stays untouched.  K types come
- * as whole groups. */
+/* src: the group's first block, of which nb (1..8) blocks of 32 exist; the rest of *g stays
+ * untouched.  K types come as whole groups. */
 typedef void (*unpack_fn)(const void *src, uint32_t nb, struct wgroup *g);
 
 static inline void unpack_ones(uint32_t nb, struct wgroup *g)
@@ -29,7 +30,8 @@ static inline void unpack_ones(uint32_t nb, struct wgroup *g)
         g->sc[h] = g->mn[h] = 1;
 }
 
-/* 16 bytes hold elements j (low nibble) and j + 16 (high); bits of qh above them; then the offset comes off. */
+/* 16 bytes hold elements j (low nibble) and j + 16 (high); bits of qh above them; then the offset
+ * comes off. */
 static inline void unpack_nibbles(const uint8_t qs[16], uint32_t qh, int offset, int8_t q[32])
 {
     for (int j = 0; j < 16; j++) {

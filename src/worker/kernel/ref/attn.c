@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention of one position in plain C, with the running maximum of "Online normalizer calculation for softmax"
- * (Milakov and Gimelshein, 2018).  Any thread; see kern.h.
+/* Attention of one position in plain C, with the running maximum of "Online normalizer calculation
+ * for softmax" (Milakov and Gimelshein, 2018).  Any thread; see kern.h.
  *
- * Positions pass in chunks: of at most ATTN_CHUNK, cut at multiples of it within a block, ascending.  Per chunk: the
- * scores, their maximum, one rescaling, then the values in order. */
+ * Positions pass in chunks: of at most ATTN_CHUNK, cut at multiples of it within a block,
+ * ascending.  Per chunk: the scores, their maximum, one rescaling, then the values in order. */
 #include <math.h>
 
 #include "worker/kernel/blocks.h"
@@ -43,7 +43,8 @@ static inline void chunk_head(const struct kern_attn *a, uint32_t g, const struc
 {
     float p[ATTN_CHUNK], max = s->max, *out = a->out + (size_t)g * a->v_dim;
     for (uint32_t i = 0; i < c->n; i++) {
-        float v = a->scale * dot(a->q + (size_t)g * a->k_dim, c->k + i * a->k_row_stride_bytes, a->k_dim, type);
+        float v = a->scale * dot(a->q + (size_t)g * a->k_dim, c->k + i * a->k_row_stride_bytes,
+                                 a->k_dim, type);
         p[i] = a->softcap > 0 ? a->softcap * tanhf(v / a->softcap) : v;
         max = p[i] > max ? p[i] : max;
     }

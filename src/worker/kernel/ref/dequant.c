@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Packed rows to float32 in plain C, for embedding lookups: (d sc) q, minus (dmin mn) where the type has a min, each
- * operation rounded in this order, as the formats' own reference does.  Any thread; see kern.h. */
+/* Packed rows to float32 in plain C, for embedding lookups: (d sc) q, minus (dmin mn) where the
+ * type has a min, each operation rounded in this order, as the formats' own reference does.  Any
+ * thread; see kern.h. */
 #include "worker/kernel/ref/ref.h"
 #include "worker/kernel/unpack.h"
 

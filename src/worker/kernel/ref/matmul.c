@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Matrix products in plain C: the definition of the order in which every level adds up.
  *
- * Quantised weights: column c belongs to block c / 32; integers are exact within a block, and block b adds to float
- * lane b % 8 (unpack.h gives the terms).  All levels do just this, so all agree bit for bit.
- * Float weights: column c adds to lane c % 16, in ascending order; other levels fuse multiply and add.
- * In the end lane l takes in lane l + half, halving until one is left.  Any thread; see kern.h. */
+ * Quantised weights: column c belongs to block c / 32; integers are exact within a block, and block
+ * b adds to float lane b % 8 (unpack.h gives the terms).  All levels do just this, so all agree bit
+ * for bit. Float weights: column c adds to lane c % 16, in ascending order; other levels fuse
+ * multiply and add. In the end lane l takes in lane l + half, halving until one is left.  Any
+ * thread; see kern.h. */
 #include "worker/kernel/ref/ref.h"
 #include "worker/kernel/unpack.h"
 
 enum {
-    TOKENS = 8,           /* tokens that share one unpacking of a weight row */
+    TOKENS = 8,            /* tokens that share one unpacking of a weight row */
     SLAB_BYTES = 128 << 10 /* weights kept in cache while all tokens pass over them */
 };
 
@@ -28,8 +29,8 @@ static uint32_t slab_rows(const struct kern_mat *w)
 }
 
 /* acc[b] += (d dx) I + (m dx) M for blocks b < nb. */
-static inline void group_add(const struct wgroup *g, const struct act_q8 *x, uint32_t nb, bool has_min,
-                             float acc[8])
+static inline void group_add(const struct wgroup *g, const struct act_q8 *x, uint32_t nb,
+                             bool has_min, float acc[8])
 {
     for (uint32_t b = 0; b < nb; b++) {
         int32_t isum = 0, msum = 0;
@@ -49,8 +50,8 @@ static inline void group_add(const struct wgroup *g, const struct act_q8 *x, uin
 
 /* One weight row times up to TOKENS tokens. */
 static inline void quant_row(const char *row, uint32_t n_cols, size_t group_bytes, unpack_fn unpack,
-                             bool has_min, const char *x, size_t x_row_bytes, uint32_t n_tok, float *y,
-                             size_t ld_y)
+                             bool has_min, const char *x, size_t x_row_bytes, uint32_t n_tok,
+                             float *y, size_t ld_y)
 {
     float acc[TOKENS][8] = {{0}};
     for (uint32_t c = 0, i = 0; c < n_cols; c += 256, i++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The plain C kernels: complete, the yardstick of all others, and all there is on a machine without SIMD.
- * Private to worker/kernel. */
+/* The plain C kernels: complete, the yardstick of all others, and all there is on a machine without
+ * SIMD. Private to worker/kernel. */
 #ifndef WORKER_KERNEL_REF_REF_H
 #define WORKER_KERNEL_REF_REF_H
 

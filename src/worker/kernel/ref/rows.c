@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Everything done to one row of float32 in plain C: preparing activations, norms, elementwise functions, rotary
- * positions, cache rows, argmax.  Any thread; see kern.h.
+/* Everything done to one row of float32 in plain C: preparing activations, norms, elementwise
+ * functions, rotary positions, cache rows, argmax.  Any thread; see kern.h.
  *
- * Sums run in 16 lanes (element i in lane i % 16) that are folded by halves.  Where no exponential is involved,
- * multiplications and additions are rounded one by one and other levels give the same bits. */
+ * Sums run in 16 lanes (element i in lane i % 16) that are folded by halves.  Where no exponential
+ * is involved, multiplications and additions are rounded one by one and other levels give the same
+ * bits. */
 #include <math.h>
 
 #include "worker/kernel/blocks.h"
@@ -63,7 +64,8 @@ static void rms_norm(const float *x, const float *w, float eps, float *y, uint32
         y[i] = w ? x[i] * s * w[i] : x[i] * s;
 }
 
-static void layer_norm(const float *x, const float *w, const float *b, float eps, float *y, uint32_t n)
+static void layer_norm(const float *x, const float *w, const float *b, float eps, float *y,
+                       uint32_t n)
 {
     float lane[16] = {0}, dev[16] = {0};
     for (uint32_t i = 0; i < n; i++)
@@ -104,8 +106,8 @@ static void silu_mul(const float *gate, const float *up, float *y, uint32_t n)
         y[i] = gate[i] / (1.0f + expf(-gate[i])) * up[i];
 }
 
-/* 0.5 x (1 + tanh u) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3): the right side loses no digits for
- * negative x (Hendrycks and Gimpel, Gaussian Error Linear Units, section 2). */
+/* 0.5 x (1 + tanh u) = x / (1 + exp(-2 u)), u = sqrt(2 / pi) (x + 0.044715 x^3): the right side
+ * loses no digits for negative x (Hendrycks and Gimpel, Gaussian Error Linear Units, section 2). */
 static void gelu_mul(const float *gate, const float *up, float *y, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++) {

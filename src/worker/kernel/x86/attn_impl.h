@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Attention of one position in v16; included once by attn_avx2.c and attn_avx512.c.  The order of ref/attn.c with fused
- * multiply-adds: query heads are taken GROUP at a time, which shares loads and changes no value. */
+/* Attention of one position in v16; included once by attn_avx2.c and attn_avx512.c.  The order of
+ * ref/attn.c with fused multiply-adds: query heads are taken GROUP at a time, which shares loads
+ * and changes no value. */
 #include <math.h>
 
 #include "worker/kernel/attn.h"
@@ -19,16 +20,15 @@ INLINED v16 kv_load(const char *row, uint32_t i, enum kv_type type)
     return type == KV_F32 ? v16_load(row + 4 * (size_t)i) : v16_load_f16(row + 2 * (size_t)i);
 }
 
-INLINED v16 kv_load_n(const char *row, uint32_t i, uint32_t n,
-                                                           enum kv_type type)
+INLINED v16 kv_load_n(const char *row, uint32_t i, uint32_t n, enum kv_type type)
 {
-    return type == KV_F32 ? v16_load_n(row + 4 * (size_t)i, n) : v16_load_f16_n(row + 2 * (size_t)i, n);
+    return type == KV_F32 ? v16_load_n(row + 4 * (size_t)i, n)
+                          : v16_load_f16_n(row + 2 * (size_t)i, n);
 }
 
 /* p[g][i] = scale q[g] . k[i] */
-INLINED void chunk_scores(const struct kern_attn *a, const float *q,
-                                                               const struct attn_chunk *c, const uint32_t n_g,
-                                                               enum kv_type type, struct soft *s)
+INLINED void chunk_scores(const struct kern_attn *a, const float *q, const struct attn_chunk *c,
+                          const uint32_t n_g, enum kv_type type, struct soft *s)
 {
     for (uint32_t i = 0; i < c->n; i++) {
         const char *k = c->k + i * a->k_row_stride_bytes;
@@ -93,10 +93,9 @@ static float chunk_soften(const struct kern_attn *a, uint32_t g, uint32_t n, str
 }
 
 /* out[g] = out[g] * back[g] + sum_i p[g][i] v[i], for the 16 (or `rest`) elements from d on. */
-INLINED void chunk_values(const struct kern_attn *a, float *out,
-                                                               const struct attn_chunk *c, const float *back,
-                                                               uint32_t d, uint32_t rest, const uint32_t n_g,
-                                                               enum kv_type type, const struct soft *s)
+INLINED void chunk_values(const struct kern_attn *a, float *out, const struct attn_chunk *c,
+                          const float *back, uint32_t d, uint32_t rest, const uint32_t n_g,
+                          enum kv_type type, const struct soft *s)
 {
     v16 acc[GROUP];
     UNROLL
@@ -134,8 +133,7 @@ static void finish(const struct kern_attn *a, uint32_t g, float max, float sum)
 }
 
 /* Query heads g0 .. g0 + n_g. */
-INLINED void heads(const struct kern_attn *a, uint32_t g0,
-                                                        const uint32_t n_g, enum kv_type type)
+INLINED void heads(const struct kern_attn *a, uint32_t g0, const uint32_t n_g, enum kv_type type)
 {
     struct soft s;
     float *out = a->out + (size_t)g0 * a->v_dim, back[GROUP];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* 64 bytes of weights as two YMM registers (four lanes of 16 bytes: first halves of two blocks, then their second
- * halves), and their products with activation bytes.  b64_avx512.h says the same in one ZMM.
- * Only for *_avx2.c files. */
+/* 64 bytes of weights as two YMM registers (four lanes of 16 bytes: first halves of two blocks,
+ * then their second halves), and their products with activation bytes.  b64_avx512.h says the same
+ * in one ZMM. Only for *_avx2.c files. */
 #ifndef WORKER_KERNEL_X86_B64_AVX2_H
 #define WORKER_KERNEL_X86_B64_AVX2_H
 
@@ -65,7 +65,8 @@ INLINED b64 b64_srl4_odd(b64 x)
     return (b64){_mm256_srlv_epi64(x.lo, n), _mm256_srlv_epi64(x.hi, n)};
 }
 
-/* Lanes lo(p0) lo(p1) hi(p0) hi(p1): the low nibbles are the first half of a block, the high ones the second. */
+/* Lanes lo(p0) lo(p1) hi(p0) hi(p1): the low nibbles are the first half of a block, the high ones
+ * the second. */
 INLINED b64 b64_nibbles(const void *p0, const void *p1)
 {
     __m256i v = ymm_load2(p0, p1), m = _mm256_set1_epi8(15);
@@ -81,7 +82,8 @@ INLINED b64 b64_fifth_bits(uint32_t h0, uint32_t h1)
     __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201ull), m = _mm256_set1_epi8(16);
     __m256i lo = _mm256_and_si256(_mm256_shuffle_epi8(v, lo_at), bit);
     __m256i hi = _mm256_and_si256(_mm256_shuffle_epi8(v, hi_at), bit);
-    return (b64){_mm256_and_si256(_mm256_cmpeq_epi8(lo, bit), m), _mm256_and_si256(_mm256_cmpeq_epi8(hi, bit), m)};
+    return (b64){_mm256_and_si256(_mm256_cmpeq_epi8(lo, bit), m),
+                 _mm256_and_si256(_mm256_cmpeq_epi8(hi, bit), m)};
 }
 
 /* 16 bytes in every lane. */
@@ -91,7 +93,8 @@ INLINED b64 b64_table(const int8_t t[16])
     return (b64){v, v};
 }
 
-/* Even bytes to the 8 lanes of the first halves, odd ones to those of the second, as 32-bit integers. */
+/* Even bytes to the 8 lanes of the first halves, odd ones to those of the second, as 32-bit
+ * integers. */
 INLINED b64 b64_scales(__m128i s)
 {
     s = _mm_shuffle_epi8(s, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
@@ -100,7 +103,7 @@ INLINED b64 b64_scales(__m128i s)
 
 /* Weights ready to be multiplied. */
 struct dotw {
-    b64 q[4];   /* unsigned: themselves; signed: absolute values */
+    b64 q[4];    /* unsigned: themselves; signed: absolute values */
     b64 sign[4]; /* signed only */
 };
 
@@ -134,7 +137,8 @@ INLINED __m256i dot16(const struct dotw *w, const int8_t *x, int half)
     __m256i s = _mm256_maddubs_epi16(half ? w->q[0].hi : w->q[0].lo, x_load(x, 0, half));
     UNROLL
     for (int j = 1; j < 4; j++)
-        s = _mm256_add_epi16(s, _mm256_maddubs_epi16(half ? w->q[j].hi : w->q[j].lo, x_load(x, j, half)));
+        s = _mm256_add_epi16(
+            s, _mm256_maddubs_epi16(half ? w->q[j].hi : w->q[j].lo, x_load(x, j, half)));
     return s;
 }
 
@@ -145,7 +149,8 @@ INLINED __m256i dot_wide(const struct dotw *w, const int8_t *x, int half)
     UNROLL
     for (int j = 0; j < 4; j++)
         p[j] = _mm256_maddubs_epi16(half ? w->q[j].hi : w->q[j].lo, x_load(x, j, half));
-    return _mm256_add_epi32(widen(_mm256_add_epi16(p[0], p[1])), widen(_mm256_add_epi16(p[2], p[3])));
+    return _mm256_add_epi32(widen(_mm256_add_epi16(p[0], p[1])),
+                            widen(_mm256_add_epi16(p[2], p[3])));
 }
 
 /* Signed q: |q| times x with q's sign; |-128 * 127 * 2| still fits 16 bits. */

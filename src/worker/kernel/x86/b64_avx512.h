@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* 64 bytes of weights as one ZMM register, and their products with activation bytes, by VNNI where the file's flags
- * have it.  See b64_avx2.h.  Only for *_avx512.c and *_avx512vnni.c files. */
+/* 64 bytes of weights as one ZMM register, and their products with activation bytes, by VNNI where
+ * the file's flags have it.  See b64_avx2.h.  Only for *_avx512.c and *_avx512vnni.c files. */
 #ifndef WORKER_KERNEL_X86_B64_AVX512_H
 #define WORKER_KERNEL_X86_B64_AVX512_H
 

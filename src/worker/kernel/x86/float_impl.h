@@ -1,26 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Matrix products with F32, F16 and BF16 weights in v16; included once by float_avx2.c and float_avx512.c.
+/* Matrix products with F32, F16 and BF16 weights in v16; included once by float_avx2.c and
+ * float_avx512.c.
  *
- * One accumulator of 16 lanes per output: column c adds to lane c % 16 by a fused multiply-add, in ascending
- * order, a last part vector filled up with zeros; then the lanes fold.  Tiles of rows and tokens only share loads. */
+ * One accumulator of 16 lanes per output: column c adds to lane c % 16 by a fused multiply-add, in
+ * ascending order, a last part vector filled up with zeros; then the lanes fold.  Tiles of rows and
+ * tokens only share loads. */
 #include "worker/kernel/x86/x86.h"
 #include "worker/kernel/unpack.h"
 
 typedef v16 (*load_fn)(const void *);
 typedef v16 (*load_n_fn)(const void *, uint32_t);
 
-/* R rows from `w` times T tokens from `x`; R, T and the loads are constants where this is inlined. */
-INLINED void
-tile(const char *w, size_t w_row_bytes, size_t item_bytes, load_fn load, load_n_fn load_n, const char *x,
-     size_t x_row_bytes, uint32_t n_cols, const uint32_t R, const uint32_t T, float *y, size_t ld_y)
+/* R rows from `w` times T tokens from `x`; R, T and the loads are constants where this is inlined.
+ */
+INLINED void tile(const char *w, size_t w_row_bytes, size_t item_bytes, load_fn load,
+                  load_n_fn load_n, const char *x, size_t x_row_bytes, uint32_t n_cols,
+                  const uint32_t R, const uint32_t T, float *y, size_t ld_y)
 {
     v16 acc[4][4];
     uint32_t c = 0;
     UNROLL
     for (uint32_t r = 0; r < R; r++)
         UNROLL
-        for (uint32_t t = 0; t < T; t++)
-            acc[r][t] = v16_zero();
+    for (uint32_t t = 0; t < T; t++)
+        acc[r][t] = v16_zero();
     for (; c + 16 <= n_cols; c += 16) {
         v16 xv[4];
         UNROLL
@@ -41,19 +44,20 @@ tile(const char *w, size_t w_row_bytes, size_t item_bytes, load_fn load, load_n_
         v16 wv = load_n(w + r * w_row_bytes + c * item_bytes, n_cols - c);
         UNROLL
         for (uint32_t t = 0; t < T; t++)
-            acc[r][t] = v16_fma(wv, v16_load_n(x + t * x_row_bytes + c * sizeof(float), n_cols - c), acc[r][t]);
+            acc[r][t] = v16_fma(wv, v16_load_n(x + t * x_row_bytes + c * sizeof(float), n_cols - c),
+                                acc[r][t]);
     }
     UNROLL
     for (uint32_t r = 0; r < R; r++)
         UNROLL
-        for (uint32_t t = 0; t < T; t++)
-            y[t * ld_y + r] = v16_fold(acc[r][t]);
+    for (uint32_t t = 0; t < T; t++)
+        y[t * ld_y + r] = v16_fold(acc[r][t]);
 }
 
 /* All tokens over a few rows: the weights stay in cache. */
-INLINED void
-float_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1, const struct kern_act *x, float *y,
-             size_t ld_y, size_t item_bytes, load_fn load, load_n_fn load_n)
+INLINED void float_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
+                          const struct kern_act *x, float *y, size_t ld_y, size_t item_bytes,
+                          load_fn load, load_n_fn load_n)
 {
 #define TILE(R, T)                                                                                 \
     tile((const char *)w->data + r * w->row_bytes, w->row_bytes, item_bytes, load, load_n,         \
@@ -73,20 +77,20 @@ float_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1, const struc
 #undef TILE
 }
 
-static void matmul_F32(const struct kern_mat *w, uint32_t row0, uint32_t row1, const struct kern_act *x, float *y,
-                       size_t ld_y)
+static void matmul_F32(const struct kern_mat *w, uint32_t row0, uint32_t row1,
+                       const struct kern_act *x, float *y, size_t ld_y)
 {
     float_matmul(w, row0, row1, x, y, ld_y, 4, v16_load, v16_load_n);
 }
 
-static void matmul_F16(const struct kern_mat *w, uint32_t row0, uint32_t row1, const struct kern_act *x, float *y,
-                       size_t ld_y)
+static void matmul_F16(const struct kern_mat *w, uint32_t row0, uint32_t row1,
+                       const struct kern_act *x, float *y, size_t ld_y)
 {
     float_matmul(w, row0, row1, x, y, ld_y, 2, v16_load_f16, v16_load_f16_n);
 }
 
-static void matmul_BF16(const struct kern_mat *w, uint32_t row0, uint32_t row1, const struct kern_act *x, float *y,
-                        size_t ld_y)
+static void matmul_BF16(const struct kern_mat *w, uint32_t row0, uint32_t row1,
+                        const struct kern_act *x, float *y, size_t ld_y)
 {
     float_matmul(w, row0, row1, x, y, ld_y, 2, v16_load_bf16, v16_load_bf16_n);
 }

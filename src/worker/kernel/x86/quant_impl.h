@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Matrix products with quantised weights, written in b64 (b64_avx2.h, b64_avx512.h); included once by each quant_*.c.
- * Bit for bit ref/matmul.c: integers are exact, and one float lane belongs to each of 8 blocks.
+/* Matrix products with quantised weights, written in b64 (b64_avx2.h, b64_avx512.h); included once
+ * by each quant_*.c. Bit for bit ref/matmul.c: integers are exact, and one float lane belongs to
+ * each of 8 blocks.
  *
- * A group of 256 weights is unpacked once into four registers of bytes, laid out as struct act_q8 is (32-bit lane =
- * half block), and multiplied with that group of several tokens. */
+ * A group of 256 weights is unpacked once into four registers of bytes, laid out as struct act_q8
+ * is (32-bit lane = half block), and multiplied with that group of several tokens. */
 #include "worker/kernel/unpack.h"
 #include "worker/kernel/x86/x86.h"
 
@@ -25,7 +26,8 @@ struct wregs {
 };
 
 /* acc[b] += (d dx) I + (m dx) M */
-INLINED __m256 step(const struct wregs *w, const struct act_q8 *x, __m256 acc, const int flags, const int q_bits)
+INLINED __m256 step(const struct wregs *w, const struct act_q8 *x, __m256 acc, const int flags,
+                    const int q_bits)
 {
     __m256i isum, sums = _mm256_load_si256((const __m256i *)x->sum);
     if (flags & HAS_SC16)
@@ -55,12 +57,14 @@ INLINED float fold(__m256 v)
     return _mm_cvtss_f32(_mm_add_ss(x, _mm_movehdup_ps(x)));
 }
 
-/* q[i] holds blocks i and i + 4, lane = 16 elements; afterwards q[j] holds 32-bit item j of each. */
+/* q[i] holds blocks i and i + 4, lane = 16 elements; afterwards q[j] holds 32-bit item j of each.
+ */
 INLINED void wregs_set(struct wregs *w, const b64 q[4], const int flags)
 {
     b64 a = b64_unpacklo32(q[0], q[1]), b = b64_unpackhi32(q[0], q[1]);
     b64 c = b64_unpacklo32(q[2], q[3]), d = b64_unpackhi32(q[2], q[3]);
-    b64 t[4] = {b64_unpacklo64(a, c), b64_unpackhi64(a, c), b64_unpacklo64(b, d), b64_unpackhi64(b, d)};
+    b64 t[4] = {b64_unpacklo64(a, c), b64_unpackhi64(a, c), b64_unpacklo64(b, d),
+                b64_unpackhi64(b, d)};
     dotw_set(&w->w, t, flags & IS_SIGNED);
 }
 
@@ -111,8 +115,9 @@ INLINED __m256 minus(__m256 v)
 
 /* Types of blocks of 32: nibbles, a fifth bit, a table, bytes. */
 
-INLINED void load_nibbles(const char *p, struct wregs *w, const int flags, const size_t block, const size_t qs_at,
-                          const bool fifth, const size_t qh_at, const int offset)
+INLINED void load_nibbles(const char *p, struct wregs *w, const int flags, const size_t block,
+                          const size_t qs_at, const bool fifth, const size_t qh_at,
+                          const int offset)
 {
     b64 q[4];
     UNROLL
@@ -163,13 +168,14 @@ INLINED void load_q8_0(const char *p, struct wregs *w, const int flags)
     w->d = halves8(p, block);
 }
 
-INLINED void load_table(const char *p, struct wregs *w, const int flags, const size_t block, const size_t qs_at,
-                        const int8_t table[16])
+INLINED void load_table(const char *p, struct wregs *w, const int flags, const size_t block,
+                        const size_t qs_at, const int8_t table[16])
 {
     b64 q[4];
     UNROLL
     for (int i = 0; i < 4; i++)
-        q[i] = b64_lut(b64_table(table), b64_nibbles(p + (size_t)i * block + qs_at, p + ((size_t)i + 4) * block + qs_at));
+        q[i] = b64_lut(b64_table(table), b64_nibbles(p + (size_t)i * block + qs_at,
+                                                     p + ((size_t)i + 4) * block + qs_at));
     wregs_set(w, q, flags);
 }
 
@@ -203,7 +209,8 @@ INLINED void load_mxfp4(const char *p, struct wregs *w, const int flags)
 INLINED void load_iq4_xs(const char *p, struct wregs *w, const int flags)
 {
     const struct block_iq4_xs *b = (const struct block_iq4_xs *)p;
-    __m256i shift = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28), shift_h = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
+    __m256i shift = _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28);
+    __m256i shift_h = _mm256_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14);
     __m256i low = _mm256_srlv_epi32(_mm256_set1_epi32((int)get32(b->scales_l)), shift);
     __m256i high = _mm256_srlv_epi32(_mm256_set1_epi32(b->scales_h), shift_h);
     low = _mm256_and_si256(low, _mm256_set1_epi32(15));
@@ -217,8 +224,9 @@ INLINED void load_iq4_xs(const char *p, struct wregs *w, const int flags)
 INLINED void load_k_scales(const uint8_t s[12], struct wregs *w)
 {
     uint32_t a = get32(s), b = get32(s + 4), c = get32(s + 8);
-    uint64_t sc = (a & 0x3f3f3f3f) | (uint64_t)((c & 0x0f0f0f0f) | (a >> 2 & 0x30303030)) << 32;
-    uint64_t mn = (b & 0x3f3f3f3f) | (uint64_t)((c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030)) << 32;
+    uint64_t sc1 = (c & 0x0f0f0f0f) | (a >> 2 & 0x30303030); /* numbers 4 to 7 */
+    uint64_t mn1 = (c >> 4 & 0x0f0f0f0f) | (b >> 2 & 0x30303030);
+    uint64_t sc = (a & 0x3f3f3f3f) | sc1 << 32, mn = (b & 0x3f3f3f3f) | mn1 << 32;
     __m256i m = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)mn));
     w->sc = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)sc)));
     w->mn = _mm256_or_si256(m, _mm256_slli_epi32(m, 16));
@@ -286,19 +294,23 @@ INLINED void load_q2_k(const char *p, struct wregs *w, const int flags)
 /* 16 scales of 6 bits, minus 32; see q3k_scale. */
 INLINED __m128i q3k_scales(const uint8_t s[12])
 {
-    uint64_t low = get64(s), high = get32(s + 8), nibbles = 0x0f0f0f0f0f0f0f0full, m = 0x03030303;
-    uint64_t high0 = (high & m) | (high >> 2 & m) << 32, high1 = (high >> 4 & m) | (high >> 6 & m) << 32;
-    __m128i v = _mm_set_epi64x((long long)((low >> 4 & nibbles) | high1 << 4), (long long)((low & nibbles) | high0 << 4));
-    return _mm_sub_epi8(v, _mm_set1_epi8(32));
+    const uint64_t nibbles = 0x0f0f0f0f0f0f0f0full, m = 0x03030303;
+    uint64_t low = get64(s), high = get32(s + 8);
+    uint64_t high0 = (high & m) | (high >> 2 & m) << 32;
+    uint64_t high1 = (high >> 4 & m) | (high >> 6 & m) << 32;
+    uint64_t sc0 = (low & nibbles) | high0 << 4, sc1 = (low >> 4 & nibbles) | high1 << 4;
+    return _mm_sub_epi8(_mm_set_epi64x((long long)sc1, (long long)sc0), _mm_set1_epi8(32));
 }
 
 INLINED void load_q3_k(const char *p, struct wregs *w, const int flags)
 {
     const struct block_q3_k *b = (const struct block_q3_k *)p;
-    b64 q[4], v = k_planes(b->qs), h = b64_srl4_odd(b64_load4(b->hmask, b->hmask, b->hmask + 16, b->hmask + 16));
+    b64 q[4], v = k_planes(b->qs);
+    b64 h = b64_srl4_odd(b64_load4(b->hmask, b->hmask, b->hmask + 16, b->hmask + 16));
     UNROLL
     for (int i = 0; i < 4; i++)
-        q[i] = b64_or(b64_and(b64_srl(v, 2 * i), b64_set1(3)), b64_sll(b64_and(b64_srl(h, i), b64_set1(1)), 2));
+        q[i] = b64_or(b64_and(b64_srl(v, 2 * i), b64_set1(3)),
+                      b64_sll(b64_and(b64_srl(h, i), b64_set1(1)), 2));
     wregs_set(w, q, flags);
     __m128i s = q3k_scales(b->scales);
     w->sc16 = b64_scales(s);
@@ -327,8 +339,8 @@ INLINED void load_q6_k(const char *p, struct wregs *w, const int flags)
 typedef void (*load_fn)(const char *p, struct wregs *w, const int flags);
 
 /* The group of a row that begins at column c, missing blocks filled up with zeros in `last`. */
-INLINED const char *group_at(const char *row, uint32_t c, uint32_t n_cols, const size_t group_bytes, char *last,
-                             size_t last_bytes)
+INLINED const char *group_at(const char *row, uint32_t c, uint32_t n_cols, const size_t group_bytes,
+                             char *last, size_t last_bytes)
 {
     const char *p = row + c / 256 * group_bytes;
     if (LIKELY(n_cols - c >= 256))
@@ -338,13 +350,14 @@ INLINED const char *group_at(const char *row, uint32_t c, uint32_t n_cols, const
     return last;
 }
 
-/* Ahead of the weights in use: further than the processor looks by itself.  Past the end it does nothing. */
+/* Ahead of the weights in use: further than the processor looks by itself.  Past the end it does
+ * nothing. */
 enum { PREFETCH_BYTES = 1536 };
 
 /* One weight row times T tokens (a constant), or n_tok < TILE_TOKENS tokens where T is 0. */
-INLINED void quant_row(const char *row, uint32_t n_cols, const size_t group_bytes, load_fn load, const int flags,
-                       const int q_bits, const char *x, size_t x_row_bytes, const uint32_t T, uint32_t n_tok, float *y,
-                       size_t ld_y)
+INLINED void quant_row(const char *row, uint32_t n_cols, const size_t group_bytes, load_fn load,
+                       const int flags, const int q_bits, const char *x, size_t x_row_bytes,
+                       const uint32_t T, uint32_t n_tok, float *y, size_t ld_y)
 {
     __m256 acc[TILE_TOKENS];
     char last[8 * sizeof(struct block_q8_0)];
@@ -371,13 +384,14 @@ INLINED void quant_row(const char *row, uint32_t n_cols, const size_t group_byte
 
 enum { SLAB_BYTES = 128 << 10 }; /* weights that stay in cache while all tokens pass over them */
 
-INLINED void quant_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1, const struct kern_act *x, float *y,
-                          size_t ld_y, const size_t group_bytes, load_fn load, const int flags, const int q_bits)
+INLINED void quant_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
+                          const struct kern_act *x, float *y, size_t ld_y, const size_t group_bytes,
+                          load_fn load, const int flags, const int q_bits)
 {
     const uint32_t slab = (uint32_t)MAX_OF(SLAB_BYTES / (w->row_bytes + 1), (size_t)1);
-#define ROW(T, n)                                                                                     \
-    quant_row((const char *)w->data + r * w->row_bytes, w->n_cols, group_bytes, load, flags, q_bits, xt, \
-              x->row_bytes, T, n, yt + (r - row0), ld_y)
+#define ROW(T, n)                                                                                  \
+    quant_row((const char *)w->data + r * w->row_bytes, w->n_cols, group_bytes, load, flags,       \
+              q_bits, xt, x->row_bytes, T, n, yt + (r - row0), ld_y)
     for (uint32_t r0 = row0, r1; r0 < row1; r0 = r1) {
         r1 = r0 + MIN_OF(slab, row1 - r0);
         for (uint32_t t = 0, n; t < x->n_tok; t += n) {

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The slots that work on one row, in v16 (v16_avx2.h, v16_avx512.h); included once by rows_avx2.c and rows_avx512.c.
- * Same results as ref/rows.c bit for bit, except where exp or tanh takes part. */
+/* The slots that work on one row, in v16 (v16_avx2.h, v16_avx512.h); included once by rows_avx2.c
+ * and rows_avx512.c. Same results as ref/rows.c bit for bit, except where exp or tanh takes part.
+ */
 #include <math.h>
 
 #include "worker/kernel/blocks.h"
 #include "worker/kernel/x86/x86.h"
 
-/* Runs body over whole vectors and once more over the rest: i is the first element, and LOAD and STORE know how many. */
+/* Runs body over whole vectors and once more over the rest: i is the first element, and LOAD and
+ * STORE know how many. */
 #define ROW_LOOP(n, BODY)                                                                          \
     do {                                                                                           \
         uint32_t i = 0;                                                                            \
         for (; i + 16 <= (n); i += 16)                                                             \
             BODY(v16_load, v16_store);                                                             \
         if (i < (n)) {                                                                             \
-            const uint32_t rest = (n) - i;                                                         \
+            const uint32_t rest = (n)-i;                                                           \
             BODY(LOAD_REST, STORE_REST);                                                           \
         }                                                                                          \
     } while (0)
@@ -124,7 +126,8 @@ static float row_variance(const float *x, float mean, uint32_t n)
     return v16_fold(sum) / (float)n;
 }
 
-static void layer_norm(const float *x, const float *w, const float *b, float eps, float *y, uint32_t n)
+static void layer_norm(const float *x, const float *w, const float *b, float eps, float *y,
+                       uint32_t n)
 {
     float mean = row_mean(x, n), s = 1.0f / sqrtf(row_variance(x, mean, n) + eps);
     const v16 vm = v16_set1(mean), vs = v16_set1(s);
@@ -146,7 +149,8 @@ static void rope_norm(float *head, const float *cos_sin, uint32_t n_rot)
 #define BODY(LOAD, STORE)                                                                          \
     do {                                                                                           \
         v16 x = LOAD(head + i), cs = LOAD(cos_sin + i);                                            \
-        v16 by_cos = v16_mul(x, v16_dup_even(cs)), by_sin = v16_mul(v16_swap_pairs(x), v16_dup_odd(cs)); \
+        v16 by_cos = v16_mul(x, v16_dup_even(cs)),                                                 \
+            by_sin = v16_mul(v16_swap_pairs(x), v16_dup_odd(cs));                                  \
         STORE(head + i, v16_subadd(by_cos, by_sin));                                               \
     } while (0)
     ROW_LOOP(n_rot, BODY);

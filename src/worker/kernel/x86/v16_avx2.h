@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* 16 float lanes, and 64 bytes, as two YMM registers: what rows_impl.h, attn_impl.h, float_impl.h and quant_impl.h are
- * written in.  v16_avx512.h says the same in one ZMM; both give the same bits.  Only for *_avx2.c files. */
+/* 16 float lanes, and 64 bytes, as two YMM registers: what rows_impl.h, attn_impl.h, float_impl.h
+ * and quant_impl.h are written in.  v16_avx512.h says the same in one ZMM; both give the same bits.
+ * Only for *_avx2.c files. */
 #ifndef WORKER_KERNEL_X86_V16_AVX2_H
 #define WORKER_KERNEL_X86_V16_AVX2_H
 
@@ -195,7 +196,8 @@ static inline uint32_t v16_equal_mask(v16 x, v16 y)
 static inline v16i v16_abs_bits(v16 x)
 {
     __m256i m = _mm256_set1_epi32(0x7fffffff);
-    return (v16i){_mm256_and_si256(_mm256_castps_si256(x.a), m), _mm256_and_si256(_mm256_castps_si256(x.b), m)};
+    return (v16i){_mm256_and_si256(_mm256_castps_si256(x.a), m),
+                  _mm256_and_si256(_mm256_castps_si256(x.b), m)};
 }
 
 static inline v16i v16i_max(v16i x, v16i y)

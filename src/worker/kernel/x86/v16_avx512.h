@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* 16 float lanes as one ZMM register; see v16_avx2.h, which says the same in two YMM.  Only for *_avx512.c files. */
+/* 16 float lanes as one ZMM register; see v16_avx2.h, which says the same in two YMM.  Only for
+ * *_avx512.c files. */
 #ifndef WORKER_KERNEL_X86_V16_AVX512_H
 #define WORKER_KERNEL_X86_V16_AVX512_H
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What both forms of v16 share: the fold of lanes, exp and tanh.  Included by v16_avx2.h and v16_avx512.h alone. */
+/* What both forms of v16 share: the fold of lanes, exp and tanh.  Included by v16_avx2.h and
+ * v16_avx512.h alone. */
 #ifndef WORKER_KERNEL_X86_V16_COMMON_H
 #define WORKER_KERNEL_X86_V16_COMMON_H
 
@@ -33,11 +34,13 @@ static inline uint32_t v16i_fold_max(v16i v)
     return (uint32_t)_mm_cvtsi128_si32(x);
 }
 
-/* exp x = 2^n exp r, n = round(x / ln 2), |r| <= ln 2 / 2, exp r = 1 + r + r^2 P(r): P of degree 4 fitted by us for the
- * least relative error (3e-9).  Within 1 ulp of libm; subnormal results rounded twice; NaN stays NaN. */
+/* exp x = 2^n exp r, n = round(x / ln 2), |r| <= ln 2 / 2, exp r = 1 + r + r^2 P(r): P of degree 4
+ * fitted by us for the least relative error (3e-9).  Within 1 ulp of libm; subnormal results
+ * rounded twice; NaN stays NaN. */
 static inline v16 v16_exp(v16 x)
 {
-    x = v16_max(v16_set1(-104.0f), v16_min(v16_set1(89.0f), x)); /* outside it is 0 and infinity anyway */
+    x = v16_max(v16_set1(-104.0f),
+                v16_min(v16_set1(89.0f), x)); /* outside it is 0 and infinity anyway */
     v16 n = v16_round(v16_mul(x, v16_set1(0x1.715476p+0f)));
     v16 r = v16_fnma(n, v16_set1(0x1.62e4p-1f), x);
     r = v16_fnma(n, v16_set1(0x1.7f7d1cp-20f), r);

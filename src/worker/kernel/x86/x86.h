@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the x86 levels add to the table; each function fills only the slots that its file has.  To be called only where
- * the machine has the instruction set.  Private to worker/kernel. */
+/* What the x86 levels add to the table; each function fills only the slots that its file has.  To
+ * be called only where the machine has the instruction set.  Private to worker/kernel. */
 #ifndef WORKER_KERNEL_X86_X86_H
 #define WORKER_KERNEL_X86_X86_H
 
