@@ -14,13 +14,17 @@ FILE_LINES, FUNCTION_LINES, COLUMNS, FOLDER_FILES = 1200, 100, 120, 30
 BANNED = {
     ("malloc", "calloc", "realloc", "free", "posix_memalign", "aligned_alloc"): {"src/lib/base/mem.c"},
     ("strdup", "strndup", "asprintf", "vasprintf", "sprintf", "vsprintf", "strcpy", "strcat", "strncpy", "strncat",
-     "stpcpy", "strtok", "gets", "atoi", "atol", "atoll", "atof", "sscanf", "system", "popen", "alloca", "tmpnam",
+     "stpcpy", "strtok", "gets", "atoi", "atol", "atoll", "atof", "system", "popen", "alloca", "tmpnam",
      "mktemp", "rand", "srand"): set(),
     ("getenv", "secure_getenv", "setenv", "putenv"): {"src/lib/sys/config.c"},
 }
 # Nothing in the libraries, the daemon or the worker ends the process or writes to standard output behind its caller's back.
 ENDS = ("abort", "exit", "_exit", "_Exit", "quick_exit", "printf", "puts", "putchar", "perror", "assert")
-MAY_END = {"src/lib/base/err.c", "src/lib/base/mem.c", "src/lib/sys/spawn.c"}
+MAY_END = {"src/lib/base/err.c", "src/lib/base/mem.c", "src/lib/sys/spawn.c",  # BUG_ON; out of memory; a forked child
+           "src/daemon/serve.c",                                               # says on standard output where it listens
+           "src/worker/serve/worker.c", "src/worker/serve/reader.c"}           # the role's own end
+# Bodies that x86 files include once per instruction set, after naming its vector types: no headers, no guard of their own.
+TEMPLATES = re.compile(r"src/worker/kernel/\w+/\w+_(impl|common)\.h")
 
 
 def calls(code, name):
@@ -83,6 +87,8 @@ class Style(unittest.TestCase):
     def test_header_guards(self):
         wrong = []
         for path in tree.files(".h", under="src"):
+            if TEMPLATES.fullmatch(path):
+                continue
             guard = re.sub(r"\W", "_", path[len("src/"):]).upper()
             if f"#ifndef {guard}\n#define {guard}\n" not in tree.read(path):
                 wrong.append(f"{path}: the guard is not {guard}")
@@ -103,6 +109,8 @@ class Style(unittest.TestCase):
     def test_no_typedef_of_structs(self):
         wrong = []
         for path in tree.files(".c", ".h", under="src"):
+            if path.startswith("src/worker/kernel/x86/"):
+                continue  # vector types, which are values
             for m in re.finditer(r"typedef\s+(struct|enum|union)\b(?![^;]*\(\*)", tree.bare_c(tree.read(path))):
                 wrong.append(f"{path}: {m.group(0)}")
         self.none(wrong)
