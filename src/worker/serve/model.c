@@ -138,7 +138,8 @@ int model_load(const struct load_job *job, struct loaded_model *ret, struct aren
 void model_release(struct loaded_model *m)
 {
     engine_free(m->engine);
-    chat_template_free(m->chat);
+    if (m->chat)
+        chat_template_free(m->chat);
     tokenizer_free(m->tok);
     gguf_close(m->gguf);
     mem_free(m->eog);
