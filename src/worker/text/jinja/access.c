@@ -194,7 +194,7 @@ static int seq_item(struct rt *rt, struct value obj, int64_t i, struct value *ou
     if (obj.type == V_STR) {
         size_t at = jstr_byte_of(obj.s, (size_t)i), end = at;
         TRY(rt_charge(rt, obj.s->n_chars == obj.s->len ? 0 : at));
-        utf8_next(obj.s->p, obj.s->len, &end);
+        char_next(obj.s->p, obj.s->len, &end);
         return str_sub(rt, obj.s, at, end, out);
     }
     *out = obj.type == V_RANGE ? value_int(obj.r->start + i * obj.r->step) : obj.l->v[i];
@@ -286,11 +286,11 @@ static int slice_str(struct rt *rt, struct jstr *s, const struct bounds *k, stru
     size_t at = jstr_byte_of(s, (size_t)k->from);
     for (int64_t i = 0; i < k->n && !b.failed; i++) {
         size_t end = at;
-        utf8_next(s->p, s->len, &end);
+        char_next(s->p, s->len, &end);
         sb_sub(&b, s, at, end);
         for (int64_t m = 0; i + 1 < k->n && m < llabs(k->step); m++) {
             if (k->step > 0) {
-                utf8_next(s->p, s->len, &at);
+                char_next(s->p, s->len, &at);
             } else {
                 do
                     at--;

@@ -156,11 +156,11 @@ bool parser_seal(struct parser *p, struct node *n);
 int jinja_resolve(struct jinja *j, struct err *err) MUST_USE;
 
 /* text.c: the next character of valid UTF-8. */
-uint32_t utf8_next(const char *p, size_t len, size_t *pos);
+uint32_t char_next(const char *p, size_t len, size_t *pos);
 /* Bytes of c written to out (at most 4). */
-unsigned utf8_put(uint32_t c, char *out);
-bool utf8_is_valid(struct str s);
-size_t utf8_count(const char *p, size_t len);
+unsigned char_put(uint32_t c, char *out);
+bool text_is_utf8(struct str s);
+size_t char_count(const char *p, size_t len);
 bool is_py_space(uint32_t c);
 
 #endif

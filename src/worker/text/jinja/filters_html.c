@@ -184,7 +184,7 @@ static int filter_striptags(struct rt *rt, struct value in, const struct args *a
     sb_init(&b, rt);
     for (size_t i = 0; i < s->len && !b.failed;) {
         size_t at = i;
-        uint32_t c = utf8_next(s->p, s->len, &i);
+        uint32_t c = char_next(s->p, s->len, &i);
         if (is_py_space(c)) {
             gap = b.len > 0;
             continue;

@@ -53,7 +53,7 @@ static int filter_title(struct rt *rt, struct value in, const struct args *args,
     sb_init(&b, rt);
     for (size_t i = 0; i < s->len && !b.failed;) {
         size_t at = i;
-        uint32_t c = utf8_next(s->p, s->len, &i);
+        uint32_t c = char_next(s->p, s->len, &i);
         bool is_gap = is_py_space(c) || (c && c < 0x80 && strchr("-({[<", (int)c));
         sb_case(&b, s, at, i, !is_gap && at_start ? CASE_UPPER : CASE_LOWER);
         at_start = is_gap;
@@ -201,7 +201,7 @@ static int filter_wordcount(struct rt *rt, struct value in, const struct args *a
     TRY(to_str(rt, in, &s));
     TRY(rt_charge(rt, s->len));
     for (size_t i = 0; i < s->len;) {
-        bool is = is_word_char(utf8_next(s->p, s->len, &i));
+        bool is = is_word_char(char_next(s->p, s->len, &i));
         n += is && !in_word;
         in_word = is;
     }
@@ -215,7 +215,7 @@ static size_t next_chunk(const struct jstr *s, size_t from, size_t to, bool on_h
     size_t i = from;
     bool space = false, after_letters = false;
     for (size_t at = i; i < to; at = i) {
-        uint32_t c = utf8_next(s->p, to, &i);
+        uint32_t c = char_next(s->p, to, &i);
         bool is = c < 0x80 && is_py_space(c);
         if (at == from)
             space = is;
@@ -223,7 +223,7 @@ static size_t next_chunk(const struct jstr *s, size_t from, size_t to, bool on_h
             return at;
         if (!space && on_hyphens && c == '-' && after_letters && i < to) {
             size_t next = i;
-            if (char_is_alpha(utf8_next(s->p, to, &next)))
+            if (char_is_alpha(char_next(s->p, to, &next)))
                 return i;
         }
         after_letters = char_is_alpha(c);
@@ -267,12 +267,12 @@ static int wrap_paragraph(struct wrap *w, size_t from, size_t to)
         }
         while (end < to) {
             size_t next = next_chunk(w->s, end, to, w->on_hyphens);
-            int64_t n = (int64_t)utf8_count(w->s->p + end, next - end);
+            int64_t n = (int64_t)char_count(w->s->p + end, next - end);
             TRY(rt_step(w->rt, 1));
             if (used + n > w->width) {
                 if (n > w->width && w->break_long && used < w->width) {
                     for (; used < w->width; used++)
-                        utf8_next(w->s->p, to, &end);
+                        char_next(w->s->p, to, &end);
                     last = end;
                 } else if (n > w->width && !w->break_long && used == 0) {
                     last = end = next;

@@ -37,7 +37,7 @@ static void put_number(struct sb *b, const struct spec *s, const char *sign, con
 static void put_text(struct sb *b, const struct spec *s, struct jstr *t)
 {
     size_t len = s->prec >= 0 ? jstr_byte_of(t, (size_t)s->prec) : t->len;
-    int64_t n = (int64_t)utf8_count(t->p, len), room = s->width > n ? s->width - n : 0;
+    int64_t n = (int64_t)char_count(t->p, len), room = s->width > n ? s->width - n : 0;
     const char *fill = s->fill[0] ? s->fill : s->zero ? "0" : " ";
     int64_t left = s->align == '>' ? room : s->align == '^' ? room / 2 : 0;
     sb_fill(b, fill, strlen(fill), (size_t)left, false);
@@ -350,7 +350,7 @@ static int parse_spec(struct rt *rt, const struct jstr *t, struct spec *s)
 {
     size_t i = 0, first = 0;
     *s = (struct spec){.prec = -1};
-    utf8_next(t->p, t->len, &first);
+    char_next(t->p, t->len, &first);
     if (first < t->len && strchr("<>=^", t->p[first]) && t->p[first]) {
         memcpy(s->fill, t->p, first);
         s->align = t->p[first];

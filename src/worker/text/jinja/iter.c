@@ -68,7 +68,7 @@ int iter_next(struct rt *rt, struct iter *it, struct value *out, bool *has)
     case V_STR:
         if (from >= it->src.s->len)
             return 0;
-        utf8_next(it->src.s->p, it->src.s->len, &it->pos);
+        char_next(it->src.s->p, it->src.s->len, &it->pos);
         *has = true;
         TRY(str_sub(rt, it->src.s, from, it->pos, out));
         out->s->is_markup = false;

@@ -33,7 +33,7 @@ static int dump_str(struct dump *d, const struct jstr *s)
     sb_lit(b, "\"");
     for (size_t i = 0; i < s->len && !b->failed;) {
         size_t at = i;
-        uint32_t c = utf8_next(s->p, s->len, &i);
+        uint32_t c = char_next(s->p, s->len, &i);
         bool in = jstr_input_at(s, at);
         const char *f = c && c < 0x80 ? strchr(FROM, (int)c) : NULL;
         if (f) {

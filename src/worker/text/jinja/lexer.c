@@ -65,7 +65,7 @@ static size_t skip_space(const struct lexer *x, size_t pos)
 {
     while (pos < x->src.len) {
         size_t next = pos;
-        if (!is_py_space(utf8_next(x->src.p, x->src.len, &next)))
+        if (!is_py_space(char_next(x->src.p, x->src.len, &next)))
             break;
         pos = next;
     }
@@ -80,7 +80,7 @@ static size_t rstrip_to(const struct lexer *x, size_t from, size_t to)
         while (at > from && ((unsigned char)x->src.p[at] & 0xc0) == 0x80)
             at--;
         size_t next = at;
-        if (!is_py_space(utf8_next(x->src.p, x->src.len, &next)))
+        if (!is_py_space(char_next(x->src.p, x->src.len, &next)))
             break;
         to = at;
     }
@@ -316,7 +316,7 @@ static bool lex_name(struct lexer *x)
     size_t p = x->pos;
     while (p < x->src.len) {
         size_t next = p;
-        if (!is_word(utf8_next(x->src.p, x->src.len, &next), p == x->pos))
+        if (!is_word(char_next(x->src.p, x->src.len, &next), p == x->pos))
             break;
         p = next;
     }
@@ -368,7 +368,7 @@ static bool unescape(struct lexer *x, const char *s, size_t n, size_t *i, char *
         out[(*k)++] = c;
         return true;
     }
-    *k += utf8_put(v, out + *k);
+    *k += char_put(v, out + *k);
     return true;
 }
 
@@ -478,7 +478,7 @@ static bool lex_tag(struct lexer *x, bool is_variable)
             return ok;
         }
         size_t next = x->pos, f;
-        uint32_t c = utf8_next(x->src.p, x->src.len, &next);
+        uint32_t c = char_next(x->src.p, x->src.len, &next);
         bool ok = true;
         if (is_py_space(c))
             advance(x, skip_space(x, x->pos));
@@ -548,7 +548,7 @@ static bool normalise(struct lexer *x, struct str source)
 int jinja_lex(struct jinja *j, struct str source, struct token **ret_toks, size_t *ret_n, struct err *err)
 {
     struct lexer x = {.j = j, .line = 1, .at_line_start = true, .err = err};
-    if (!utf8_is_valid(source))
+    if (!text_is_utf8(source))
         return err_set(err, E_FORMAT, "the template is not valid UTF-8");
     if (!normalise(&x, source))
         return -err->code;

@@ -47,7 +47,7 @@ static int str_capitalize(struct rt *rt, struct value self, const struct args *a
     TRY(no_args(rt, "capitalize", args));
     TRY(rt_charge(rt, self.s->len));
     sb_init(&b, rt);
-    utf8_next(self.s->p, self.s->len, &first);
+    char_next(self.s->p, self.s->len, &first);
     sb_case(&b, self.s, 0, first, CASE_TITLE);
     sb_case(&b, self.s, first, self.s->len, CASE_LOWER);
     return finish(&b, self.s, out);
@@ -62,7 +62,7 @@ static int each_case(struct rt *rt, const struct jstr *s, bool title, struct val
     sb_init(&b, rt);
     for (size_t i = 0; i < s->len && !b.failed;) {
         size_t at = i;
-        uint32_t c = utf8_next(s->p, s->len, &i);
+        uint32_t c = char_next(s->p, s->len, &i);
         enum case_op op = title ? (after_cased ? CASE_LOWER : CASE_TITLE) : char_is_upper(c) ? CASE_LOWER : CASE_UPPER;
         if (!title && !char_is_cased(c))
             sb_sub(&b, s, at, i);
@@ -88,7 +88,7 @@ static bool is_stripped(uint32_t c, const struct jstr *chars)
     if (!chars)
         return is_py_space(c);
     for (size_t i = 0; i < chars->len;)
-        if (utf8_next(chars->p, chars->len, &i) == c)
+        if (char_next(chars->p, chars->len, &i) == c)
             return true;
     return false;
 }
@@ -103,7 +103,7 @@ static int strip(struct rt *rt, const char *name, struct value self, const struc
     if (v.type != V_NONE)
         TRY(arg_str(rt, name, v, &chars));
     for (size_t next = from; left && from < to; from = next) {
-        if (!is_stripped(utf8_next(self.s->p, to, &next), chars))
+        if (!is_stripped(char_next(self.s->p, to, &next), chars))
             break;
         TRY(rt_step(rt, chars ? 1 + chars->len / STEP_BYTES : 0));
     }
@@ -112,7 +112,7 @@ static int strip(struct rt *rt, const char *name, struct value self, const struc
         while (at > from && ((unsigned char)self.s->p[at] & 0xc0) == 0x80)
             at--;
         next = at;
-        if (!is_stripped(utf8_next(self.s->p, self.s->len, &next), chars))
+        if (!is_stripped(char_next(self.s->p, self.s->len, &next), chars))
             break;
         TRY(rt_step(rt, chars ? 1 + chars->len / STEP_BYTES : 0));
         to = at;
@@ -144,7 +144,7 @@ static size_t skip_spaces(const struct jstr *s, size_t pos, bool space)
 {
     while (pos < s->len) {
         size_t next = pos;
-        if (is_py_space(utf8_next(s->p, s->len, &next)) != space)
+        if (is_py_space(char_next(s->p, s->len, &next)) != space)
             break;
         pos = next;
     }
@@ -197,7 +197,7 @@ static size_t rskip_spaces(const struct jstr *s, size_t pos, bool space)
 {
     while (pos > 0) {
         size_t at = before(s, pos), next = at;
-        if (is_py_space(utf8_next(s->p, s->len, &next)) != space)
+        if (is_py_space(char_next(s->p, s->len, &next)) != space)
             break;
         pos = at;
     }
@@ -283,7 +283,7 @@ static int str_splitlines(struct rt *rt, struct value self, const struct args *a
     TRY(rt_charge(rt, s->len));
     for (size_t i = 0, from = 0; i < s->len;) {
         size_t at = i;
-        uint32_t c = utf8_next(s->p, s->len, &i);
+        uint32_t c = char_next(s->p, s->len, &i);
         bool ends = is_line_end(c);
         if (c == '\r' && i < s->len && s->p[i] == '\n')
             i++;
@@ -423,7 +423,7 @@ static int find_any(struct rt *rt, const char *name, struct value self, const st
         at = str_find(s, jstr_str(x), 0);
     if (at == SIZE_MAX && must)
         return rt_fail(rt, E_FORMAT, "substring not found");
-    *out = value_int(at == SIZE_MAX ? -1 : (int64_t)utf8_count(self.s->p, from + at));
+    *out = value_int(at == SIZE_MAX ? -1 : (int64_t)char_count(self.s->p, from + at));
     return 0;
 }
 static int str_find_(struct rt *rt, struct value self, const struct args *args, struct value *out)
@@ -455,7 +455,7 @@ static int str_count(struct rt *rt, struct value self, const struct args *args, 
     TRY(sub_range(rt, "count", self.s, v[1], v[2], &from, &to, &inside));
     struct str s = {self.s->p + from, to - from};
     if (inside && !x->len)
-        n = (int64_t)utf8_count(s.p, s.len) + 1;
+        n = (int64_t)char_count(s.p, s.len) + 1;
     for (size_t at = 0; inside && x->len && (at = str_find(s, jstr_str(x), at)) != SIZE_MAX; at += x->len)
         n++;
     *out = value_int(n);
@@ -482,7 +482,7 @@ int str_replace(struct rt *rt, const struct jstr *s, const struct jstr *old, con
                 pos = s->len;
                 break;
             }
-            utf8_next(s->p, s->len, &pos);
+            char_next(s->p, s->len, &pos);
             sb_sub(&b, s, at, pos);
         }
     }
@@ -595,7 +595,7 @@ static int str_expandtabs(struct rt *rt, struct value self, const struct args *a
     sb_init(&b, rt);
     for (size_t i = 0; i < self.s->len && !b.failed;) {
         size_t at = i;
-        uint32_t c = utf8_next(self.s->p, self.s->len, &i);
+        uint32_t c = char_next(self.s->p, self.s->len, &i);
         if (c == '\t') {
             int64_t n = size > 0 ? size - col % size : 0;
             sb_fill(&b, " ", 1, (size_t)n, jstr_input_at(self.s, at));
@@ -616,7 +616,7 @@ static int all_chars(struct rt *rt, struct value self, const struct args *args, 
     TRY(no_args(rt, "is…", args));
     TRY(rt_charge(rt, self.s->len));
     for (size_t i = 0; r && i < self.s->len;)
-        r = is(utf8_next(self.s->p, self.s->len, &i));
+        r = is(char_next(self.s->p, self.s->len, &i));
     *out = value_bool(r);
     return 0;
 }
@@ -646,7 +646,7 @@ bool jstr_is_case(const struct jstr *s, bool upper)
 {
     bool seen = false;
     for (size_t i = 0; i < s->len;) {
-        uint32_t c = utf8_next(s->p, s->len, &i);
+        uint32_t c = char_next(s->p, s->len, &i);
         if (!char_is_cased(c))
             continue;
         if (upper ? !char_is_upper(c) : !char_is_lower(c))
@@ -675,7 +675,7 @@ static int str_istitle(struct rt *rt, struct value self, const struct args *args
     TRY(no_args(rt, "istitle", args));
     TRY(rt_charge(rt, self.s->len));
     for (size_t i = 0; ok && i < self.s->len;) {
-        uint32_t c = utf8_next(self.s->p, self.s->len, &i);
+        uint32_t c = char_next(self.s->p, self.s->len, &i);
         bool cased = char_is_cased(c);
         ok = !cased || char_is_lower(c) == after;
         after = cased;
@@ -691,7 +691,7 @@ static int str_isidentifier(struct rt *rt, struct value self, const struct args 
     TRY(rt_charge(rt, self.s->len));
     for (size_t i = 0; ok && i < self.s->len;) {
         size_t at = i;
-        uint32_t c = utf8_next(self.s->p, self.s->len, &i);
+        uint32_t c = char_next(self.s->p, self.s->len, &i);
         ok = c == '_' || char_is_alpha(c) || (at > 0 && char_is_decimal(c));
     }
     *out = value_bool(ok);

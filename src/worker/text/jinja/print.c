@@ -84,7 +84,7 @@ static int repr_str(struct sb *b, const struct jstr *s)
     sb_put(b, &quote, 1, false);
     for (size_t i = 0; i < s->len && !b->failed;) {
         size_t at = i;
-        uint32_t c = utf8_next(s->p, s->len, &i);
+        uint32_t c = char_next(s->p, s->len, &i);
         repr_char(b, c, quote, jstr_input_at(s, at));
     }
     sb_put(b, &quote, 1, false);

@@ -36,7 +36,7 @@ struct jstr *jinja_const_str(struct jinja *j, struct str text, struct err *err)
 {
     struct jstr *s = arena_try_alloc(&j->arena, sizeof(*s), err);
     if (s)
-        *s = (struct jstr){.p = text.p ? text.p : "", .len = text.len, .n_chars = utf8_count(text.p, text.len)};
+        *s = (struct jstr){.p = text.p ? text.p : "", .len = text.len, .n_chars = char_count(text.p, text.len)};
     return s;
 }
 

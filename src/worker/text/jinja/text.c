@@ -14,7 +14,7 @@ bool is_py_space(uint32_t c)
            c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
-uint32_t utf8_next(const char *p, size_t len, size_t *pos)
+uint32_t char_next(const char *p, size_t len, size_t *pos)
 {
     const unsigned char *s = (const unsigned char *)p + *pos;
     size_t left = len - *pos;
@@ -36,7 +36,7 @@ uint32_t utf8_next(const char *p, size_t len, size_t *pos)
     return c;
 }
 
-unsigned utf8_put(uint32_t c, char *out)
+unsigned char_put(uint32_t c, char *out)
 {
     if (c < 0x80) {
         out[0] = (char)c;
@@ -49,7 +49,7 @@ unsigned utf8_put(uint32_t c, char *out)
     return n;
 }
 
-bool utf8_is_valid(struct str s)
+bool text_is_utf8(struct str s)
 {
     for (size_t i = 0; i < s.len;) {
         utf8proc_int32_t c;
@@ -63,7 +63,7 @@ bool utf8_is_valid(struct str s)
     return true;
 }
 
-size_t utf8_count(const char *p, size_t len)
+size_t char_count(const char *p, size_t len)
 {
     size_t n = 0;
     for (size_t i = 0; i < len; i++)
@@ -137,7 +137,7 @@ void sb_lit(struct sb *b, const char *s)
 void sb_char(struct sb *b, uint32_t c, bool is_input)
 {
     char tmp[4];
-    sb_put(b, tmp, utf8_put(c, tmp), is_input);
+    sb_put(b, tmp, char_put(c, tmp), is_input);
 }
 
 /* Index of the mark that covers pos. */
@@ -228,7 +228,7 @@ int sb_finish(struct sb *b, struct value *out)
 size_t jstr_chars(struct jstr *s)
 {
     if (s->n_chars == SIZE_MAX)
-        s->n_chars = utf8_count(s->p, s->len);
+        s->n_chars = char_count(s->p, s->len);
     return s->n_chars;
 }
 
@@ -240,7 +240,7 @@ size_t jstr_byte_of(struct jstr *s, size_t n_chars)
         return n_chars;
     size_t pos = 0;
     while (n_chars--)
-        utf8_next(s->p, s->len, &pos);
+        char_next(s->p, s->len, &pos);
     return pos;
 }
 
@@ -387,7 +387,7 @@ static bool is_final_sigma(const struct jstr *s, size_t at, size_t after)
             p--;
         while (p > 0 && ((unsigned char)s->p[p] & 0xc0) == 0x80);
         size_t q = p;
-        uint32_t c = utf8_next(s->p, s->len, &q);
+        uint32_t c = char_next(s->p, s->len, &q);
         if (char_is_cased(c))
             break;
         if (c != '\'' && c != 0xad && category(c) != UTF8PROC_CATEGORY_MN)
@@ -398,7 +398,7 @@ static bool is_final_sigma(const struct jstr *s, size_t at, size_t after)
     if (at == 0)
         return false;
     size_t q = after;
-    uint32_t c = q < s->len ? utf8_next(s->p, s->len, &q) : 0;
+    uint32_t c = q < s->len ? char_next(s->p, s->len, &q) : 0;
     return !char_is_cased(c);
 }
 
@@ -406,7 +406,7 @@ void sb_case(struct sb *b, const struct jstr *s, size_t from, size_t to, enum ca
 {
     for (size_t i = from; i < to && !b->failed;) {
         size_t at = i;
-        uint32_t c = utf8_next(s->p, s->len, &i);
+        uint32_t c = char_next(s->p, s->len, &i);
         bool in = jstr_input_at(s, at);
         const char *many = op == CASE_UPPER || op == CASE_TITLE ? special_upper(c, op == CASE_TITLE) : NULL;
         if (many)
