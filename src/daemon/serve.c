@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements serve.h.  The main thread waits in poll for signals (signalfd), for POST /berth/v1/shutdown (eventfd) and, once a
- * second, for idleness; everything else happens on the runner's and the server's threads.
+/* Implements serve.h.  The main thread waits in poll for signals (signalfd), for POST /berth/v1/shutdown (eventfd) and
+ * for idleness; everything else happens on the runner's and the server's threads.
  *
  * Stop order: stop accepting, let running requests end within the grace, end the rest, then the workers. */
 #include "daemon/serve.h"
@@ -21,6 +21,7 @@
 #include "lib/net/httpd.h"
 
 #define DEFAULT_GRACE_S 10u
+#define FDS_WANTED      65536u
 
 struct daemon {
     const struct daemon_config *cfg;
@@ -62,7 +63,7 @@ static void raise_fd_limit(void)
 {
     struct rlimit lim;
     if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
-        lim.rlim_cur = lim.rlim_max == RLIM_INFINITY || lim.rlim_max > 65536 ? MAX_OF(lim.rlim_cur, 65536) : lim.rlim_max;
+        lim.rlim_cur = lim.rlim_max > FDS_WANTED ? MAX_OF(lim.rlim_cur, FDS_WANTED) : lim.rlim_max;
         setrlimit(RLIMIT_NOFILE, &lim);
     }
 }
@@ -95,8 +96,8 @@ static int start(struct daemon *d, struct err *err)
 {
     const struct daemon_config *cfg = d->cfg;
     if (!host_is_loopback(d->host) && !cfg->allow_remote)
-        return err_set(err, E_DENIED, "refusing to listen on %s: anyone who reaches it could use this daemon, which asks "
-                       "for no key; use 127.0.0.1, or --allow-remote if the network is yours", d->host);
+        return err_set(err, E_DENIED, "refusing to listen on %s: anyone who reaches it could use this daemon, which "
+                       "asks for no key; use 127.0.0.1, or --allow-remote if the network is yours", d->host);
     raise_fd_limit();
     int rc = signals_open(d, err);
     if (rc == 0)
@@ -104,7 +105,7 @@ static int start(struct daemon *d, struct err *err)
     if (rc < 0)
         return rc;
     d->api = api_new(&(struct api_config){.runner = d->runner, .models_dirs = cfg->runner.models_dirs, .host = d->host,
-                                          .shutdown = on_shutdown, .ctx = d});
+                                          .keep_alive_ms = cfg->keep_alive_ms, .shutdown = on_shutdown, .ctx = d});
     struct httpd_config hc = {.host = d->host, .port = cfg->port, .n_threads = cfg->n_http_threads,
                               .on_headers = api_on_headers, .on_request = api_on_request,
                               .on_refusal = api_on_refusal, .ctx = d->api};
@@ -196,9 +197,8 @@ int daemon_main(const struct daemon_config *cfg)
         say_ready(cfg, line);
     } else {
         bool v6 = strchr(d.host, ':') != NULL;
-        printf("berth %s listens on http://%s%s%s:%u\n", BERTH_VERSION, v6 ? "[" : "", d.host, v6 ? "]" : "",
-               httpd_port(d.httpd));
-        fflush(stdout);
+        dprintf(STDOUT_FILENO, "berth %s listens on http://%s%s%s:%u\n", BERTH_VERSION, v6 ? "[" : "", d.host,
+                v6 ? "]" : "", httpd_port(d.httpd));
         snprintf(line, sizeof(line), "port=%u pid=%d\n", httpd_port(d.httpd), (int)getpid());
         say_ready(cfg, line);
         run(&d);

@@ -17,6 +17,7 @@ struct daemon_config {
     enum log_level log_level;
     bool log_json;
     uint32_t n_http_threads;     /* 0: two to four, by the processors there are */
+    uint32_t keep_alive_ms;      /* silence after which a stream says ": keep-alive"; 0: fifteen seconds */
     uint32_t exit_idle_s;        /* ends when there was no request and no connection for so long; 0: never */
     uint32_t grace_s;            /* how long a stop waits for running requests; 0: ten seconds */
     int ready_fd;                /* -1: none.  Receives one line and is closed: "port=N pid=N\n" once listening,

@@ -13,6 +13,7 @@ struct api_config {
     struct runner *runner;
     const char *models_dirs;          /* as configured, for GET /berth/v1/status; may be NULL */
     const char *host;                 /* what httpd listens on */
+    uint32_t keep_alive_ms;           /* silence after which a stream says so; 0: fifteen seconds */
     void (*shutdown)(void *ctx);      /* POST /berth/v1/shutdown; called once its answer is given */
     void *ctx;
 };

@@ -18,7 +18,8 @@ struct api {
 };
 
 /* Answers r, now or later.  rest: what the route's "*" matched, else "". */
-#define ROUTE(method, path, handler, doc) void handle_##handler(struct api *a, struct httpd_request *r, const char *rest);
+#define ROUTE(method, path, handler, doc)                                                          \
+    void handle_##handler(struct api *a, struct httpd_request *r, const char *rest);
 #include "daemon/api/route.def"
 #undef ROUTE
 

@@ -24,7 +24,8 @@ static int part_text(struct reader *r, const char *path, size_t i, const json_t 
         return api_refuse(r->e, path, "unsupported_value", "%s[%zu] is of type '%s', and only text is supported", path,
                           i, type);
     if (!json_is_string(text))
-        return api_refuse(r->e, path, "invalid_type", "%s[%zu].text must be a string, not %s", path, i, json_kind(text));
+        return api_refuse(r->e, path, "invalid_type", "%s[%zu].text must be a string, not %s", path, i,
+                          json_kind(text));
     if (out->len)
         buf_append_char(out, '\n');
     buf_append(out, json_string_value(text), json_string_length(text));
@@ -123,9 +124,11 @@ static int check_tool(struct reader *r, size_t i, const json_t *tool)
     if (!type || strcmp(type, "function") != 0)
         return api_refuse(r->e, path, "invalid_value", "%s.type must be \"function\"", path);
     size_t n = json_string_length(name);
-    if (!json_is_string(name) || n == 0 || n > TOOL_NAME_MAX_BYTES || strspn(json_string_value(name), TOOL_NAME_CHARS) != n)
+    if (!json_is_string(name) || n == 0 || n > TOOL_NAME_MAX_BYTES ||
+        strspn(json_string_value(name), TOOL_NAME_CHARS) != n)
         return api_refuse(r->e, path, "invalid_value",
-                          "%s.function.name must be 1 to %u letters, digits, '_', '-' or '.'", path, TOOL_NAME_MAX_BYTES);
+                          "%s.function.name must be 1 to %u letters, digits, '_', '-' or '.'", path,
+                          TOOL_NAME_MAX_BYTES);
     if (params && !json_is_null(params) && !json_is_object(params))
         return api_refuse(r->e, path, "invalid_type", "%s.function.parameters must be an object, not %s", path,
                           json_kind(params));

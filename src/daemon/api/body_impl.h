@@ -12,7 +12,7 @@ struct reader {
     bool hide_tools;                               /* tool_choice "none" */
 };
 
-/* Reads one parameter's value, never null, into r->b; 0, or negative with r->e filled.  name is as the client wrote it. */
+/* Reads one parameter, never null, into r->b; 0, or negative with r->e filled.  name: as the client wrote it. */
 typedef int (*read_fn)(struct reader *r, const char *name, const json_t *v);
 
 int read_model(struct reader *r, const char *name, const json_t *v);

@@ -19,7 +19,8 @@ int read_model(struct reader *r, const char *name, const json_t *v)
     if (!json_is_string(v))
         return api_refuse(r->e, name, "invalid_type", "'model' must be a string, not %s", json_kind(v));
     if (s.len == 0 || s.len > LIMIT_MODEL_NAME_BYTES || memchr(s.p, '\0', s.len))
-        return api_refuse(r->e, name, "invalid_value", "'model' must be a name of 1 to %u bytes", LIMIT_MODEL_NAME_BYTES);
+        return api_refuse(r->e, name, "invalid_value", "'model' must be a name of 1 to %u bytes",
+                          LIMIT_MODEL_NAME_BYTES);
     r->b->model = arena_try_dup(&r->b->req.arena, s.p, s.len, &err);
     return r->b->model ? 0 : no_room(r, name, &err);
 }
@@ -64,7 +65,8 @@ int read_prompt(struct reader *r, const char *name, const json_t *v)
         return q->text.p ? 0 : no_room(r, name, &err);
     }
     if (!json_is_array(v) || json_array_size(v) == 0)
-        return api_refuse(r->e, name, "invalid_type", "'prompt' must be a string or a non-empty array of token ids, not %s",
+        return api_refuse(r->e, name, "invalid_type",
+                          "'prompt' must be a string or a non-empty array of token ids, not %s",
                           json_is_array(v) ? "an empty array" : json_kind(v));
     q->input = GEN_INPUT_TOKENS;
     return read_ids(r, name, v, &q->tokens, &q->n_tokens);
@@ -181,8 +183,8 @@ int read_logit_bias(struct reader *r, const char *name, const json_t *v)
 {
     struct err err = ERR_INIT;
     if (!json_is_object(v))
-        return api_refuse(r->e, name, "invalid_type", "'logit_bias' must be an object from token ids to numbers, not %s",
-                          json_kind(v));
+        return api_refuse(r->e, name, "invalid_type",
+                          "'logit_bias' must be an object from token ids to numbers, not %s", json_kind(v));
     size_t n = json_object_size(v);
     if (n > LIMIT_REQUEST_LOGIT_BIAS)
         return api_refuse(r->e, name, "invalid_value", "'logit_bias' must have at most %u entries, not %zu",
@@ -200,8 +202,8 @@ int read_logit_bias(struct reader *r, const char *name, const json_t *v)
         int64_t id = key_id(key);
         snprintf(full, sizeof(full), "logit_bias.%.40s", key);
         if (id < 0)
-            return api_refuse(r->e, full, "invalid_value", "'%s': a key of logit_bias must be a token id between 0 and %d",
-                              full, INT32_MAX);
+            return api_refuse(r->e, full, "invalid_value",
+                              "'%s': a key of logit_bias must be a token id between 0 and %d", full, INT32_MAX);
         int rc = read_num(r, full, item, -100, 100, &d);
         if (rc < 0)
             return rc;

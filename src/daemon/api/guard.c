@@ -60,12 +60,13 @@ static bool host_is_ours(const struct api *a, const char *host)
 static bool origin_is_ours(const struct api *a, const char *origin)
 {
     char host[256];
-    const char *rest = strncmp(origin, "http://", 7) == 0 ? origin + 7 : strncmp(origin, "https://", 8) == 0 ? origin + 8 : NULL;
-    return rest && split_host(rest, strlen(rest), host) && host_is_ours(a, host);
+    size_t n = strncmp(origin, "http://", 7) == 0 ? 7 : strncmp(origin, "https://", 8) == 0 ? 8 : 0;
+    const char *rest = origin + n;
+    return n > 0 && split_host(rest, strlen(rest), host) && host_is_ours(a, host);
 }
 
-/* Whether the body's declared type will do.  Tools such as curl -d say it is a form unless told otherwise; pages say so too,
- * but a browser's request has an Origin or a Sec-Fetch-Site header. */
+/* Whether the body's declared type will do.  Tools such as curl -d say it is a form unless told otherwise; pages say so
+ * too, but a browser's request has an Origin or a Sec-Fetch-Site header. */
 static bool type_is_json(struct httpd_request *r)
 {
     const char *type = httpd_header(r, "Content-Type");

@@ -23,8 +23,8 @@ static void answer_err(struct httpd_request *r, const struct err *err)
     api_error_answer(r, &e);
 }
 
-/* The body as an object (new reference), or NULL and the request is answered.  Keys that are not in known (NULL-terminated)
- * are refused. */
+/* The body as an object (new reference), or NULL and the request is answered.  Keys that are not in known, which ends
+ * with NULL, are refused. */
 static json_t *body_or_answer(struct httpd_request *r, const char *const *known)
 {
     struct api_error e;
@@ -50,8 +50,8 @@ static json_t *body_or_answer(struct httpd_request *r, const char *const *known)
     return root;
 }
 
-/* A string field of root as a C string.  NULL and the request is answered when it is missing (if required) or of another type,
- * empty or not plain; NULL and *absent when it may be missing and is. */
+/* A string field of root as a C string.  NULL and the request is answered when it is missing (if required) or of
+ * another type, empty or not plain; NULL and *absent when it may be missing and is. */
 static const char *string_or_answer(struct httpd_request *r, const json_t *root, const char *name, bool required,
                                     size_t max, bool *absent)
 {
@@ -83,8 +83,9 @@ static void put_info(const struct model_info *m, struct buf *out)
     buf_printf(out, ",\"state\":\"%s\",\"file_bytes\":%llu,\"modified_unix\":%lld", state_names[m->state],
                (unsigned long long)m->file_bytes, (long long)m->modified_unix);
     if (m->state == MODEL_READY) {
-        buf_printf(out, ",\"pid\":%d,\"n_ctx\":%u,\"n_running\":%u,\"n_waiting\":%u,\"weight_bytes\":%llu,\"kv_bytes\":%llu,"
-                   "\"scratch_bytes\":%llu,\"n_params\":%llu,\"has_chat_template\":%s,\"loaded_unix\":%lld,"
+        buf_printf(out, ",\"pid\":%d,\"n_ctx\":%u,\"n_running\":%u,\"n_waiting\":%u,\"weight_bytes\":%llu,"
+                   "\"kv_bytes\":%llu,\"scratch_bytes\":%llu,\"n_params\":%llu,\"has_chat_template\":%s,"
+                   "\"loaded_unix\":%lld,"
                    "\"n_requests\":%llu,\"arch\":",
                    m->pid, m->n_ctx, m->n_running, m->n_waiting, (unsigned long long)m->weight_bytes,
                    (unsigned long long)m->kv_bytes, (unsigned long long)m->scratch_bytes,
@@ -131,8 +132,9 @@ void handle_status(struct api *a, struct httpd_request *r, const char *rest)
         httpd_activity(h, &n_connections, &n_requests, &quiet_ms);
     struct buf out;
     buf_init(&out, LIST_MAX_BYTES);
-    buf_printf(&out, "{\"version\":\"%s\",\"pid\":%d,\"uptime_s\":%llu,\"connections\":%u,\"requests\":%u,\"models_dirs\":[",
-               BERTH_VERSION, (int)getpid(), (unsigned long long)((uint64_t)ts.tv_sec - a->started_ms / 1000),
+    buf_printf(&out, "{\"version\":\"%s\",\"pid\":%d,\"uptime_s\":%llu,\"connections\":%u,\"requests\":%u,"
+               "\"models_dirs\":[", BERTH_VERSION, (int)getpid(),
+               (unsigned long long)((uint64_t)ts.tv_sec - a->started_ms / 1000),
                n_connections, n_requests);
     const char *sep = "";
     for (const char *s = a->cfg.models_dirs ? a->cfg.models_dirs : ""; *s;) {

@@ -48,8 +48,9 @@ static void put_model(const struct model_info *m, struct buf *out)
     json_put_str(out, str_from(m->name));
     buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"berth\"", (long long)m->modified_unix);
     if (m->state == MODEL_READY) {
-        buf_printf(out, ",\"max_model_len\":%u,\"meta\":{\"n_ctx\":%u,\"n_params\":%llu,\"size\":%llu,\"architecture\":",
-                   m->n_ctx, m->n_ctx, (unsigned long long)m->n_params, (unsigned long long)m->file_bytes);
+        buf_printf(out, ",\"max_model_len\":%u,\"meta\":{\"n_ctx\":%u,\"n_params\":%llu,\"size\":%llu,"
+                   "\"architecture\":", m->n_ctx, m->n_ctx, (unsigned long long)m->n_params,
+                   (unsigned long long)m->file_bytes);
         json_put_str(out, str_from(m->arch));
         buf_append_str(out, ",\"quantization\":");
         json_put_str(out, str_from(m->quant));

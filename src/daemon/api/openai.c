@@ -255,7 +255,7 @@ static void generate(struct api *a, struct httpd_request *r, enum api_dialect di
     }
     httpd_on_gone(r, job_gone, j);
     if (j->stream)
-        httpd_on_quiet(r, KEEP_ALIVE_MS, job_quiet, j);
+        httpd_on_quiet(r, a->cfg.keep_alive_ms ? a->cfg.keep_alive_ms : KEEP_ALIVE_MS, job_quiet, j);
     /* The model's name dies with the request, which runner_generate takes. */
     char *model = mem_dup(body.model, strlen(body.model));
     httpd_request_ref(r);

@@ -23,6 +23,7 @@ struct sse_reader { /* owns its buffers */
 void sse_reader_init(struct sse_reader *r, size_t max_event_bytes);
 void sse_reader_release(struct sse_reader *r);
 /* 0; -E_LIMIT for an event larger than the maximum, -E_CANCELED when fn ended it. */
-int sse_reader_feed(struct sse_reader *r, const char *p, size_t n, sse_event_fn fn, void *ctx, struct err *err) MUST_USE;
+int sse_reader_feed(struct sse_reader *r, const char *p, size_t n, sse_event_fn fn, void *ctx, struct err *err)
+    MUST_USE;
 
 #endif
