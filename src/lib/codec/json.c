@@ -21,7 +21,9 @@ static int scan(struct str text, struct err *err)
                 in_string = false;
             continue;
         }
-        if (c == '"') {
+        if (c == '\0') { /* jansson takes one at the end for the end */
+            return err_set(err, E_FORMAT, "JSON at byte %zu has a NUL", i);
+        } else if (c == '"') {
             in_string = true;
         } else if (c == '[' || c == '{') {
             n_values++;
