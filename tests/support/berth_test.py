@@ -161,6 +161,9 @@ class Daemon(Client):
             self.process.kill()
             self.process.wait()
             self._reader.join(5)
+            self.process.stdout.close()
+            self.process = None
+            shutil.rmtree(self.state, ignore_errors=True)
             raise RuntimeError(f"{cmd} did not start: {line!r}\n{self.output()}")
         self.port = int(line.split()[0].removeprefix("port="))
         self.pid = self.process.pid
