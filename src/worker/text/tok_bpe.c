@@ -174,7 +174,7 @@ static int emit_merged(struct tok_run *r)
         if (s->id != TOKEN_NONE)
             rc = token_vec_push(r->out, s->id, r->err);
         else
-            rc = tok_push_bytes(r, m->chunk + s->start, s->end - s->start);
+            rc = tok_push_bytes(r, m->chunk + s->start, tok_sym_end(m, s) - s->start);
     }
     m->n = 0;
     return rc;
@@ -250,6 +250,9 @@ int tok_bpe_encode(struct tok_run *r, struct str text)
     m->pair_find = bpe_find;
     m->pair_prio = bpe_prio;
     m->pair_result = bpe_result;
+    m->n_prio = r->t->n_pairs;
+    m->is_costly = true;
+    tok_merge_expect(m, text.len);
     if (r->t->is_char_bpe)
         return encode_lines(r, text);
     int rc = tok_pre_split(&r->t->pre, text, &r->split, r->err);

@@ -94,7 +94,8 @@ int tok_spm_load(struct tokenizer *t, struct err *err)
 
 static uint32_t spm_find(const struct tok_merge *m, const struct tok_sym *a, const struct tok_sym *b)
 {
-    return (uint32_t)tok_find_plain(m->t, m->chunk + a->start, b->end - a->start); /* TOKEN_NONE is SYM_END */
+    /* TOKEN_NONE is SYM_END */
+    return (uint32_t)tok_find_plain(m->t, m->chunk + a->start, tok_sym_end(m, b) - a->start);
 }
 
 static uint32_t spm_prio(const struct tok_merge *m, uint32_t pair)
@@ -116,11 +117,8 @@ static int emit_chunk(struct tok_run *r)
     int rc = tok_merge_run(m, r->err);
     for (uint32_t i = 0; rc == 0 && i != SYM_END; i = m->syms[i].next) {
         const struct tok_sym *s = &m->syms[i];
-        int32_t id = s->id;
-        if (id == TOKEN_NONE)
-            id = tok_find_plain(r->t, m->chunk + s->start, s->end - s->start);
-        rc = id != TOKEN_NONE ? token_vec_push(r->out, id, r->err)
-                              : tok_push_bytes(r, m->chunk + s->start, s->end - s->start);
+        rc = s->id != TOKEN_NONE ? token_vec_push(r->out, s->id, r->err)
+                                 : tok_push_bytes(r, m->chunk + s->start, tok_sym_end(m, s) - s->start);
     }
     m->n = 0;
     return rc;
@@ -154,14 +152,18 @@ int tok_spm_encode(struct tok_run *r, struct str text, bool at_start)
     m->pair_find = spm_find;
     m->pair_prio = spm_prio;
     m->pair_result = spm_result;
+    m->n_prio = r->t->n_vocab;
+    m->is_costly = true;
     m->n = 0;
+    tok_merge_expect(m, text.len);
     uint32_t last = 0, cp;
     for (size_t i = 0; i < r->text.len;) {
         const size_t n = char_at(r->text.data + i, r->text.len - i, &cp);
         const uint32_t bit = bigram_bit(last, cp);
         if (m->n > 0 && !(r->t->bigrams[bit / 8] >> bit % 8 & 1) && (rc = emit_chunk(r)) < 0)
             return rc;
-        rc = tok_merge_add(m, (uint32_t)i, (uint32_t)(i + n), TOKEN_NONE, r->err);
+        const int32_t id = tok_find_plain(r->t, r->text.data + i, n);
+        rc = tok_merge_add(m, (uint32_t)i, (uint32_t)(i + n), id, r->err);
         if (rc < 0)
             return rc;
         last = cp;
