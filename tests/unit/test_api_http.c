@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP API over a runner that plays known models, defined here instead of daemon/runner's: its answers, failures and
- * races, from many threads at once (run it under TSan).
+/* The HTTP API over a runner that plays known models, defined here instead of daemon/runner's: its answers, failures
+ * and races, from many threads at once (run it under TSan).
  *
  * `test_api_http --serve --port N --ready-fd N` serves the same until SIGTERM, for tests/scenario/test_api.py. */
 #include "tests/support/cmocka_all.h"
@@ -197,8 +197,8 @@ static void send_echo(struct play *p)
     const struct gen_params *s = &q->params;
     struct buf b;
     buf_init(&b, 1 << 20);
-    buf_printf(&b, "{\"input\":%d,\"max_tokens\":%u,\"min_tokens\":%u,\"n\":%u,\"has_seed\":%d,\"seed\":%llu", (int)q->input,
-               s->max_tokens, s->min_tokens, s->n, s->has_seed, (unsigned long long)s->seed);
+    buf_printf(&b, "{\"input\":%d,\"max_tokens\":%u,\"min_tokens\":%u,\"n\":%u,\"has_seed\":%d,\"seed\":%llu",
+               (int)q->input, s->max_tokens, s->min_tokens, s->n, s->has_seed, (unsigned long long)s->seed);
     buf_printf(&b, ",\"temperature\":%g,\"top_k\":%u,\"top_p\":%g,\"min_p\":%g,\"repetition\":%g,\"presence\":%g,"
                "\"frequency\":%g", (double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p,
                (double)s->repetition_penalty, (double)s->presence_penalty, (double)s->frequency_penalty);
@@ -382,7 +382,8 @@ static void server_start(struct server *s)
     struct err err = ERR_INIT;
     *s = (struct server){0};
     assert_int_equal(runner_new(NULL, &s->runner, &err), 0);
-    s->api = api_new(&(struct api_config){.runner = s->runner, .keep_alive_ms = 300, .shutdown = count_shutdown, .ctx = s});
+    s->api = api_new(&(struct api_config){
+        .runner = s->runner, .keep_alive_ms = 300, .shutdown = count_shutdown, .ctx = s});
     struct httpd_config hc = {.n_threads = 3, .on_headers = api_on_headers, .on_request = api_on_request,
                               .on_refusal = api_on_refusal, .ctx = s->api};
     assert_int_equal(httpd_start(&hc, &s->httpd, &err), 0);

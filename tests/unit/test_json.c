@@ -113,7 +113,8 @@ static void getters_name_the_field(void **state)
     (void)state;
     json_t *o = NULL;
     struct err err = ERR_INIT;
-    struct str s = {NULL, 0}, text = STR_LIT("{\"s\":\"x\",\"n\":null,\"b\":true,\"i\":7,\"w\":8.0,\"d\":0.5,\"a\":[1],\"o\":{}}");
+    struct str s = {NULL, 0};
+    struct str text = STR_LIT("{\"s\":\"x\",\"n\":null,\"b\":true,\"i\":7,\"w\":8.0,\"d\":0.5,\"a\":[1],\"o\":{}}");
     int64_t i = -1;
     double d = -1;
     bool b = false;

@@ -71,13 +71,11 @@ struct framing { /* what the headers say of the message's form */
     uint64_t length;
 };
 
-static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_len,
-                                      const char *value, size_t value_len)
+static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
 {
     (void)kind;
     struct framing *f = cls;
     value = value ? value : "";
-    f->bad_name |= strlen(name) != name_len || strlen(value) != value_len; /* a NUL */
     if (strcasecmp(name, "host") == 0) {
         f->n_host++;
     } else if (strcasecmp(name, "content-length") == 0) {
@@ -94,11 +92,12 @@ static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind, const 
     return MHD_YES;
 }
 
-/* What could be read in two ways by a proxy and by us is refused (RFC 9112, 3.2, 6.1 and 11.2).  libmicrohttpd is left at
- * its tolerant level, because its own refusals are not in the owner's style; it still accepts a bare LF as a line end. */
+/* What could be read in two ways by a proxy and by us is refused (RFC 9112, 3.2, 6.1 and 11.2).  libmicrohttpd is left
+ * at its tolerant level, because its own refusals are not in the owner's style.  Known deviations: a bare LF ends a line,
+ * and a header's value ends at a NUL. */
 static void check_framing(struct httpd_request *r, const char *version, struct framing *f)
 {
-    MHD_get_connection_values_n(r->conn, MHD_HEADER_KIND, framing_header, f);
+    MHD_get_connection_values(r->conn, MHD_HEADER_KIND, framing_header, f);
     if (strcmp(version, "HTTP/1.1") != 0 && strcmp(version, "HTTP/1.0") != 0)
         refuse(r, 505, "this server speaks HTTP/1.1");
     else if (f->n_host > 1 || (f->n_host == 0 && strcmp(version, "HTTP/1.1") == 0))

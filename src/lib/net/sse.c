@@ -29,6 +29,7 @@ void sse_reader_release(struct sse_reader *r)
     buf_release(&r->line);
     buf_release(&r->data);
     buf_release(&r->name);
+    r->last_was_cr = r->any_data = false;
 }
 
 static int dispatch(struct sse_reader *r, sse_event_fn fn, void *ctx, struct err *err)

@@ -21,7 +21,7 @@ struct sse_reader { /* owns its buffers */
     bool last_was_cr, any_data;
 };
 void sse_reader_init(struct sse_reader *r, size_t max_event_bytes);
-void sse_reader_release(struct sse_reader *r);
+void sse_reader_release(struct sse_reader *r); /* it may be used again, from the start of a stream */
 /* 0; -E_LIMIT for an event larger than the maximum, -E_CANCELED when fn ended it. */
 int sse_reader_feed(struct sse_reader *r, const char *p, size_t n, sse_event_fn fn, void *ctx, struct err *err)
     MUST_USE;
