@@ -20,10 +20,11 @@ INLINED void tile(const char *w, size_t w_row_bytes, size_t item_bytes, load_fn 
     v16 acc[4][4];
     uint32_t c = 0;
     UNROLL
-    for (uint32_t r = 0; r < R; r++)
+    for (uint32_t r = 0; r < R; r++) {
         UNROLL
-    for (uint32_t t = 0; t < T; t++)
-        acc[r][t] = v16_zero();
+        for (uint32_t t = 0; t < T; t++)
+            acc[r][t] = v16_zero();
+    }
     for (; c + 16 <= n_cols; c += 16) {
         v16 xv[4];
         UNROLL
@@ -48,10 +49,11 @@ INLINED void tile(const char *w, size_t w_row_bytes, size_t item_bytes, load_fn 
                                 acc[r][t]);
     }
     UNROLL
-    for (uint32_t r = 0; r < R; r++)
+    for (uint32_t r = 0; r < R; r++) {
         UNROLL
-    for (uint32_t t = 0; t < T; t++)
-        y[t * ld_y + r] = v16_fold(acc[r][t]);
+        for (uint32_t t = 0; t < T; t++)
+            y[t * ld_y + r] = v16_fold(acc[r][t]);
+    }
 }
 
 /* All tokens over a few rows: the weights stay in cache. */
