@@ -135,7 +135,7 @@ static size_t piece_add(struct scheduler *sc, int32_t token)
 {
     size_t before = sc->pieces.len;
     struct err err = ERR_INIT;
-    if (!sc->s->model.has_text || tokenizer_decode(sc->s->model.tok, &token, 1, true, &sc->pieces, &err) < 0)
+    if (!sc->s->model.has_text || tokenizer_token_bytes(sc->s->model.tok, token, &sc->pieces, &err) < 0)
         return 0;
     size_t n = MIN_OF(sc->pieces.len - before, LOGPROB_BYTES_MAX);
     sc->pieces.len = before + n;

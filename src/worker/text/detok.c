@@ -152,6 +152,17 @@ int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bo
     return buf_status(out, "text of tokens", err);
 }
 
+int tokenizer_token_bytes(const struct tokenizer *t, int32_t id, struct buf *out, struct err *err)
+{
+    struct sink k = {.out = out};
+    bool at_start = false;
+    int rc = check_id(t, id, err);
+    if (rc < 0)
+        return rc;
+    put_token(&k, t, id, true, &at_start);
+    return buf_status(out, "text of a token", err);
+}
+
 void detok_init(struct detok *d, const struct tokenizer *t, bool with_special, bool at_start)
 {
     *d = (struct detok){.tok = t, .with_special = with_special, .at_start = at_start};

@@ -57,6 +57,10 @@ int tokenizer_encode_runs(const struct tokenizer *t, const struct text_run *runs
 int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bool with_special, struct buf *out,
                      struct err *err) MUST_USE;
 
+/* One token's own bytes as they stand in the middle of a text: pieces joined give the text, but for a space that the
+ * tokenizer had put before it. */
+int tokenizer_token_bytes(const struct tokenizer *t, int32_t id, struct buf *out, struct err *err) MUST_USE;
+
 /* Streaming: feed one id at a time; text comes out in whole UTF-8 characters. */
 struct detok {
     const struct tokenizer *tok; /* borrowed */
