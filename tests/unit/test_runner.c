@@ -86,8 +86,10 @@ static void fake_on_load(const char *name)
 {
     if (strcmp(name, "loadfail") == 0)
         fake_load_failed();
-    if (strcmp(name, "loadcrash") == 0)
+    if (strcmp(name, "loadcrash") == 0) {
+        signal(SIGSEGV, SIG_DFL); /* sanitizers handle it */
         raise(SIGSEGV);
+    }
     if (strcmp(name, "loadexit") == 0)
         _exit(7);
     if (strcmp(name, "loadhang") == 0)

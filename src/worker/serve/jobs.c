@@ -100,8 +100,9 @@ int job_fail(struct serve *s, struct job *r, const struct err *why, struct err *
 {
     struct gen_event e = {.type = GEN_EVENT_FAILED, .request_id = r->id, .code = why->code,
                           .message = str_from(why->msg)};
-    job_remove(s, r);
-    return outbox_put_event(&s->out, &e, true, err);
+    int rc = outbox_put_event(&s->out, &e, true, err);
+    job_remove(s, r); /* after: the message may be r's own */
+    return rc;
 }
 
 int job_done(struct serve *s, struct job *r, enum gen_finish finish, struct err *err)
@@ -120,6 +121,7 @@ int job_done(struct serve *s, struct job *r, enum gen_finish finish, struct err 
         .prefill_ms = MAX_OF(first - started, 0.0),
         .decode_ms = MAX_OF(now - first, 0.0),
     };
-    job_remove(s, r);
-    return outbox_put_event(&s->out, &e, true, err);
+    int rc = outbox_put_event(&s->out, &e, true, err);
+    job_remove(s, r); /* after: the message may be r's own */
+    return rc;
 }

@@ -49,7 +49,9 @@ static int eog_list(struct loaded_model *m, struct err *err)
 /* A template that cannot be compiled costs chat, not the model. */
 static void template_load(struct loaded_model *m, const struct msg_load *msg)
 {
-    if (!m->has_text || !chat_template_from_gguf || chat_template_from_gguf(m->gguf, msg->chat_template, &m->chat, &m->chat_err) == 0)
+    if (!m->has_text || !chat_template_from_gguf)
+        return;
+    if (chat_template_from_gguf(m->gguf, msg->chat_template, &m->chat, &m->chat_err) == 0)
         return;
     m->chat = NULL;
     log_warn("%s", m->chat_err.msg);
