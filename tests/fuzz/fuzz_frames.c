@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Frames and every payload decoder, in both directions.  The first byte picks the direction and how the rest is cut into
- * feeds; what decodes must encode to the same bytes again. */
+/* Frames and every payload decoder, in both directions.  The first byte picks the direction and how
+ * the rest is cut into feeds; what decodes must encode to the same bytes again. */
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -11,7 +11,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void must_equal(const struct buf *again, struct str payload)
 {
-    if (again->failed || again->len != payload.len || memcmp(again->data, payload.p, payload.len) != 0)
+    if (again->failed || again->len != payload.len ||
+        memcmp(again->data, payload.p, payload.len) != 0)
         abort();
 }
 

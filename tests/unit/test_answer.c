@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* worker/serve/answer: stop strings across the borders of tokens, whatever the borders are.  The detokenizer is the real
- * one, on the model that ships. */
+/* worker/serve/answer: stop strings across the borders of tokens, whatever the borders are.  The
+ * detokenizer is the real one, on the model that ships. */
 #include "tests/support/cmocka_all.h"
 
 #include <stdlib.h>
@@ -52,7 +52,8 @@ struct outcome {
     size_t max_held;
 };
 
-static void run_ids(const int32_t *ids, size_t n, const char *const *stops, uint32_t min_tokens, struct outcome *o)
+static void run_ids(const int32_t *ids, size_t n, const char *const *stops, uint32_t min_tokens,
+                    struct outcome *o)
 {
     struct str strs[8];
     uint32_t n_stops = 0;
@@ -127,7 +128,8 @@ static void nothing_is_held_longer_than_it_may_be_a_stop(void **state)
     buf_release(&o.text);
 }
 
-/* Where an answer ends follows from its text, not from how tokens cut it: byte by byte and as the tokenizer cuts. */
+/* Where an answer ends follows from its text, not from how tokens cut it: byte by byte and as the
+ * tokenizer cuts. */
 static void borders_do_not_matter(void **state)
 {
     (void)state;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lib/ipc: frames that are cut, lie or go the wrong way; messages there and back; the check of a request. */
+/* lib/ipc: frames that are cut, lie or go the wrong way; messages there and back; the check of a
+ * request. */
 #include "tests/support/cmocka_all.h"
 
 #include <math.h>
@@ -24,7 +25,8 @@ static void frames_survive_any_cut(void **state)
         uint64_t n = 0;
         frame_reader_init(&r, MSG_TO_WORKER);
         for (size_t at = 0; at < out.len; at += step) {
-            assert_int_equal(frame_reader_feed(&r, out.data + at, MIN_OF(step, out.len - at), &err), 0);
+            assert_int_equal(frame_reader_feed(&r, out.data + at, MIN_OF(step, out.len - at), &err),
+                             0);
             while (frame_reader_next(&r, &f, &err) == 1) {
                 if (n < 20) {
                     assert_int_equal(f.payload.len, sizeof(n));
@@ -41,7 +43,8 @@ static void frames_survive_any_cut(void **state)
 }
 
 /* A header of these values: what the reader says. */
-static int read_header(uint32_t magic, uint32_t bytes, uint16_t type, uint16_t zero, uint32_t reserved, struct err *err)
+static int read_header(uint32_t magic, uint32_t bytes, uint16_t type, uint16_t zero,
+                       uint32_t reserved, struct err *err)
 {
     struct {
         uint32_t magic, bytes;
@@ -100,9 +103,23 @@ static void request_fill(struct gen_request *r)
     r->tools_json = STR_LIT("[1]");
     r->kwargs_json = STR_LIT("{}");
     r->params = (struct gen_params){
-        .max_tokens = 10, .min_tokens = 2, .n = 3, .has_seed = true, .seed = UINT64_MAX, .temperature = 0.5f, .top_k = 40,
-        .top_p = 0.25f, .min_p = 0.125f, .repetition_penalty = 1.5f, .presence_penalty = -1.0f, .frequency_penalty = 2.0f,
-        .want_logprobs = true, .top_logprobs = 5, .ignore_eos = true, .add_special = false, .echo = true,
+        .max_tokens = 10,
+        .min_tokens = 2,
+        .n = 3,
+        .has_seed = true,
+        .seed = UINT64_MAX,
+        .temperature = 0.5f,
+        .top_k = 40,
+        .top_p = 0.25f,
+        .min_p = 0.125f,
+        .repetition_penalty = 1.5f,
+        .presence_penalty = -1.0f,
+        .frequency_penalty = 2.0f,
+        .want_logprobs = true,
+        .top_logprobs = 5,
+        .ignore_eos = true,
+        .add_special = false,
+        .echo = true,
     };
     r->stops = stops;
     r->n_stops = ARRAY_LEN(stops);
@@ -136,7 +153,8 @@ static void generate_comes_back_whole(void **state)
     assert_int_equal(id, 77);
     assert_int_equal(got.input, want.input);
     assert_true(str_eq(got.text, want.text) && str_eq(got.messages_json, want.messages_json));
-    assert_true(str_eq(got.tools_json, want.tools_json) && str_eq(got.kwargs_json, want.kwargs_json));
+    assert_true(str_eq(got.tools_json, want.tools_json) &&
+                str_eq(got.kwargs_json, want.kwargs_json));
     assert_int_equal(got.n_tokens, 3);
     assert_memory_equal(got.tokens, want.tokens, 3 * sizeof(int32_t));
     struct buf again;
@@ -172,7 +190,8 @@ static void generate_of_any_other_length_is_refused(void **state)
     buf_release(&b);
 }
 
-/* Every byte at every value of interest: decoded or refused, never more memory than the frame could mean. */
+/* Every byte at every value of interest: decoded or refused, never more memory than the frame could
+ * mean. */
 static void generate_with_any_byte_changed_is_harmless(void **state)
 {
     (void)state;
@@ -220,7 +239,8 @@ static void generate_survives_lack_of_memory(void **state)
     buf_release(&b);
 }
 
-static void event_roundtrip(const struct gen_event *e, struct gen_event *got, struct arena *a, struct buf *b)
+static void event_roundtrip(const struct gen_event *e, struct gen_event *got, struct arena *a,
+                            struct buf *b)
 {
     struct err err = ERR_INIT;
     buf_clear(b);
@@ -238,32 +258,50 @@ static void events_come_back_whole(void **state)
 {
     (void)state;
     const struct gen_top top[2] = {{1, -0.5f, {"a", 1}}, {2, -INFINITY, {"\xff\xfe", 2}}};
-    const struct gen_token tokens[1] = {{.token = 9, .logprob = -1.25f, .bytes = {"b", 1}, .top = top, .n_top = 2}};
+    const struct gen_token tokens[1] = {
+        {.token = 9, .logprob = -1.25f, .bytes = {"b", 1}, .top = top, .n_top = 2}};
     struct arena a;
     struct buf b;
     struct gen_event got;
     arena_init(&a, 1 << 20);
     buf_init(&b, LIMIT_MSG_SMALL_BYTES);
-    event_roundtrip(&(struct gen_event){.type = GEN_EVENT_STARTED, .request_id = 1, .n_prompt = 5, .n_cached = 4}, &got,
-                    &a, &b);
+    event_roundtrip(
+        &(struct gen_event){
+            .type = GEN_EVENT_STARTED, .request_id = 1, .n_prompt = 5, .n_cached = 4},
+        &got, &a, &b);
     assert_int_equal(got.n_prompt, 5);
-    event_roundtrip(&(struct gen_event){.type = GEN_EVENT_DELTA, .request_id = 2, .choice = 1, .text = STR_LIT("\xc3\xa9"),
-                                        .tokens = tokens, .n_tokens = 1}, &got, &a, &b);
+    event_roundtrip(&(struct gen_event){.type = GEN_EVENT_DELTA,
+                                        .request_id = 2,
+                                        .choice = 1,
+                                        .text = STR_LIT("\xc3\xa9"),
+                                        .tokens = tokens,
+                                        .n_tokens = 1},
+                    &got, &a, &b);
     assert_int_equal(got.tokens[0].token, 9);
     assert_int_equal(got.tokens[0].n_top, 2);
     assert_true(isinf(got.tokens[0].top[1].logprob));
     assert_int_equal(got.tokens[0].top[1].bytes.len, 2);
-    event_roundtrip(&(struct gen_event){.type = GEN_EVENT_DELTA, .request_id = 2, .n_tokens = 4}, &got, &a, &b);
+    event_roundtrip(&(struct gen_event){.type = GEN_EVENT_DELTA, .request_id = 2, .n_tokens = 4},
+                    &got, &a, &b);
     assert_null(got.tokens);
     assert_int_equal(got.n_tokens, 4);
-    event_roundtrip(&(struct gen_event){.type = GEN_EVENT_CHOICE_DONE, .request_id = 3, .finish = GEN_FINISH_STOP,
-                                        .stop_index = -1, .n_generated = 7}, &got, &a, &b);
+    event_roundtrip(&(struct gen_event){.type = GEN_EVENT_CHOICE_DONE,
+                                        .request_id = 3,
+                                        .finish = GEN_FINISH_STOP,
+                                        .stop_index = -1,
+                                        .n_generated = 7},
+                    &got, &a, &b);
     assert_int_equal(got.stop_index, -1);
-    event_roundtrip(&(struct gen_event){.type = GEN_EVENT_DONE, .request_id = 4, .n_generated = 7, .decode_ms = 1.5}, &got,
-                    &a, &b);
+    event_roundtrip(
+        &(struct gen_event){
+            .type = GEN_EVENT_DONE, .request_id = 4, .n_generated = 7, .decode_ms = 1.5},
+        &got, &a, &b);
     assert_true(got.decode_ms == 1.5);
-    event_roundtrip(&(struct gen_event){.type = GEN_EVENT_FAILED, .request_id = 5, .code = E_CONTEXT,
-                                        .message = STR_LIT("too long")}, &got, &a, &b);
+    event_roundtrip(&(struct gen_event){.type = GEN_EVENT_FAILED,
+                                        .request_id = 5,
+                                        .code = E_CONTEXT,
+                                        .message = STR_LIT("too long")},
+                    &got, &a, &b);
     assert_true(str_is(got.message, "too long"));
     arena_release(&a);
     buf_release(&b);
@@ -288,17 +326,30 @@ static void events_with_bad_values_are_refused(void **state)
 {
     (void)state;
     const struct gen_token nan_token = {.token = 9, .logprob = NAN};
-    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_DELTA, .text = STR_LIT("\xc3")}), -E_FORMAT);
-    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_DELTA, .text = STR_LIT("\xed\xa0\x80")}), -E_FORMAT);
-    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_DELTA, .tokens = &nan_token, .n_tokens = 1}),
+    assert_int_equal(
+        event_try(&(struct gen_event){.type = GEN_EVENT_DELTA, .text = STR_LIT("\xc3")}),
+        -E_FORMAT);
+    assert_int_equal(
+        event_try(&(struct gen_event){.type = GEN_EVENT_DELTA, .text = STR_LIT("\xed\xa0\x80")}),
+        -E_FORMAT);
+    assert_int_equal(event_try(&(struct gen_event){
+                         .type = GEN_EVENT_DELTA, .tokens = &nan_token, .n_tokens = 1}),
                      -E_FORMAT);
-    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_DELTA, .n_tokens = UINT32_MAX}), -E_FORMAT);
-    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_DONE, .queue_ms = NAN}), -E_FORMAT);
-    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_DONE, .queue_ms = -1}), -E_FORMAT);
-    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_CHOICE_DONE, .finish = (enum gen_finish)9}), -E_FORMAT);
-    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_FAILED, .code = 0}), -E_FORMAT);
-    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_FAILED, .code = E_N_CODES}), -E_FORMAT);
-    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_FAILED, .code = 1, .message = STR_LIT("\xff")}),
+    assert_int_equal(
+        event_try(&(struct gen_event){.type = GEN_EVENT_DELTA, .n_tokens = UINT32_MAX}), -E_FORMAT);
+    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_DONE, .queue_ms = NAN}),
+                     -E_FORMAT);
+    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_DONE, .queue_ms = -1}),
+                     -E_FORMAT);
+    assert_int_equal(
+        event_try(&(struct gen_event){.type = GEN_EVENT_CHOICE_DONE, .finish = (enum gen_finish)9}),
+        -E_FORMAT);
+    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_FAILED, .code = 0}),
+                     -E_FORMAT);
+    assert_int_equal(event_try(&(struct gen_event){.type = GEN_EVENT_FAILED, .code = E_N_CODES}),
+                     -E_FORMAT);
+    assert_int_equal(event_try(&(struct gen_event){
+                         .type = GEN_EVENT_FAILED, .code = 1, .message = STR_LIT("\xff")}),
                      -E_FORMAT);
 }
 
@@ -306,9 +357,17 @@ static void load_messages_come_back_whole(void **state)
 {
     (void)state;
     const struct str names[2] = {{"a", 1}, {"b.gguf", 6}};
-    const struct msg_load want = {.model_name = STR_LIT("m"), .n_fds = 2, .file_names = names, .n_threads = 3, .n_ctx = 4,
-                                  .max_num_seqs = 5, .max_num_batched_tokens = 6, .block_size = 7, .kv_type = 1,
-                                  .kv_cache_bytes = 1ull << 40, .cpu_level = STR_LIT("ref"),
+    const struct msg_load want = {.model_name = STR_LIT("m"),
+                                  .n_fds = 2,
+                                  .file_names = names,
+                                  .n_threads = 3,
+                                  .n_ctx = 4,
+                                  .max_num_seqs = 5,
+                                  .max_num_batched_tokens = 6,
+                                  .block_size = 7,
+                                  .kv_type = 1,
+                                  .kv_cache_bytes = 1ull << 40,
+                                  .cpu_level = STR_LIT("ref"),
                                   .chat_template = STR_LIT("{{x}}")};
     struct msg_load got;
     struct msg_loaded loaded;
@@ -325,17 +384,20 @@ static void load_messages_come_back_whole(void **state)
     for (size_t n = 0; n < b.len; n++)
         assert_int_equal(msg_load_decode((struct str){b.data, n}, &a, &got, &err), -E_FORMAT);
     buf_clear(&b);
-    const struct msg_loaded is = {.n_ctx = 9, .has_text = true, .arch = STR_LIT("llama"), .summary = STR_LIT("s")};
+    const struct msg_loaded is = {
+        .n_ctx = 9, .has_text = true, .arch = STR_LIT("llama"), .summary = STR_LIT("s")};
     assert_int_equal(msg_loaded_encode(&b, &is, &err), 0);
     assert_int_equal(msg_loaded_decode((struct str){b.data, b.len}, &a, &loaded, &err), 0);
-    assert_true(loaded.n_ctx == 9 && loaded.has_text && !loaded.has_chat_template && str_is(loaded.arch, "llama"));
+    assert_true(loaded.n_ctx == 9 && loaded.has_text && !loaded.has_chat_template &&
+                str_is(loaded.arch, "llama"));
     buf_append_char(&b, 'x');
     assert_int_equal(msg_loaded_decode((struct str){b.data, b.len}, &a, &loaded, &err), -E_FORMAT);
     arena_release(&a);
     buf_release(&b);
 }
 
-/* --- gen_request_check ----------------------------------------------------------------------------------------- */
+/* --- gen_request_check
+ * ----------------------------------------------------------------------------------------- */
 
 static struct gen_request req;
 

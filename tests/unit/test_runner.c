@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* daemon/runner against workers that misbehave: this program, started again as `berth worker NAME ...`, plays them.  The
- * model's name says how. */
+/* daemon/runner against workers that misbehave: this program, started again as `berth worker NAME
+ * ...`, plays them.  The model's name says how. */
 #include "tests/support/cmocka_all.h"
 
 #include <dirent.h>
@@ -20,7 +20,8 @@
 #include "lib/base/mem.h"
 #include "lib/ipc/frame.h"
 
-/* --- the fake worker ------------------------------------------------------------------------------------------- */
+/* --- the fake worker
+ * ------------------------------------------------------------------------------------------- */
 
 static void fake_send(enum msg_type type, const struct buf *payload)
 {
@@ -54,7 +55,8 @@ static void fake_loaded(void)
 {
     struct buf b;
     struct err err = ERR_INIT;
-    const struct msg_loaded m = {.n_ctx = 128, .n_vocab = 10, .arch = STR_LIT("fake"), .quant = STR_LIT("F32")};
+    const struct msg_loaded m = {
+        .n_ctx = 128, .n_vocab = 10, .arch = STR_LIT("fake"), .quant = STR_LIT("F32")};
     buf_init(&b, LIMIT_MSG_SMALL_BYTES);
     if (msg_loaded_encode(&b, &m, &err) < 0)
         _exit(92);
@@ -106,7 +108,8 @@ static void fake_generate(const char *name, uint64_t id, const struct gen_reques
 {
     char text[64];
     snprintf(text, sizeof(text), "%d-%llu", (int)getpid(), (unsigned long long)r->params.seed);
-    struct gen_event e = {.type = GEN_EVENT_STARTED, .request_id = id, .n_prompt = 3, .stop_index = -1};
+    struct gen_event e = {
+        .type = GEN_EVENT_STARTED, .request_id = id, .n_prompt = 3, .stop_index = -1};
     if (strcmp(name, "unknown") == 0)
         e.request_id = id + 1000;
     fake_event(&e);
@@ -167,7 +170,8 @@ static void fake_on_frame(const char *name, const struct frame *f)
         break;
     case MSG_CANCEL:
         get_u64(&c, &id);
-        fake_event(&(struct gen_event){.type = GEN_EVENT_DONE, .request_id = id, .finish = GEN_FINISH_CANCEL});
+        fake_event(&(struct gen_event){
+            .type = GEN_EVENT_DONE, .request_id = id, .finish = GEN_FINISH_CANCEL});
         break;
     case MSG_PING: {
         struct buf b;
@@ -195,7 +199,10 @@ static int fake_worker(const char *name)
     for (;;) {
         char control[CMSG_SPACE(64 * sizeof(int))];
         struct iovec iov = {bytes, sizeof(bytes)};
-        struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+        struct msghdr m = {.msg_iov = &iov,
+                           .msg_iovlen = 1,
+                           .msg_control = control,
+                           .msg_controllen = sizeof(control)};
         ssize_t n = recvmsg(3, &m, 0);
         if (n < 0) {
             usleep(1000);
@@ -214,7 +221,9 @@ static int fake_worker(const char *name)
     }
 }
 
-/* --- a client -------------------------------------------------------------------------------------------------- */
+/* --- a client
+ * --------------------------------------------------------------------------------------------------
+ */
 
 struct client {
     pthread_mutex_t lock;
@@ -277,8 +286,26 @@ static void make_model(const char *name)
 }
 
 static const char *const models[] = {
-    "ok", "loadfail", "loadcrash", "loadexit", "loadhang", "loadgarbage", "early", "unknown", "badutf8", "badchoice",
-    "crash", "killme", "garbage", "close", "hang", "nodone", "slow", "chatty", "badpong", "two-00001-of-00002",
+    "ok",
+    "loadfail",
+    "loadcrash",
+    "loadexit",
+    "loadhang",
+    "loadgarbage",
+    "early",
+    "unknown",
+    "badutf8",
+    "badchoice",
+    "crash",
+    "killme",
+    "garbage",
+    "close",
+    "hang",
+    "nodone",
+    "slow",
+    "chatty",
+    "badpong",
+    "two-00001-of-00002",
     "two-00002-of-00002",
 };
 
@@ -334,7 +361,9 @@ static void unload(const char *model)
     assert_int_equal(runner_unload(runner, model, &was_loaded, &err), 0);
 }
 
-/* --- tests ----------------------------------------------------------------------------------------------------- */
+/* --- tests
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void a_good_worker_serves_and_stays(void **state)
 {
@@ -387,7 +416,8 @@ static void death_midstream_ends_requests_and_the_next_works(void **state)
     ask(&ok, "ok");
     assert_int_equal(ok.last, GEN_EVENT_DONE);
     assert_int_equal(kill(atoi(ok.text), SIGKILL), 0);
-    /* The kill may be noticed before the next request or during it; afterwards there is a new process. */
+    /* The kill may be noticed before the next request or during it; afterwards there is a new
+     * process. */
     struct client after;
     for (int i = 0; i < 100; i++) {
         ask(&after, "ok");

@@ -24,7 +24,9 @@ enum { ALLOWED = 10, REFUSED = 11, NO_SANDBOX = 12 };
 
 static int outcome(bool worked)
 {
-    return worked ? ALLOWED : errno == EACCES || errno == EPERM || errno == ENOSYS ? REFUSED : 100 + errno;
+    return worked                                                 ? ALLOWED
+           : errno == EACCES || errno == EPERM || errno == ENOSYS ? REFUSED
+                                                                  : 100 + errno;
 }
 
 /* Runs probe in a sandboxed child: its outcome, or minus the signal that killed it. */
@@ -105,7 +107,8 @@ static int try_mount_namespace(void)
 
 static int try_too_much_memory(void)
 {
-    void *p = mmap(NULL, 2 * (size_t)MEMORY_LIMIT, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *p = mmap(NULL, 2 * (size_t)MEMORY_LIMIT, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED && errno == ENOMEM)
         return REFUSED;
     return outcome(p != MAP_FAILED);

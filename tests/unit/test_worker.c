@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The whole path below HTTP: daemon/runner and real workers on the model that ships.  This program, started again as
- * `berth worker ...`, is the worker. */
+/* The whole path below HTTP: daemon/runner and real workers on the model that ships.  This program,
+ * started again as `berth worker ...`, is the worker. */
 #include "tests/support/cmocka_all.h"
 
 #include <dirent.h>
@@ -66,7 +66,9 @@ static void on_event(void *ctx, const struct gen_event *e)
         c->n_generated = e->n_generated;
         c->last_finish = e->finish;
         break;
-    case GEN_EVENT_FAILED: err_set(&c->err, (enum err_code)e->code, "%.*s", STR_ARG(e->message)); break;
+    case GEN_EVENT_FAILED:
+        err_set(&c->err, (enum err_code)e->code, "%.*s", STR_ARG(e->message));
+        break;
     }
     c->last = e->type;
     c->is_over = e->type == GEN_EVENT_DONE || e->type == GEN_EVENT_FAILED;
@@ -114,7 +116,8 @@ static void copy_cut(const char *name, double share)
     assert_non_null(out);
     static char bytes[4u << 20];
     size_t n = fread(bytes, 1, sizeof(bytes), in);
-    assert_int_equal(fwrite(bytes, 1, (size_t)((double)n * share), out), (size_t)((double)n * share));
+    assert_int_equal(fwrite(bytes, 1, (size_t)((double)n * share), out),
+                     (size_t)((double)n * share));
     fclose(in);
     fclose(out);
 }
@@ -131,7 +134,8 @@ static int setup(void **state)
     copy_cut("empty", 0);
     char dirs[300];
     snprintf(dirs, sizeof(dirs), "models:%s", dir);
-    const struct runner_config cfg = {.models_dirs = dirs, .n_threads = 2, .n_ctx = 512, .max_num_seqs = 8};
+    const struct runner_config cfg = {
+        .models_dirs = dirs, .n_threads = 2, .n_ctx = 512, .max_num_seqs = 8};
     return runner_new(&cfg, &runner, &err);
 }
 
@@ -188,7 +192,9 @@ static int worker_pid(const char *model)
     return pid;
 }
 
-/* --- tests ----------------------------------------------------------------------------------------------------- */
+/* --- tests
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void a_story_is_told_and_told_again(void **state)
 {
@@ -236,7 +242,8 @@ static void stop_strings_choices_logprobs_and_echo(void **state)
     client_release(&c);
 }
 
-static void expect_failure(const char *model, struct gen_request *r, enum err_code code, const char *part)
+static void expect_failure(const char *model, struct gen_request *r, enum err_code code,
+                           const char *part)
 {
     struct client c;
     ask(&c, model, r);
@@ -389,7 +396,8 @@ static void fifty_loads_leave_nothing_behind(void **state)
     }
 }
 
-/* --- a worker against a hostile daemon ------------------------------------------------------------------------- */
+/* --- a worker against a hostile daemon
+ * ------------------------------------------------------------------------- */
 
 /* Starts a real worker, sends it bytes, and returns how it ended. */
 static struct child_end worker_fed(const void *bytes, size_t n)
@@ -433,7 +441,8 @@ static void hostile_frames_end_the_worker(void **state)
     assert_false(end.was_killed);
     assert_int_equal(end.status, 4);
     buf_init(&b, 1 << 20);
-    assert_int_equal(frame_write(&b, MSG_GENERATE, garbage, sizeof(garbage), &err), 0); /* before LOAD */
+    assert_int_equal(frame_write(&b, MSG_GENERATE, garbage, sizeof(garbage), &err),
+                     0); /* before LOAD */
     end = worker_fed(b.data, b.len);
     assert_false(end.was_killed);
     assert_int_equal(end.status, 4);
@@ -483,7 +492,8 @@ static void workers_die_with_the_daemon(void **state)
         client_init(&c);
         request_init(&q, "Once", 2);
         uint64_t id;
-        if (runner_new(&cfg, &r, &err) < 0 || runner_generate(r, "stories", &q, on_event, &c, &id, &err) < 0)
+        if (runner_new(&cfg, &r, &err) < 0 ||
+            runner_generate(r, "stories", &q, on_event, &c, &id, &err) < 0)
             _exit(1);
         client_wait(&c, &c.is_over);
         if (runner_list(r, &l, &err) < 0)

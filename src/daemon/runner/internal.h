@@ -43,7 +43,7 @@ struct log_pipe {
     struct loop_fd *watch;
     char line[1024];
     size_t len;
-    uint32_t n_lines;     /* in this period */
+    uint32_t n_lines; /* in this period */
     uint64_t period_ms;
     const char *model_name; /* borrowed */
     int pid;
@@ -62,8 +62,9 @@ struct worker {
     size_t out_sent;
     struct model_files files; /* until LOAD is on its way */
     enum worker_state state;
-    bool was_loading;    /* it never became READY */
-    struct err cause;    /* why it is ending, when we know better than its exit status; code 0: unknown */
+    bool was_loading; /* it never became READY */
+    struct err
+        cause; /* why it is ending, when we know better than its exit status; code 0: unknown */
     uint64_t ping_cookie, ping_sent_ms; /* ping_sent_ms 0: none is unanswered */
     struct log_pipe log;
 
@@ -97,7 +98,8 @@ void run_request_end(struct runner *r, struct run_request *q, const struct gen_e
 void run_request_end_failed(struct runner *r, struct run_request *q, const struct err *why);
 void run_request_end_canceled(struct runner *r, struct run_request *q);
 void run_request_free(struct run_request *q);
-/* Holds e to the order of events, passes it on, and ends the request after its last.  E_FORMAT: a violation. */
+/* Holds e to the order of events, passes it on, and ends the request after its last.  E_FORMAT: a
+ * violation. */
 int run_request_take_event(struct runner *r, const struct gen_event *e, struct err *err) MUST_USE;
 
 /* process.c */
@@ -112,7 +114,8 @@ void worker_retire(struct worker *w, const struct err *cause);
 void model_fail_all(struct runner *r, struct model *m, const struct err *why);
 
 /* log_pipe.c */
-int log_pipe_open(struct log_pipe *p, struct loop *l, int fd, const char *model_name, struct err *err) MUST_USE;
+int log_pipe_open(struct log_pipe *p, struct loop *l, int fd, const char *model_name,
+                  struct err *err) MUST_USE;
 void log_pipe_drain(struct log_pipe *p);
 void log_pipe_close(struct log_pipe *p);
 

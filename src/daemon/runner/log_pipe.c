@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The log pipe of a worker: its lines become lines of the daemon's log, cleaned, bounded and named.  See internal.h. */
+/* The log pipe of a worker: its lines become lines of the daemon's log, cleaned, bounded and named.
+ * See internal.h. */
 #include <errno.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -12,7 +13,8 @@
 #define PERIOD_MS        10000u
 #define STAMP_BYTES      25u /* 2026-01-31T12:00:00.000Z and a space */
 
-/* A line in our own log's form says its level; anything else (a bug's last words, a sanitizer) is a warning. */
+/* A line in our own log's form says its level; anything else (a bug's last words, a sanitizer) is a
+ * warning. */
 static const char *line_level(const char *line, enum log_level *ret)
 {
     char name[8];
@@ -34,7 +36,8 @@ static void line_end(struct log_pipe *p)
     uint64_t now = loop_now_ms();
     if (now - p->period_ms > PERIOD_MS) {
         if (p->n_lines > LINES_PER_PERIOD)
-            log_warn("worker %d (%s): %u more lines left out", p->pid, p->model_name, p->n_lines - LINES_PER_PERIOD);
+            log_warn("worker %d (%s): %u more lines left out", p->pid, p->model_name,
+                     p->n_lines - LINES_PER_PERIOD);
         p->period_ms = now;
         p->n_lines = 0;
     }
@@ -59,7 +62,8 @@ static void take_bytes(struct log_pipe *p, const char *s, size_t n)
     }
 }
 
-/* One read a turn, so that a worker that writes for ever starves nobody; true while there may be more. */
+/* One read a turn, so that a worker that writes for ever starves nobody; true while there may be
+ * more. */
 static bool read_some(struct log_pipe *p)
 {
     char bytes[4096];
@@ -78,7 +82,8 @@ static void on_readable(void *ctx, uint32_t events)
     }
 }
 
-int log_pipe_open(struct log_pipe *p, struct loop *l, int fd, const char *model_name, struct err *err)
+int log_pipe_open(struct log_pipe *p, struct loop *l, int fd, const char *model_name,
+                  struct err *err)
 {
     p->fd = fd;
     p->model_name = model_name;

@@ -30,8 +30,8 @@ static bool stem_is_shard(struct str stem, unsigned *ret_no, unsigned *ret_count
     memcpy(tail, stem.p + stem.len - SHARD_TAIL, SHARD_TAIL);
     tail[SHARD_TAIL] = '\0';
     return strspn(tail + 1, "0123456789") == 5 && strspn(tail + 10, "0123456789") == 5 &&
-           sscanf(tail, "-%5u-of-%5u%n", ret_no, ret_count, &used) == 2 && used == (int)SHARD_TAIL &&
-           *ret_no >= 1 && *ret_no <= *ret_count;
+           sscanf(tail, "-%5u-of-%5u%n", ret_no, ret_count, &used) == 2 &&
+           used == (int)SHARD_TAIL && *ret_no >= 1 && *ret_no <= *ret_count;
 }
 
 static struct str path_stem(const char *path)
@@ -51,7 +51,8 @@ static int name_check(struct str name, struct err *err)
     if (!is_clean)
         return err_set(err, E_INVALID, "model name '%.*s' is not clean UTF-8 text", STR_ARG(name));
     if (name.len == 0 || name.len > LIMIT_MODEL_NAME_BYTES)
-        return err_set(err, E_INVALID, "model name has %zu bytes, and needs 1 to %u", name.len, LIMIT_MODEL_NAME_BYTES);
+        return err_set(err, E_INVALID, "model name has %zu bytes, and needs 1 to %u", name.len,
+                       LIMIT_MODEL_NAME_BYTES);
     return 0;
 }
 
@@ -63,7 +64,8 @@ static uint64_t sisters_bytes(const char *path, struct str stem, unsigned no, un
     size_t head = (size_t)(stem.p - path) + stem.len - SHARD_TAIL;
     for (unsigned i = 1; i <= count && i <= LIMIT_MSG_FDS; i++) {
         struct stat st;
-        int n = snprintf(sister, sizeof(sister), "%.*s-%05u-of-%05u.gguf", (int)head, path, i, count);
+        int n =
+            snprintf(sister, sizeof(sister), "%.*s-%05u-of-%05u.gguf", (int)head, path, i, count);
         if (i != no && n > 0 && (size_t)n < sizeof(sister) && stat(sister, &st) == 0)
             sum += (uint64_t)st.st_size;
     }
@@ -168,7 +170,8 @@ void models_scan(const char *dirs, struct model_files_found *ret)
     }
 }
 
-/* --- the registry ---------------------------------------------------------------------------------------------- */
+/* --- the registry
+ * ---------------------------------------------------------------------------------------------- */
 
 static struct model *model_add(struct models *m, struct model_file *file)
 {
@@ -222,8 +225,8 @@ static bool found_has(const struct model_files_found *f, const struct model *x)
 static bool is_same_file(const char *a, const char *b)
 {
     struct stat sa, sb;
-    return strcmp(a, b) == 0 ||
-           (stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino);
+    return strcmp(a, b) == 0 || (stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+                                 sa.st_ino == sb.st_ino);
 }
 
 void models_merge(struct models *m, struct model_files_found *found)
@@ -256,7 +259,8 @@ int models_register(struct models *m, struct model_file *file, struct model **re
     }
     int rc = 0;
     if (x && !is_same_file(x->file.path, file->path))
-        rc = err_set(err, E_EXISTS, "the name %s already means %s; give the model another name", file->name, x->file.path);
+        rc = err_set(err, E_EXISTS, "the name %s already means %s; give the model another name",
+                     file->name, x->file.path);
     else if (!x)
         x = model_add(m, file);
     model_file_release(file);
@@ -326,12 +330,15 @@ int models_not_found(const struct models *m, struct str name, const char *dirs, 
         buf_printf(&b, "%s%s", i == 0 ? "" : i + 1 == n ? " or " : ", ", near[i]->file.name);
     int rc;
     if (n)
-        rc = err_set(err, E_NOTFOUND, "no model is called '%.*s'; did you mean %s?", STR_ARG(name), buf_str(&b));
+        rc = err_set(err, E_NOTFOUND, "no model is called '%.*s'; did you mean %s?", STR_ARG(name),
+                     buf_str(&b));
     else if (m->n)
-        rc = err_set(err, E_NOTFOUND, "no model is called '%.*s'; `berth list` shows those there are", STR_ARG(name));
+        rc =
+            err_set(err, E_NOTFOUND,
+                    "no model is called '%.*s'; `berth list` shows those there are", STR_ARG(name));
     else
-        rc = err_set(err, E_NOTFOUND, "no model is called '%.*s': there is none in %s", STR_ARG(name),
-                     dirs && *dirs ? dirs : "any folder, for none is configured");
+        rc = err_set(err, E_NOTFOUND, "no model is called '%.*s': there is none in %s",
+                     STR_ARG(name), dirs && *dirs ? dirs : "any folder, for none is configured");
     buf_release(&b);
     return rc;
 }

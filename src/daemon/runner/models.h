@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The models that are known: found in folders, or made known by path.  Names, files and near names; knows nothing of
- * processes.  models_scan may run on any thread; the registry itself belongs to the runner's loop thread. */
+/* The models that are known: found in folders, or made known by path.  Names, files and near names;
+ * knows nothing of processes.  models_scan may run on any thread; the registry itself belongs to
+ * the runner's loop thread. */
 #ifndef DAEMON_RUNNER_MODELS_H
 #define DAEMON_RUNNER_MODELS_H
 
@@ -18,14 +19,16 @@ struct model_files_found {
     size_t n, cap;
 };
 
-/* Every *.gguf of the colon-separated folders, in the folders' order; of a split model the first shard stands for all.
- * A folder that is not there is none; a name that cannot be one is logged and left out. */
+/* Every *.gguf of the colon-separated folders, in the folders' order; of a split model the first
+ * shard stands for all. A folder that is not there is none; a name that cannot be one is logged and
+ * left out. */
 void models_scan(const char *dirs, struct model_files_found *ret);
 void models_found_release(struct model_files_found *f);
 
-/* One file: E_INVALID for what is not a regular file ending in .gguf or has no fitting name.  name NULL: from path.
- * The caller frees with model_file_release. */
-int model_file_look(const char *path, const char *name, struct model_file *ret, struct err *err) MUST_USE;
+/* One file: E_INVALID for what is not a regular file ending in .gguf or has no fitting name.  name
+ * NULL: from path. The caller frees with model_file_release. */
+int model_file_look(const char *path, const char *name, struct model_file *ret,
+                    struct err *err) MUST_USE;
 void model_file_release(struct model_file *f);
 
 struct worker;
@@ -34,15 +37,15 @@ struct run_request;
 struct model {
     struct model *next;
     struct model_file file;
-    bool is_registered; /* by path: stays though no folder holds it */
+    bool is_registered;  /* by path: stays though no folder holds it */
     char *chat_template; /* owned; NULL: the model's own */
     size_t chat_template_len;
-    struct worker *worker;              /* NULL: not loaded */
-    struct run_request *first, **last;  /* unfinished requests, oldest first */
+    struct worker *worker;             /* NULL: not loaded */
+    struct run_request *first, **last; /* unfinished requests, oldest first */
     uint32_t n_requests;
-    size_t queued_bytes;                /* of their payloads that are not sent yet */
-    uint64_t n_taken;                   /* requests ever */
-    bool has_failed;                    /* the last load did */
+    size_t queued_bytes; /* of their payloads that are not sent yet */
+    uint64_t n_taken;    /* requests ever */
+    bool has_failed;     /* the last load did */
 };
 
 struct models {
@@ -51,11 +54,13 @@ struct models {
 };
 
 void models_release(struct models *m);
-/* Takes over what is new in found, updates what is known, forgets what is neither found, registered nor in use. */
+/* Takes over what is new in found, updates what is known, forgets what is neither found, registered
+ * nor in use. */
 void models_merge(struct models *m, struct model_files_found *found);
 struct model *models_find(const struct models *m, struct str name);
 /* Takes *file.  E_EXISTS when the name means another file. */
-int models_register(struct models *m, struct model_file *file, struct model **ret, struct err *err) MUST_USE;
+int models_register(struct models *m, struct model_file *file, struct model **ret,
+                    struct err *err) MUST_USE;
 /* E_NOTFOUND for name, with the names that are near it. */
 int models_not_found(const struct models *m, struct str name, const char *dirs, struct err *err);
 

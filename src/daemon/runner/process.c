@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Worker processes: started when a model has something to do, fed, listened to, watched, ended and reaped.  Loop thread.
+/* Worker processes: started when a model has something to do, fed, listened to, watched, ended and
+ * reaped.  Loop thread.
  *
- * A worker's end is noticed by its pidfd.  Whatever else goes wrong first (a frame that breaks the protocol, silence, the
- * socket's end) only notes the cause and kills: requests are ended in one place, worker_reaped. */
+ * A worker's end is noticed by its pidfd.  Whatever else goes wrong first (a frame that breaks the
+ * protocol, silence, the socket's end) only notes the cause and kills: requests are ended in one
+ * place, worker_reaped. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -16,15 +18,17 @@
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 
-#define READ_BYTES      (256u << 10)
-#define OUT_HIGH_BYTES  (1u << 20) /* no further request is put behind more than this */
-#define OUT_MAX_BYTES   (OUT_HIGH_BYTES + LIMIT_MSG_BYTES + LIMIT_MSG_SMALL_BYTES)
-#define STOP_GRACE_MS   3000u /* between SHUTDOWN and SIGKILL */
-#define CLOSED_GRACE_MS 500u  /* between the socket's end and SIGKILL: it is exiting, and its status is wanted */
+#define READ_BYTES     (256u << 10)
+#define OUT_HIGH_BYTES (1u << 20) /* no further request is put behind more than this */
+#define OUT_MAX_BYTES  (OUT_HIGH_BYTES + LIMIT_MSG_BYTES + LIMIT_MSG_SMALL_BYTES)
+#define STOP_GRACE_MS  3000u /* between SHUTDOWN and SIGKILL */
+#define CLOSED_GRACE_MS                                                                            \
+    500u /* between the socket's end and SIGKILL: it is exiting, and its status is wanted */
 
 static void worker_violation(struct worker *w, const struct err *why);
 
-/* --- bytes to the worker --------------------------------------------------------------------------------------- */
+/* --- bytes to the worker
+ * --------------------------------------------------------------------------------------- */
 
 /* The model's files travel with the first bytes of LOAD; afterwards they are the worker's alone. */
 static ssize_t send_with_files(struct worker *w)
@@ -38,7 +42,8 @@ static ssize_t send_with_files(struct worker *w)
     size_t bytes = w->files.n * sizeof(int);
     m.msg_controllen = CMSG_SPACE(bytes);
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    *c = (struct cmsghdr){.cmsg_len = CMSG_LEN(bytes), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    *c = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(bytes), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
     memcpy(CMSG_DATA(c), w->files.fds, bytes);
     ssize_t n = sendmsg(w->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n > 0)
@@ -69,7 +74,8 @@ static void worker_flush(struct worker *w)
         loop_change_fd(w->watch, EPOLLIN | (is_left ? EPOLLOUT : 0u));
 }
 
-static int worker_put(struct worker *w, enum msg_type type, const void *payload, size_t n, struct err *err)
+static int worker_put(struct worker *w, enum msg_type type, const void *payload, size_t n,
+                      struct err *err)
 {
     int rc = frame_write(&w->out, type, payload, n, err);
     if (rc < 0)
@@ -109,7 +115,8 @@ void worker_cancel(struct worker *w, uint64_t id)
         worker_flush(w);
 }
 
-/* --- frames from the worker ------------------------------------------------------------------------------------ */
+/* --- frames from the worker
+ * ------------------------------------------------------------------------------------ */
 
 static void loads_done(struct worker *w)
 {
@@ -147,9 +154,9 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
         w->loaded.at_unix = (int64_t)time(NULL);
         snprintf(w->loaded.arch, sizeof(w->loaded.arch), "%.*s", STR_ARG(m.arch));
         snprintf(w->loaded.quant, sizeof(w->loaded.quant), "%.*s", STR_ARG(m.quant));
-        log_info("worker %d (%s): loaded, %s %s, context %u, weights %.1f MiB, cache %.1f MiB", (int)w->child.pid,
-                 w->model->file.name, w->loaded.arch, w->loaded.quant, m.n_ctx, (double)m.weight_bytes / 1048576.0,
-                 (double)m.kv_bytes / 1048576.0);
+        log_info("worker %d (%s): loaded, %s %s, context %u, weights %.1f MiB, cache %.1f MiB",
+                 (int)w->child.pid, w->model->file.name, w->loaded.arch, w->loaded.quant, m.n_ctx,
+                 (double)m.weight_bytes / 1048576.0, (double)m.kv_bytes / 1048576.0);
     }
     arena_release(&a);
     if (rc < 0)
@@ -165,7 +172,8 @@ static int on_load_failed(struct worker *w, struct str payload, struct err *err)
     struct cursor c = {.p = payload.p, .left = payload.len};
     uint32_t code = 0;
     struct str text = {0};
-    if (!get_u32(&c, &code) || !get_str(&c, ERR_MSG_MAX, &text) || c.left || code == 0 || code >= E_N_CODES)
+    if (!get_u32(&c, &code) || !get_str(&c, ERR_MSG_MAX, &text) || c.left || code == 0 ||
+        code >= E_N_CODES)
         return err_set(err, E_FORMAT, "message LOAD_FAILED is malformed");
     struct err why = ERR_INIT;
     err_set(&why, (enum err_code)code, "%.*s", STR_ARG(text)); /* cleans it, too */
@@ -202,7 +210,8 @@ static int on_pong(struct worker *w, struct str payload, struct err *err)
 static int on_frame(struct worker *w, const struct frame *f, struct err *err)
 {
     bool is_loading = w->state == WORKER_LOADING;
-    if (is_loading != (f->type == MSG_LOADED || f->type == MSG_LOAD_FAILED || f->type == MSG_PROGRESS))
+    if (is_loading !=
+        (f->type == MSG_LOADED || f->type == MSG_LOAD_FAILED || f->type == MSG_PROGRESS))
         return err_set(err, E_FORMAT, "message %s came out of its phase", msg_name(f->type));
     switch (f->type) {
     case MSG_LOADED: return on_loaded(w, f->payload, err);
@@ -210,7 +219,9 @@ static int on_frame(struct worker *w, const struct frame *f, struct err *err)
     case MSG_PROGRESS: return 0;
     case MSG_EVENT: return on_event(w, f->payload, err);
     case MSG_PONG: return on_pong(w, f->payload, err);
-    default: return err_set(err, E_FORMAT, "message %s answers nothing that was asked", msg_name(f->type));
+    default:
+        return err_set(err, E_FORMAT, "message %s answers nothing that was asked",
+                       msg_name(f->type));
     }
 }
 
@@ -233,7 +244,8 @@ static int worker_read(struct worker *w)
     return w->state == WORKER_ENDING ? 0 : 1;
 }
 
-/* --- the end of a worker --------------------------------------------------------------------------------------- */
+/* --- the end of a worker
+ * --------------------------------------------------------------------------------------- */
 
 static void worker_end(struct worker *w, const struct err *cause, uint64_t kill_in_ms)
 {
@@ -251,7 +263,8 @@ static void worker_end(struct worker *w, const struct err *cause, uint64_t kill_
 static void worker_violation(struct worker *w, const struct err *why)
 {
     struct err cause = *why;
-    err_wrap(&cause, "the worker of model %s broke the protocol and was ended", w->model->file.name);
+    err_wrap(&cause, "the worker of model %s broke the protocol and was ended",
+             w->model->file.name);
     cause.code = E_GONE;
     log_error("worker %d: %s", (int)w->child.pid, cause.msg);
     worker_end(w, &cause, 0);
@@ -323,15 +336,17 @@ static void cause_of(const struct worker *w, const struct child_end *end, struct
         return;
     }
     if (w->was_loading)
-        err_set(ret, E_GONE, "the worker process %s while loading model %s; the daemon's log may say why", how,
+        err_set(ret, E_GONE,
+                "the worker process %s while loading model %s; the daemon's log may say why", how,
                 w->model->file.name);
     else
-        err_set(ret, E_GONE, "the worker process of model %s %s; the next request starts another", w->model->file.name,
-                how);
+        err_set(ret, E_GONE, "the worker process of model %s %s; the next request starts another",
+                w->model->file.name, how);
     log_error("worker %d (%s): %s", (int)w->child.pid, w->model->file.name, how);
 }
 
-/* The process has ended: its last words, its requests' ends, and a new one if something still waits. */
+/* The process has ended: its last words, its requests' ends, and a new one if something still
+ * waits. */
 static void worker_reaped(struct worker *w, const struct child_end *end)
 {
     struct runner *r = w->runner;
@@ -374,13 +389,16 @@ static void on_socket(void *ctx, uint32_t events)
         if (w->state == WORKER_READY)
             worker_send_requests(w);
     }
-    if (w->state == WORKER_ENDING || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)) || worker_read(w) >= 0)
+    if (w->state == WORKER_ENDING || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)) ||
+        worker_read(w) >= 0)
         return;
     struct err unknown = ERR_INIT; /* the exit status will tell */
     worker_end(w, &unknown, CLOSED_GRACE_MS);
 }
 
-/* --- time ------------------------------------------------------------------------------------------------------ */
+/* --- time
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void on_ping_due(struct worker *w)
 {
@@ -388,7 +406,8 @@ static void on_ping_due(struct worker *w)
     struct err err = ERR_INIT;
     uint64_t now = loop_now_ms(), limit_ms = (uint64_t)r->cfg.hang_timeout_s * 1000;
     if (w->ping_sent_ms && now - w->ping_sent_ms >= limit_ms) {
-        err_set(&err, E_GONE, "the worker of model %s gave no sign of life for %u seconds and was ended",
+        err_set(&err, E_GONE,
+                "the worker of model %s gave no sign of life for %u seconds and was ended",
                 w->model->file.name, r->cfg.hang_timeout_s);
         log_error("worker %d: %s", (int)w->child.pid, err.msg);
         worker_end(w, &err, 0);
@@ -412,8 +431,8 @@ static void on_timer(void *ctx)
     struct err err = ERR_INIT;
     switch (w->state) {
     case WORKER_LOADING:
-        err_set(&err, E_TIMEOUT, "model %s was not loaded within %u seconds (load-timeout)", w->model->file.name,
-                w->runner->cfg.load_timeout_s);
+        err_set(&err, E_TIMEOUT, "model %s was not loaded within %u seconds (load-timeout)",
+                w->model->file.name, w->runner->cfg.load_timeout_s);
         log_error("worker %d: %s", (int)w->child.pid, err.msg);
         worker_end(w, &err, 0);
         break;
@@ -422,13 +441,15 @@ static void on_timer(void *ctx)
     }
 }
 
-/* --- the start of a worker ------------------------------------------------------------------------------------- */
+/* --- the start of a worker
+ * ------------------------------------------------------------------------------------- */
 
 static const char *current_log_level(void)
 {
-    return log_enabled(LOG_LEVEL_DEBUG) ? "debug" : log_enabled(LOG_LEVEL_INFO) ? "info"
-                                                : log_enabled(LOG_LEVEL_WARN)   ? "warn"
-                                                                                : "error";
+    return log_enabled(LOG_LEVEL_DEBUG)  ? "debug"
+           : log_enabled(LOG_LEVEL_INFO) ? "info"
+           : log_enabled(LOG_LEVEL_WARN) ? "warn"
+                                         : "error";
 }
 
 static int worker_put_load(struct worker *w, struct err *err)
@@ -461,7 +482,8 @@ static int worker_put_load(struct worker *w, struct err *err)
 }
 
 /* Starts the process; on success the descriptors are w's. */
-static int worker_spawn(struct worker *w, const char *name, int worker_end_fd, int log_fd, struct err *err)
+static int worker_spawn(struct worker *w, const char *name, int worker_end_fd, int log_fd,
+                        struct err *err)
 {
     char memory[24];
     snprintf(memory, sizeof(memory), "%llu", (unsigned long long)w->runner->memory_bytes);
@@ -497,13 +519,19 @@ static int worker_watch(struct worker *w, struct err *err)
 {
     struct loop *l = w->runner->loop;
     int rc = loop_add_fd(l, w->fd, EPOLLIN, on_socket, w, &w->watch, err);
-    return rc < 0 ? rc : loop_add_fd(l, w->child.pidfd, EPOLLIN, on_process_end, w, &w->watch_end, err);
+    return rc < 0 ? rc
+                  : loop_add_fd(l, w->child.pidfd, EPOLLIN, on_process_end, w, &w->watch_end, err);
 }
 
 static int worker_start(struct runner *r, struct model *m, struct err *err)
 {
     struct worker *w = mem_alloc(sizeof(*w));
-    *w = (struct worker){.runner = r, .model = m, .fd = -1, .child = {.pidfd = -1}, .log = {.fd = -1}, .was_loading = true};
+    *w = (struct worker){.runner = r,
+                         .model = m,
+                         .fd = -1,
+                         .child = {.pidfd = -1},
+                         .log = {.fd = -1},
+                         .was_loading = true};
     w->timer = (struct loop_timer){.fn = on_timer, .ctx = w};
     frame_reader_init(&w->in, MSG_TO_DAEMON);
     buf_init(&w->out, OUT_MAX_BYTES);

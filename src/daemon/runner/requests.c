@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests of the runner: where they are kept, what order their events must have, and how they end.  Loop thread.
+/* Requests of the runner: where they are kept, what order their events must have, and how they end.
+ * Loop thread.
  *
- * A worker is hostile: an event that breaks the order is a violation, and nothing of it reaches a client. */
+ * A worker is hostile: an event that breaks the order is a violation, and nothing of it reaches a
+ * client. */
 #include "daemon/runner/internal.h"
 #include "lib/base/mem.h"
 
@@ -23,7 +25,10 @@ void run_request_add(struct runner *r, struct model *m, struct run_request *q)
     *bucket = q;
     q->model = m;
     q->next = NULL;
-    q->prev = m->first ? (struct run_request *)(void *)((char *)m->last - offsetof(struct run_request, next)) : NULL;
+    q->prev =
+        m->first
+            ? (struct run_request *)(void *)((char *)m->last - offsetof(struct run_request, next))
+            : NULL;
     *m->last = q;
     m->last = &q->next;
     m->n_requests++;
@@ -65,14 +70,18 @@ void run_request_end(struct runner *r, struct run_request *q, const struct gen_e
 
 void run_request_end_failed(struct runner *r, struct run_request *q, const struct err *why)
 {
-    struct gen_event e = {.type = GEN_EVENT_FAILED, .request_id = q->id, .code = why->code,
-                          .message = str_from(why->msg), .stop_index = -1};
+    struct gen_event e = {.type = GEN_EVENT_FAILED,
+                          .request_id = q->id,
+                          .code = why->code,
+                          .message = str_from(why->msg),
+                          .stop_index = -1};
     run_request_end(r, q, &e);
 }
 
 void run_request_end_canceled(struct runner *r, struct run_request *q)
 {
-    struct gen_event e = {.type = GEN_EVENT_DONE, .request_id = q->id, .finish = GEN_FINISH_CANCEL, .stop_index = -1};
+    struct gen_event e = {
+        .type = GEN_EVENT_DONE, .request_id = q->id, .finish = GEN_FINISH_CANCEL, .stop_index = -1};
     run_request_end(r, q, &e);
 }
 
@@ -114,8 +123,8 @@ int run_request_take_event(struct runner *r, const struct gen_event *e, struct e
         return err_set(err, E_FORMAT, "event for request %llu, which it does not have",
                        (unsigned long long)e->request_id);
     if (!event_fits(q, e))
-        return err_set(err, E_FORMAT, "event %d of request %llu breaks the order of events", (int)e->type,
-                       (unsigned long long)e->request_id);
+        return err_set(err, E_FORMAT, "event %d of request %llu breaks the order of events",
+                       (int)e->type, (unsigned long long)e->request_id);
     if (e->type == GEN_EVENT_DONE || e->type == GEN_EVENT_FAILED)
         run_request_end(r, q, e);
     else

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Implements runner.h: the loop thread, and how calls from other threads reach it.
  *
- * A call is checked and encoded on the caller's thread, folders are read there too; then a task runs on the loop thread
- * while the caller waits.  Called from the loop thread itself (inside an event callback), it runs at once. */
+ * A call is checked and encoded on the caller's thread, folders are read there too; then a task
+ * runs on the loop thread while the caller waits.  Called from the loop thread itself (inside an
+ * event callback), it runs at once. */
 #include "daemon/runner/runner.h"
 
 #include <errno.h>
@@ -43,7 +44,8 @@ static void call_run(void *ctx)
     pthread_mutex_unlock(&c->lock);
 }
 
-static int call(struct runner *r, int (*fn)(struct runner *, void *, struct err *), void *args, struct err *err)
+static int call(struct runner *r, int (*fn)(struct runner *, void *, struct err *), void *args,
+                struct err *err)
 {
     if (pthread_equal(pthread_self(), r->thread))
         return fn(r, args, err);
@@ -61,7 +63,9 @@ static int call(struct runner *r, int (*fn)(struct runner *, void *, struct err 
     return c.rc;
 }
 
-/* --- models ---------------------------------------------------------------------------------------------------- */
+/* --- models
+ * ----------------------------------------------------------------------------------------------------
+ */
 
 static int do_merge(struct runner *r, void *args, struct err *err)
 {
@@ -98,8 +102,8 @@ static int model_get(struct runner *r, struct with_model *a, struct model **ret,
 }
 
 /* Runs fn, and once more after looking into the folders if it did not find the model. */
-static int call_with_model(struct runner *r, int (*fn)(struct runner *, void *, struct err *), struct with_model *a,
-                           struct err *err)
+static int call_with_model(struct runner *r, int (*fn)(struct runner *, void *, struct err *),
+                           struct with_model *a, struct err *err)
 {
     struct err first = ERR_INIT;
     int rc = call(r, fn, a, &first);
@@ -127,7 +131,8 @@ static int do_register(struct runner *r, void *args, struct err *err)
     return rc;
 }
 
-int runner_register(struct runner *r, const char *path, const char *name, char *ret_name, struct err *err)
+int runner_register(struct runner *r, const char *path, const char *name, char *ret_name,
+                    struct err *err)
 {
     struct register_args a = {.ret_name = ret_name};
     if (path[0] != '/')
@@ -151,18 +156,21 @@ static int do_set_template(struct runner *r, void *args, struct err *err)
     m->chat_template = a->text.len ? mem_dup(a->text.p, a->text.len) : NULL;
     m->chat_template_len = a->text.len;
     if (m->worker) {
-        err_set(&why, E_GONE, "model %s was given another chat template and is loaded anew", m->file.name);
+        err_set(&why, E_GONE, "model %s was given another chat template and is loaded anew",
+                m->file.name);
         worker_retire(m->worker, &why);
         model_fail_all(r, m, &why);
     }
     return 0;
 }
 
-int runner_set_template(struct runner *r, const char *model, struct str chat_template, struct err *err)
+int runner_set_template(struct runner *r, const char *model, struct str chat_template,
+                        struct err *err)
 {
     struct with_model a = {.name = model, .text = chat_template};
     if (chat_template.len > LIMIT_TEMPLATE_BYTES)
-        return err_set(err, E_LIMIT, "chat template has %zu bytes, more than %u", chat_template.len, LIMIT_TEMPLATE_BYTES);
+        return err_set(err, E_LIMIT, "chat template has %zu bytes, more than %u", chat_template.len,
+                       LIMIT_TEMPLATE_BYTES);
     return call_with_model(r, do_set_template, &a, err);
 }
 
@@ -236,7 +244,9 @@ void model_list_release(struct model_list *l)
     *l = (struct model_list){0};
 }
 
-/* --- requests -------------------------------------------------------------------------------------------------- */
+/* --- requests
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static int do_enqueue(struct runner *r, void *args, struct err *err)
 {
@@ -246,9 +256,12 @@ static int do_enqueue(struct runner *r, void *args, struct err *err)
     int rc = model_get(r, a, &m, err);
     if (rc < 0)
         return rc;
-    if (m->n_requests >= LIMIT_REQUESTS_QUEUED || q->payload.len > LIMIT_REQUESTS_QUEUED_BYTES - m->queued_bytes)
-        return err_set(err, E_BUSY, "model %s has %u requests running and waiting, as many as it may; try again later",
-                       m->file.name, m->n_requests);
+    if (m->n_requests >= LIMIT_REQUESTS_QUEUED ||
+        q->payload.len > LIMIT_REQUESTS_QUEUED_BYTES - m->queued_bytes)
+        return err_set(
+            err, E_BUSY,
+            "model %s has %u requests running and waiting, as many as it may; try again later",
+            m->file.name, m->n_requests);
     run_request_add(r, m, q);
     model_serve(r, m);
     return 0;
@@ -282,7 +295,8 @@ static int seed_draw(uint64_t *ret, struct err *err)
     return 0;
 }
 
-static int run_request_prepare(struct runner *r, struct gen_request *req, struct run_request *q, struct err *err)
+static int run_request_prepare(struct runner *r, struct gen_request *req, struct run_request *q,
+                               struct err *err)
 {
     (void)r;
     int rc = gen_request_check(req, err);
@@ -297,8 +311,8 @@ static int run_request_prepare(struct runner *r, struct gen_request *req, struct
     return rc;
 }
 
-int runner_generate(struct runner *r, const char *model, struct gen_request *req, runner_event_fn fn, void *ctx,
-                    uint64_t *ret_id, struct err *err)
+int runner_generate(struct runner *r, const char *model, struct gen_request *req,
+                    runner_event_fn fn, void *ctx, uint64_t *ret_id, struct err *err)
 {
     struct run_request *q = run_request_new(r, fn, ctx);
     int rc = run_request_prepare(r, req, q, err);
@@ -372,7 +386,9 @@ int runner_unload(struct runner *r, const char *model, bool *ret_was_loaded, str
     return rc;
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void *runner_main(void *ctx)
 {
@@ -392,7 +408,8 @@ static void runner_release(struct runner *r)
     mem_free(r);
 }
 
-/* Signals belong to the daemon's main thread: this one, and every process it starts, begins with all blocked or reset. */
+/* Signals belong to the daemon's main thread: this one, and every process it starts, begins with
+ * all blocked or reset. */
 static int thread_start(struct runner *r, struct err *err)
 {
     sigset_t all, old;
@@ -407,7 +424,8 @@ static int thread_start(struct runner *r, struct err *err)
 int runner_new(const struct runner_config *cfg, struct runner **ret_runner, struct err *err)
 {
     struct runner *r = mem_alloc(sizeof(*r));
-    const char *dirs = cfg->models_dirs ? cfg->models_dirs : "", *level = cfg->cpu_level ? cfg->cpu_level : "";
+    const char *dirs = cfg->models_dirs ? cfg->models_dirs : "",
+               *level = cfg->cpu_level ? cfg->cpu_level : "";
     r->cfg = *cfg;
     r->models_dirs = mem_dup(dirs, strlen(dirs));
     r->cpu_level = mem_dup(level, strlen(level));

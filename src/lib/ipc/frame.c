@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements frame.h: the header, the incremental reader and the bounded fields.  Payloads: msg.c. */
+/* Implements frame.h: the header, the incremental reader and the bounded fields.  Payloads: msg.c.
+ */
 #include "lib/ipc/frame.h"
 
 #include "lib/base/limits.h"
@@ -58,7 +59,8 @@ void frame_reader_release(struct frame_reader *r)
     r->taken = 0;
 }
 
-/* Drops the frames that were handed out: here and not in _next, so that a feed of many small frames is moved once. */
+/* Drops the frames that were handed out: here and not in _next, so that a feed of many small frames
+ * is moved once. */
 static void reader_compact(struct frame_reader *r)
 {
     buf_consume(&r->in, r->taken);

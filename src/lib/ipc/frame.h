@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Frames between daemon and worker over a socketpair: docs/PROTOCOL-ipc.md.
  *
- * A frame is a 16-byte header {u32 magic, u32 payload bytes, u16 type, u16 zero, u32 reserved zero} in host order (both
- * ends are the same binary) and a payload.  Both sides treat the other as hostile: sizes are bounded per type
- * (msg.def), types by phase, payloads are read by bounded getters, and the first violation closes the channel. */
+ * A frame is a 16-byte header {u32 magic, u32 payload bytes, u16 type, u16 zero, u32 reserved zero}
+ * in host order (both ends are the same binary) and a payload.  Both sides treat the other as
+ * hostile: sizes are bounded per type (msg.def), types by phase, payloads are read by bounded
+ * getters, and the first violation closes the channel. */
 #ifndef LIB_IPC_FRAME_H
 #define LIB_IPC_FRAME_H
 
@@ -38,9 +39,11 @@ int frame_reader_feed(struct frame_reader *r, const void *p, size_t n, struct er
 int frame_reader_next(struct frame_reader *r, struct frame *ret, struct err *err) MUST_USE;
 
 /* Appends a whole frame to out. */
-int frame_write(struct buf *out, enum msg_type type, const void *payload, size_t n, struct err *err) MUST_USE;
+int frame_write(struct buf *out, enum msg_type type, const void *payload, size_t n,
+                struct err *err) MUST_USE;
 
-/* Bounded writing and reading of payload fields.  Getters return false past the end, and stay false. */
+/* Bounded writing and reading of payload fields.  Getters return false past the end, and stay
+ * false. */
 struct cursor {
     const char *p;
     size_t left;
@@ -59,14 +62,15 @@ bool get_f32(struct cursor *c, float *ret);
 bool get_f64(struct cursor *c, double *ret);
 bool get_str(struct cursor *c, size_t max, struct str *ret); /* borrowed */
 
-/* Typed payloads (codec in msg.c).  Decoders check everything and fill arena-owned memory where they must. */
+/* Typed payloads (codec in msg.c).  Decoders check everything and fill arena-owned memory where
+ * they must. */
 struct msg_load { /* LOAD: how to open and run the model; the files' descriptors arrive beside it */
     struct str model_name; /* for messages and logs */
     uint32_t n_fds;
     const struct str *file_names; /* [n_fds], for messages */
     uint32_t n_threads, n_ctx, max_num_seqs, max_num_batched_tokens, block_size, kv_type;
-    uint64_t kv_cache_bytes; /* 0: as many blocks as max_num_seqs x n_ctx need */
-    struct str cpu_level;    /* empty: best */
+    uint64_t kv_cache_bytes;  /* 0: as many blocks as max_num_seqs x n_ctx need */
+    struct str cpu_level;     /* empty: best */
     struct str chat_template; /* empty: the model's own */
 };
 struct msg_loaded { /* LOADED */
@@ -77,13 +81,18 @@ struct msg_loaded { /* LOADED */
     struct str arch, quant, cpu_level, summary;
 };
 int msg_load_encode(struct buf *out, const struct msg_load *m, struct err *err) MUST_USE;
-int msg_load_decode(struct str payload, struct arena *a, struct msg_load *ret, struct err *err) MUST_USE;
+int msg_load_decode(struct str payload, struct arena *a, struct msg_load *ret,
+                    struct err *err) MUST_USE;
 int msg_loaded_encode(struct buf *out, const struct msg_loaded *m, struct err *err) MUST_USE;
-int msg_loaded_decode(struct str payload, struct arena *a, struct msg_loaded *ret, struct err *err) MUST_USE;
-int msg_generate_encode(struct buf *out, uint64_t request_id, const struct gen_request *r, struct err *err) MUST_USE;
+int msg_loaded_decode(struct str payload, struct arena *a, struct msg_loaded *ret,
+                      struct err *err) MUST_USE;
+int msg_generate_encode(struct buf *out, uint64_t request_id, const struct gen_request *r,
+                        struct err *err) MUST_USE;
 /* ret is initialised by the callee and released by the caller on success. */
-int msg_generate_decode(struct str payload, uint64_t *ret_id, struct gen_request *ret, struct err *err) MUST_USE;
+int msg_generate_decode(struct str payload, uint64_t *ret_id, struct gen_request *ret,
+                        struct err *err) MUST_USE;
 int msg_event_encode(struct buf *out, const struct gen_event *e, struct err *err) MUST_USE;
-int msg_event_decode(struct str payload, struct arena *a, struct gen_event *ret, struct err *err) MUST_USE;
+int msg_event_decode(struct str payload, struct arena *a, struct gen_event *ret,
+                     struct err *err) MUST_USE;
 
 #endif

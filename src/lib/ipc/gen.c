@@ -4,7 +4,8 @@
 
 #include "lib/base/limits.h"
 
-/* Sampling values beyond these are typing mistakes, not wishes; inside them every value is served as asked. */
+/* Sampling values beyond these are typing mistakes, not wishes; inside them every value is served
+ * as asked. */
 #define TEMPERATURE_MAX        100.0f
 #define REPETITION_PENALTY_MAX 100.0f
 #define PENALTY_MAX            2.0f
@@ -67,7 +68,8 @@ static int check_sampling(const struct gen_params *p, struct err *err)
     if (rc == 0)
         rc = check_range("min_p", p->min_p, 0, 1, err);
     if (rc == 0)
-        rc = check_positive("repetition_penalty", p->repetition_penalty, REPETITION_PENALTY_MAX, err);
+        rc = check_positive("repetition_penalty", p->repetition_penalty, REPETITION_PENALTY_MAX,
+                            err);
     if (rc == 0)
         rc = check_range("presence_penalty", p->presence_penalty, -PENALTY_MAX, PENALTY_MAX, err);
     if (rc == 0)
@@ -120,7 +122,8 @@ static int check_input(const struct gen_request *r, struct err *err)
             return err_set(err, E_INVALID, "messages is missing");
         if (r->messages_json.len > LIMIT_TEXT_BYTES || r->tools_json.len > LIMIT_TEXT_BYTES ||
             r->kwargs_json.len > LIMIT_TEXT_BYTES)
-            return err_set(err, E_LIMIT, "messages, tools or chat_template_kwargs: more than %u bytes",
+            return err_set(err, E_LIMIT,
+                           "messages, tools or chat_template_kwargs: more than %u bytes",
                            LIMIT_TEXT_BYTES);
         return 0;
     }
@@ -134,10 +137,11 @@ static int check_stops(const struct gen_request *r, struct err *err)
                        LIMIT_REQUEST_STOPS);
     for (uint32_t i = 0; i < r->n_stops; i++) {
         if (r->stops[i].len == 0)
-            return err_set(err, E_INVALID, "stop[%u] is empty, and would end every answer at once", i);
+            return err_set(err, E_INVALID, "stop[%u] is empty, and would end every answer at once",
+                           i);
         if (r->stops[i].len > LIMIT_REQUEST_STOP_BYTES)
-            return err_set(err, E_INVALID, "stop[%u] has %zu bytes, more than %u", i, r->stops[i].len,
-                           LIMIT_REQUEST_STOP_BYTES);
+            return err_set(err, E_INVALID, "stop[%u] has %zu bytes, more than %u", i,
+                           r->stops[i].len, LIMIT_REQUEST_STOP_BYTES);
         if (!gen_text_is_utf8(r->stops[i]))
             return err_set(err, E_INVALID, "stop[%u] is not valid UTF-8", i);
     }
@@ -163,8 +167,9 @@ static int check_bias(const struct gen_request *r, struct err *err)
             return err_set(err, E_INVALID, "logit_bias names token %d, and token ids start at 0",
                            b->token);
         if (!(b->bias >= -LOGIT_BIAS_MAX && b->bias <= LOGIT_BIAS_MAX))
-            return err_set(err, E_INVALID, "logit_bias of token %d is %g, and must be between %g and %g",
-                           b->token, (double)b->bias, (double)-LOGIT_BIAS_MAX, (double)LOGIT_BIAS_MAX);
+            return err_set(err, E_INVALID,
+                           "logit_bias of token %d is %g, and must be between %g and %g", b->token,
+                           (double)b->bias, (double)-LOGIT_BIAS_MAX, (double)LOGIT_BIAS_MAX);
     }
     return 0;
 }
@@ -189,17 +194,19 @@ bool gen_text_is_utf8(struct str s)
     const unsigned char *p = (const unsigned char *)s.p, *end = p + s.len;
     while (p < end) {
         unsigned c = *p;
-        size_t n = c < 0x80 ? 1 : c >= 0xC2 && c < 0xE0 ? 2 : c >= 0xE0 && c < 0xF0 ? 3
-                                                   : c >= 0xF0 && c < 0xF5               ? 4
-                                                                                         : 0;
+        size_t n = c < 0x80                ? 1
+                   : c >= 0xC2 && c < 0xE0 ? 2
+                   : c >= 0xE0 && c < 0xF0 ? 3
+                   : c >= 0xF0 && c < 0xF5 ? 4
+                                           : 0;
         if (n == 0 || (size_t)(end - p) < n)
             return false;
         for (size_t i = 1; i < n; i++) {
             if ((p[i] & 0xC0) != 0x80)
                 return false;
         }
-        if ((c == 0xE0 && p[1] < 0xA0) || (c == 0xED && p[1] > 0x9F) || (c == 0xF0 && p[1] < 0x90) ||
-            (c == 0xF4 && p[1] > 0x8F))
+        if ((c == 0xE0 && p[1] < 0xA0) || (c == 0xED && p[1] > 0x9F) ||
+            (c == 0xF0 && p[1] < 0x90) || (c == 0xF4 && p[1] > 0x8F))
             return false;
         p += n;
     }

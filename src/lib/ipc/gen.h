@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The neutral form of a generation request and of what comes back: what the API dialects translate from and to, and
- * what crosses between daemon and worker.  Knows no dialect and no engine.
+/* The neutral form of a generation request and of what comes back: what the API dialects translate
+ * from and to, and what crosses between daemon and worker.  Knows no dialect and no engine.
  *
  * A gen_request owns its memory through its arena; free with gen_request_release. */
 #ifndef LIB_IPC_GEN_H
@@ -22,22 +22,22 @@ struct gen_logit_bias {
 
 /* Every parameter that shapes an answer.  Defaults: gen_params_init. */
 struct gen_params {
-    uint32_t max_tokens;     /* per choice; 0: up to the context's end */
-    uint32_t min_tokens;     /* end-of-generation is banned before; default 0 */
-    uint32_t n;              /* choices; default 1 */
-    bool has_seed;           /* without one the daemon draws it, so that a worker always gets one */
+    uint32_t max_tokens; /* per choice; 0: up to the context's end */
+    uint32_t min_tokens; /* end-of-generation is banned before; default 0 */
+    uint32_t n;          /* choices; default 1 */
+    bool has_seed;       /* without one the daemon draws it, so that a worker always gets one */
     uint64_t seed;
-    float temperature;       /* 0: greedy; default 1 */
-    uint32_t top_k;          /* 0: off (default) */
-    float top_p;             /* 1: off (default) */
-    float min_p;             /* 0: off (default) */
-    float repetition_penalty; /* 1: off (default); over prompt and answer */
+    float temperature;                         /* 0: greedy; default 1 */
+    uint32_t top_k;                            /* 0: off (default) */
+    float top_p;                               /* 1: off (default) */
+    float min_p;                               /* 0: off (default) */
+    float repetition_penalty;                  /* 1: off (default); over prompt and answer */
     float presence_penalty, frequency_penalty; /* 0: off (default); over the answer */
-    bool want_logprobs;      /* of the chosen tokens */
-    uint32_t top_logprobs;   /* and this many others; <= LIMIT_REQUEST_TOP_LOGPROBS */
+    bool want_logprobs;                        /* of the chosen tokens */
+    uint32_t top_logprobs; /* and this many others; <= LIMIT_REQUEST_TOP_LOGPROBS */
     bool ignore_eos;
-    bool add_special;        /* text input: put BOS where the model wants it; default true */
-    bool echo;               /* the prompt's text comes back before the answer */
+    bool add_special; /* text input: put BOS where the model wants it; default true */
+    bool echo;        /* the prompt's text comes back before the answer */
 };
 
 void gen_params_init(struct gen_params *p);
@@ -45,14 +45,14 @@ void gen_params_init(struct gen_params *p);
 struct gen_request {
     struct arena arena; /* owns everything below */
     enum gen_input input;
-    struct str text;                 /* GEN_INPUT_TEXT */
-    const int32_t *tokens;           /* GEN_INPUT_TOKENS */
+    struct str text;       /* GEN_INPUT_TEXT */
+    const int32_t *tokens; /* GEN_INPUT_TOKENS */
     uint32_t n_tokens;
-    struct str messages_json;        /* GEN_INPUT_CHAT: an array */
-    struct str tools_json;           /* array, or empty */
-    struct str kwargs_json;          /* object, or empty */
+    struct str messages_json; /* GEN_INPUT_CHAT: an array */
+    struct str tools_json;    /* array, or empty */
+    struct str kwargs_json;   /* object, or empty */
     struct gen_params params;
-    const struct str *stops;         /* stop strings, not empty ones */
+    const struct str *stops; /* stop strings, not empty ones */
     uint32_t n_stops;
     const int32_t *stop_tokens;
     uint32_t n_stop_tokens;
@@ -63,7 +63,8 @@ struct gen_request {
 void gen_request_init(struct gen_request *r);
 void gen_request_release(struct gen_request *r);
 
-/* Values as stated above and within limits.h, each error naming the parameter as clients know it and its range. */
+/* Values as stated above and within limits.h, each error naming the parameter as clients know it
+ * and its range. */
 int gen_request_check(const struct gen_request *r, struct err *err) MUST_USE;
 /* Whether s is valid UTF-8, as DELTA texts and stop strings must be. */
 bool gen_text_is_utf8(struct str s);
@@ -84,35 +85,35 @@ struct gen_top {
 
 struct gen_token {
     int32_t token;
-    float logprob;        /* natural log of its probability before temperature and penalties */
-    struct str bytes;     /* its text alone, raw bytes */
+    float logprob;    /* natural log of its probability before temperature and penalties */
+    struct str bytes; /* its text alone, raw bytes */
     const struct gen_top *top;
     uint32_t n_top;
 };
 
 enum gen_event_type {
-    GEN_EVENT_STARTED, /* admitted: n_prompt, n_cached known */
-    GEN_EVENT_DELTA,   /* text (valid UTF-8, may be empty) and the tokens it came from */
+    GEN_EVENT_STARTED,     /* admitted: n_prompt, n_cached known */
+    GEN_EVENT_DELTA,       /* text (valid UTF-8, may be empty) and the tokens it came from */
     GEN_EVENT_CHOICE_DONE, /* one choice ended: finish, n_generated */
-    GEN_EVENT_DONE,    /* all choices ended; last event of a request unless FAILED */
-    GEN_EVENT_FAILED   /* code and message; last event */
+    GEN_EVENT_DONE,        /* all choices ended; last event of a request unless FAILED */
+    GEN_EVENT_FAILED       /* code and message; last event */
 };
 
 /* Borrowed views, valid during the call that delivers the event. */
 struct gen_event {
     enum gen_event_type type;
     uint64_t request_id;
-    uint32_t choice;                 /* DELTA, CHOICE_DONE */
-    struct str text;                 /* DELTA */
-    const struct gen_token *tokens;  /* DELTA: with want_logprobs, else NULL */
-    uint32_t n_tokens;               /* DELTA: tokens that this delta accounts for (also without logprobs) */
-    enum gen_finish finish;          /* CHOICE_DONE; DONE: GEN_FINISH_CANCEL when canceled, else NONE */
-    int32_t stop_index;              /* CHOICE_DONE: index of the stop string that matched, or -1 */
-    uint32_t n_prompt, n_cached;     /* STARTED, DONE */
-    uint32_t n_generated;            /* CHOICE_DONE: of the choice; DONE: of all */
+    uint32_t choice;                /* DELTA, CHOICE_DONE */
+    struct str text;                /* DELTA */
+    const struct gen_token *tokens; /* DELTA: with want_logprobs, else NULL */
+    uint32_t n_tokens;      /* DELTA: tokens that this delta accounts for (also without logprobs) */
+    enum gen_finish finish; /* CHOICE_DONE; DONE: GEN_FINISH_CANCEL when canceled, else NONE */
+    int32_t stop_index;     /* CHOICE_DONE: index of the stop string that matched, or -1 */
+    uint32_t n_prompt, n_cached;            /* STARTED, DONE */
+    uint32_t n_generated;                   /* CHOICE_DONE: of the choice; DONE: of all */
     double queue_ms, prefill_ms, decode_ms; /* DONE */
-    int code;                        /* FAILED: enum err_code */
-    struct str message;              /* FAILED */
+    int code;                               /* FAILED: enum err_code */
+    struct str message;                     /* FAILED */
 };
 
 #endif

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements frame.h's typed payloads: LOAD, LOADED, GENERATE, EVENT.  docs/PROTOCOL-ipc.md lists the fields in order.
+/* Implements frame.h's typed payloads: LOAD, LOADED, GENERATE, EVENT.  docs/PROTOCOL-ipc.md lists
+ * the fields in order.
  *
- * A decoder takes nothing for granted: every count is held against the bytes that are left before memory is asked for,
- * every enum and flag against its range, and the payload must be used up exactly. */
+ * A decoder takes nothing for granted: every count is held against the bytes that are left before
+ * memory is asked for, every enum and flag against its range, and the payload must be used up
+ * exactly. */
 #include <math.h>
 
 #include "lib/base/limits.h"
@@ -46,7 +48,8 @@ static bool get_i32(struct cursor *c, int32_t *ret)
     return true;
 }
 
-/* A count of items that take at least item_bytes each: what cannot be there is refused before memory is asked for. */
+/* A count of items that take at least item_bytes each: what cannot be there is refused before
+ * memory is asked for. */
 static bool get_count(struct cursor *c, uint32_t max, size_t item_bytes, uint32_t *ret)
 {
     if (!get_u32(c, ret))
@@ -66,7 +69,8 @@ static void *array_of(struct arena *a, uint32_t n, size_t item_bytes, struct err
     return arena_try_alloc(a, (size_t)bytes, err);
 }
 
-/* --- LOAD and LOADED ------------------------------------------------------------------------------------------- */
+/* --- LOAD and LOADED
+ * ------------------------------------------------------------------------------------------- */
 
 int msg_load_encode(struct buf *out, const struct msg_load *m, struct err *err)
 {
@@ -153,7 +157,9 @@ int msg_loaded_decode(struct str payload, struct arena *a, struct msg_loaded *re
     return cursor_end(&c, "LOADED", err);
 }
 
-/* --- GENERATE -------------------------------------------------------------------------------------------------- */
+/* --- GENERATE
+ * --------------------------------------------------------------------------------------------------
+ */
 
 static void put_params(struct buf *out, const struct gen_params *p)
 {
@@ -203,7 +209,8 @@ static void put_ids(struct buf *out, const int32_t *ids, uint32_t n)
     buf_append(out, ids, (size_t)n * sizeof(*ids));
 }
 
-int msg_generate_encode(struct buf *out, uint64_t request_id, const struct gen_request *r, struct err *err)
+int msg_generate_encode(struct buf *out, uint64_t request_id, const struct gen_request *r,
+                        struct err *err)
 {
     put_u64(out, request_id);
     put_u8(out, (uint8_t)r->input);
@@ -225,7 +232,8 @@ int msg_generate_encode(struct buf *out, uint64_t request_id, const struct gen_r
     return buf_status(out, "message GENERATE", err);
 }
 
-/* The four below read one field into arena memory; false with c->bad (malformed) or err->code (no memory) set. */
+/* The four below read one field into arena memory; false with c->bad (malformed) or err->code (no
+ * memory) set. */
 static bool take_str(struct cursor *c, struct arena *a, struct str *ret, struct err *err)
 {
     struct str s;
@@ -236,8 +244,8 @@ static bool take_str(struct cursor *c, struct arena *a, struct str *ret, struct 
     return ret->p;
 }
 
-static bool take_ids(struct cursor *c, struct arena *a, uint32_t max, const int32_t **ret, uint32_t *ret_n,
-                     struct err *err)
+static bool take_ids(struct cursor *c, struct arena *a, uint32_t max, const int32_t **ret,
+                     uint32_t *ret_n, struct err *err)
 {
     if (!get_count(c, max, sizeof(**ret), ret_n))
         return false;
@@ -294,7 +302,8 @@ static bool take_request(struct cursor *c, struct gen_request *r, struct err *er
     if (!take_str(c, &r->arena, &r->text, err) ||
         !take_ids(c, &r->arena, LIMIT_MODEL_CONTEXT, &r->tokens, &r->n_tokens, err) ||
         !take_str(c, &r->arena, &r->messages_json, err) ||
-        !take_str(c, &r->arena, &r->tools_json, err) || !take_str(c, &r->arena, &r->kwargs_json, err))
+        !take_str(c, &r->arena, &r->tools_json, err) ||
+        !take_str(c, &r->arena, &r->kwargs_json, err))
         return false;
     get_params(c, &r->params);
     return !c->bad && take_stops(c, r, err) &&
@@ -302,7 +311,8 @@ static bool take_request(struct cursor *c, struct gen_request *r, struct err *er
            take_bias(c, r, err);
 }
 
-int msg_generate_decode(struct str payload, uint64_t *ret_id, struct gen_request *ret, struct err *err)
+int msg_generate_decode(struct str payload, uint64_t *ret_id, struct gen_request *ret,
+                        struct err *err)
 {
     struct cursor c = cursor_on(payload);
     gen_request_init(ret);
@@ -321,7 +331,9 @@ int msg_generate_decode(struct str payload, uint64_t *ret_id, struct gen_request
     return rc;
 }
 
-/* --- EVENT ----------------------------------------------------------------------------------------------------- */
+/* --- EVENT
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 static void put_tokens(struct buf *out, const struct gen_event *e)
 {
@@ -481,9 +493,7 @@ int msg_event_decode(struct str payload, struct arena *a, struct gen_event *ret,
         get_u32(&c, &ret->n_prompt);
         get_u32(&c, &ret->n_cached);
         break;
-    case GEN_EVENT_DELTA:
-        get_delta(&c, a, ret, &why);
-        break;
+    case GEN_EVENT_DELTA: get_delta(&c, a, ret, &why); break;
     case GEN_EVENT_CHOICE_DONE:
         get_u32(&c, &ret->choice);
         get_finish(&c, &ret->finish);

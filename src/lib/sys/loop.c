@@ -22,7 +22,8 @@ struct loop_fd {
     uint32_t events;
     loop_fd_fn fn;
     void *ctx;
-    bool is_dead; /* deleted in this round; freed at its end, for later events of the round may name it */
+    bool is_dead; /* deleted in this round; freed at its end, for later events of the round may name
+                     it */
     struct loop_fd *next_dead;
 };
 
@@ -154,7 +155,8 @@ static void read_signals(void *ctx, uint32_t events)
         l->signal_fn(l->signal_ctx, (int)si.ssi_signo);
 }
 
-int loop_add_signals(struct loop *l, const sigset_t *set, loop_signal_fn fn, void *ctx, struct err *err)
+int loop_add_signals(struct loop *l, const sigset_t *set, loop_signal_fn fn, void *ctx,
+                     struct err *err)
 {
     BUG_ON(l->signal_fd >= 0);
     pthread_sigmask(SIG_BLOCK, set, NULL);
@@ -166,8 +168,8 @@ int loop_add_signals(struct loop *l, const sigset_t *set, loop_signal_fn fn, voi
     return loop_add_fd(l, l->signal_fd, EPOLLIN, read_signals, l, &l->signal, err);
 }
 
-int loop_add_fd(struct loop *l, int fd, uint32_t events, loop_fd_fn fn, void *ctx, struct loop_fd **ret_fd,
-                struct err *err)
+int loop_add_fd(struct loop *l, int fd, uint32_t events, loop_fd_fn fn, void *ctx,
+                struct loop_fd **ret_fd, struct err *err)
 {
     struct loop_fd *f = mem_alloc(sizeof(*f));
     *f = (struct loop_fd){.loop = l, .fd = fd, .events = events, .fn = fn, .ctx = ctx};

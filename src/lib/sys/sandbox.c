@@ -16,13 +16,15 @@
 
 #define WORKER_MAX_FDS 160 /* the model's shards and a handful */
 
-/* From the kernel's include/uapi/linux/landlock.h; newer fields than the build machine's header may know. */
+/* From the kernel's include/uapi/linux/landlock.h; newer fields than the build machine's header may
+ * know. */
 struct landlock_rules {
     uint64_t handled_access_fs, handled_access_net, scoped;
 };
 #define LANDLOCK_VERSION 1u
 
-/* Handled rights by ABI version: whatever is handled and not granted is refused; nothing is granted. */
+/* Handled rights by ABI version: whatever is handled and not granted is refused; nothing is
+ * granted. */
 static struct landlock_rules landlock_rules_for(int abi, size_t *ret_size)
 {
     struct landlock_rules r = {.handled_access_fs = (1u << 13) - 1};
@@ -62,27 +64,30 @@ UNUSED static int landlock_apply(struct sandbox_report *ret, struct err *err)
 }
 
 /* Allowed whatever their arguments. */
+/* clang-format off */
 UNUSED static const char *const allowed[] = {
-    "read", "readv", "pread64", "preadv", "write", "writev", "recvmsg", "recvfrom", "sendmsg", "sendto",
-    "poll", "ppoll", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2",
-    "timerfd_create", "timerfd_settime", "futex", "futex_waitv", "futex_time64", "munmap", "mremap", "madvise",
-    "mincore", "mlock", "munlock", "brk", "clock_gettime", "clock_gettime64", "clock_getres", "clock_nanosleep",
-    "nanosleep", "gettimeofday", "time", "times", "exit", "exit_group", "rt_sigaction", "rt_sigprocmask",
+    "read", "readv", "pread64", "preadv", "write", "writev", "recvmsg", "recvfrom", "sendmsg",
+    "sendto", "poll", "ppoll", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait",
+    "epoll_pwait2", "eventfd2", "timerfd_create", "timerfd_settime", "futex", "futex_waitv",
+    "futex_time64", "munmap", "mremap", "madvise", "mincore", "mlock", "munlock", "brk",
+    "clock_gettime", "clock_gettime64", "clock_getres", "clock_nanosleep", "nanosleep",
+    "gettimeofday", "time", "times", "exit", "exit_group", "rt_sigaction", "rt_sigprocmask",
     "rt_sigreturn", "sigaltstack", "restart_syscall", "sched_yield", "sched_getaffinity",
     "sched_setaffinity", "sched_getparam", "sched_getscheduler", "rseq", "set_robust_list",
-    "set_tid_address", "getrandom", "fstat", "lseek", "close", "close_range", "dup", "getpid", "gettid",
-    "getrusage", "sysinfo", "membarrier", "getcpu", "fadvise64", "shutdown",
+    "set_tid_address", "getrandom", "fstat", "lseek", "close", "close_range", "dup", "getpid",
+    "gettid", "getrusage", "sysinfo", "membarrier", "getcpu", "fadvise64", "shutdown",
 };
+/* clang-format on */
 
 /* What libraries try and can do without. */
 UNUSED static const struct {
     const char *name;
     int code;
 } denied[] = {
-    {"open", EACCES},     {"openat", EACCES},     {"openat2", EACCES},  {"access", EACCES},
-    {"faccessat", EACCES}, {"faccessat2", EACCES}, {"stat", EACCES},     {"lstat", EACCES},
-    {"statx", EACCES},    {"statfs", EACCES},     {"readlink", EACCES}, {"readlinkat", EACCES},
-    {"getcwd", EACCES},   {"memfd_create", EACCES}, {"ioctl", ENOTTY},  {"clone3", ENOSYS},
+    {"open", EACCES},      {"openat", EACCES},       {"openat2", EACCES},  {"access", EACCES},
+    {"faccessat", EACCES}, {"faccessat2", EACCES},   {"stat", EACCES},     {"lstat", EACCES},
+    {"statx", EACCES},     {"statfs", EACCES},       {"readlink", EACCES}, {"readlinkat", EACCES},
+    {"getcwd", EACCES},    {"memfd_create", EACCES}, {"ioctl", ENOTTY},    {"clone3", ENOSYS},
     {"uname", EACCES},
 };
 
@@ -92,7 +97,8 @@ struct filter {
 };
 
 /* A system call that this machine's architecture lacks needs no rule. */
-static void filter_add(struct filter *f, uint32_t action, const char *name, unsigned n, const struct scmp_arg_cmp *args)
+static void filter_add(struct filter *f, uint32_t action, const char *name, unsigned n,
+                       const struct scmp_arg_cmp *args)
 {
     int nr = seccomp_syscall_resolve_name(name);
     if (nr < 0 || f->rc < 0)
@@ -107,12 +113,15 @@ UNUSED static void filter_add_conditional(struct filter *f)
     static const char *const mappers[] = {"mmap", "mmap2", "mprotect"};
     for (size_t i = 0; i < ARRAY_LEN(mappers); i++) {
         filter_add(f, SCMP_ACT_ALLOW, mappers[i], 1, &not_exec);
-        filter_add(f, SCMP_ACT_ERRNO(EACCES), mappers[i], 1, &is_exec); /* a JIT falls back to none */
+        filter_add(f, SCMP_ACT_ERRNO(EACCES), mappers[i], 1,
+                   &is_exec); /* a JIT falls back to none */
     }
-    /* Threads, not processes.  clone3 hides its flags behind a pointer: ENOSYS, and the C library takes clone. */
+    /* Threads, not processes.  clone3 hides its flags behind a pointer: ENOSYS, and the C library
+     * takes clone. */
     const struct scmp_arg_cmp is_thread = SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD);
     filter_add(f, SCMP_ACT_ALLOW, "clone", 1, &is_thread);
-    /* fstat() of newer C libraries; with a path it could still ask whether a file exists, so only in this form. */
+    /* fstat() of newer C libraries; with a path it could still ask whether a file exists, so only
+     * in this form. */
     const struct scmp_arg_cmp by_fd = SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, AT_EMPTY_PATH);
     const struct scmp_arg_cmp by_path = SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, 0);
     filter_add(f, SCMP_ACT_ALLOW, "newfstatat", 1, &by_fd);
@@ -125,7 +134,8 @@ UNUSED static void filter_add_conditional(struct filter *f)
     filter_add(f, SCMP_ACT_ALLOW, "getrlimit", 0, NULL);
     const struct scmp_arg_cmp set_name = SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME);
     filter_add(f, SCMP_ACT_ALLOW, "prctl", 1, &set_name);
-    const struct scmp_arg_cmp set_vma = SCMP_A0(SCMP_CMP_EQ, 0x53564d41); /* PR_SET_VMA: names for mappings */
+    const struct scmp_arg_cmp set_vma =
+        SCMP_A0(SCMP_CMP_EQ, 0x53564d41); /* PR_SET_VMA: names for mappings */
     filter_add(f, SCMP_ACT_ERRNO(EINVAL), "prctl", 1, &set_vma);
     /* AMX tiles: ARCH_GET_XCOMP_SUPP, _GET_PERM, _REQ_PERM */
     for (unsigned op = 0x1021; op <= 0x1023; op++) {
@@ -166,7 +176,8 @@ static int seccomp_apply(struct sandbox_report *ret, struct err *err)
     struct filter f = {.ctx = seccomp_init(DEFAULT_ACTION)};
     if (!f.ctx)
         return err_set(err, E_INTERNAL, "seccomp filter could not be made");
-    /* Other architectures' system call tables (x32, i386) stay closed: the default action for them is to kill. */
+    /* Other architectures' system call tables (x32, i386) stay closed: the default action for them
+     * is to kill. */
     filter_fill(&f);
     if (f.rc == 0)
         f.rc = seccomp_load(f.ctx);
@@ -220,7 +231,8 @@ void sandbox_limit_memory(uint64_t memory_bytes)
 #endif
 }
 
-/* Run by root, a process would keep root's capabilities, among them that to raise its own limits. */
+/* Run by root, a process would keep root's capabilities, among them that to raise its own limits.
+ */
 static int capabilities_drop(struct err *err)
 {
     struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
@@ -238,7 +250,8 @@ static int capabilities_drop(struct err *err)
 static void report_print(struct sandbox_report *r)
 {
 #ifdef BERTH_SAN
-    snprintf(r->text, sizeof(r->text), "sandbox: relaxed, this is a sanitizer build: only sockets and exec are refused");
+    snprintf(r->text, sizeof(r->text),
+             "sandbox: relaxed, this is a sanitizer build: only sockets and exec are refused");
 #else
     char landlock[64] = "NO Landlock in this kernel";
     if (r->has_landlock)
@@ -248,8 +261,8 @@ static void report_print(struct sandbox_report *r)
 #endif
 }
 
-int sandbox_apply_self(enum sandbox_profile profile, uint64_t memory_bytes, struct sandbox_report *ret,
-                       struct err *err)
+int sandbox_apply_self(enum sandbox_profile profile, uint64_t memory_bytes,
+                       struct sandbox_report *ret, struct err *err)
 {
     *ret = (struct sandbox_report){0};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)

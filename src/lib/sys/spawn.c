@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements spawn.h.  Between fork and exec only async-signal-safe calls: the daemon has other threads. */
+/* Implements spawn.h.  Between fork and exec only async-signal-safe calls: the daemon has other
+ * threads. */
 #include "lib/sys/spawn.h"
 
 #include <errno.h>
@@ -21,12 +22,12 @@
 
 extern char **environ;
 
-/* What a worker may know of its surroundings: how to find its shared libraries, and in a sanitizer build the sanitizers'
- * own settings. */
+/* What a worker may know of its surroundings: how to find its shared libraries, and in a sanitizer
+ * build the sanitizers' own settings. */
 static const char *const env_kept[] = {
     "LD_LIBRARY_PATH=",
 #ifdef BERTH_SAN
-    "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=", "LSAN_OPTIONS=",
+    "ASAN_OPTIONS=",    "UBSAN_OPTIONS=", "TSAN_OPTIONS=", "LSAN_OPTIONS=",
 #endif
 };
 
@@ -63,8 +64,8 @@ static void signals_reset(void)
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Moves the descriptors to their numbers.  The sources are first lifted above them all, so that no move can overwrite one
- * that is still needed. */
+/* Moves the descriptors to their numbers.  The sources are first lifted above them all, so that no
+ * move can overwrite one that is still needed. */
 static void fds_arrange(const struct spawn_config *cfg, int null_fd, int *report_fd)
 {
     int from[] = {null_fd, null_fd, cfg->stderr_fd, cfg->frames_fd};
@@ -88,7 +89,8 @@ static void fds_close_rest(int report_fd)
     unsigned r = (unsigned)report_fd;
     if ((r > FIRST_FREE_FD && syscall(SYS_close_range, FIRST_FREE_FD, r - 1, 0) < 0) ||
         syscall(SYS_close_range, r + 1, ~0u, 0) < 0) {
-        /* Before Linux 5.9: berth opens all its own with O_CLOEXEC, this is for what it inherited. */
+        /* Before Linux 5.9: berth opens all its own with O_CLOEXEC, this is for what it inherited.
+         */
         for (int fd = FIRST_FREE_FD; fd < 4096; fd++) {
             if (fd != report_fd)
                 close(fd);
@@ -96,8 +98,8 @@ static void fds_close_rest(int report_fd)
     }
 }
 
-NORETURN static void child_start(const struct spawn_config *cfg, char **env, int null_fd, int report_fd,
-                                 pid_t parent)
+NORETURN static void child_start(const struct spawn_config *cfg, char **env, int null_fd,
+                                 int report_fd, pid_t parent)
 {
     signals_reset();
     if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || setpgid(0, 0) < 0)
@@ -125,8 +127,8 @@ static int await_exec(int fd, pid_t pid, struct err *err)
     return err_set_sys(err, E_IO, "worker process did not start");
 }
 
-static int fork_child(const struct spawn_config *cfg, int null_fd, const int report[2], struct child *ret,
-                      struct err *err)
+static int fork_child(const struct spawn_config *cfg, int null_fd, const int report[2],
+                      struct child *ret, struct err *err)
 {
     char *env[ENV_MAX];
     env_build(env);

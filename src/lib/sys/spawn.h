@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Starting berth again in another role, and learning how a process ended.
  *
- * No shell, no search path: fork and exec of this very binary, with the descriptors, the environment and the signal state
- * that are stated here and nothing else. */
+ * No shell, no search path: fork and exec of this very binary, with the descriptors, the
+ * environment and the signal state that are stated here and nothing else. */
 #ifndef LIB_SYS_SPAWN_H
 #define LIB_SYS_SPAWN_H
 
@@ -22,8 +22,9 @@ struct child {
     int pidfd; /* readable once it has ended; the caller closes it */
 };
 
-/* Starts /proc/self/exe, in its own process group, killed when the calling thread ends.  Everything but the descriptors
- * above is closed, all signals are at their defaults and unblocked.  Returns once exec has worked. */
+/* Starts /proc/self/exe, in its own process group, killed when the calling thread ends.  Everything
+ * but the descriptors above is closed, all signals are at their defaults and unblocked.  Returns
+ * once exec has worked. */
 int spawn_self(const struct spawn_config *cfg, struct child *ret, struct err *err) MUST_USE;
 
 /* How a process ended. */

@@ -50,10 +50,11 @@ void stop_set_release(struct stop_set *s)
     *s = (struct stop_set){0};
 }
 
-int answer_init(struct answer *a, const struct tokenizer *tok, const struct stop_set *stops, uint32_t min_tokens,
-                struct err *err)
+int answer_init(struct answer *a, const struct tokenizer *tok, const struct stop_set *stops,
+                uint32_t min_tokens, struct err *err)
 {
-    *a = (struct answer){.stops = stops, .min_tokens = min_tokens, .stop_index = -1, .has_text = tok};
+    *a = (struct answer){
+        .stops = stops, .min_tokens = min_tokens, .stop_index = -1, .has_text = tok};
     buf_init(&a->held, HELD_MAX_BYTES);
     if (tok)
         detok_init(&a->detok, tok, false, false);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The text side of one answer (one choice of a request): tokens to text that may be shown.
  *
- * Text leaves in whole characters; what could still turn out to be the start of a stop string is held back until it is
- * certain, so that a stop string is never shown and never missed, wherever the borders of tokens fall.  Where a stop
- * matches follows from the text alone: at the first byte that completes one; of two that end there, the longer.
+ * Text leaves in whole characters; what could still turn out to be the start of a stop string is
+ * held back until it is certain, so that a stop string is never shown and never missed, wherever
+ * the borders of tokens fall.  Where a stop matches follows from the text alone: at the first byte
+ * that completes one; of two that end there, the longer.
  *
  * Scheduler thread. */
 #ifndef WORKER_SERVE_ANSWER_H
@@ -16,7 +17,8 @@
 struct stop_set {
     const struct str *strs; /* borrowed, none empty */
     uint32_t n;
-    uint16_t **fail; /* [n][len]: length of the longest proper prefix that ends there too (Knuth, Morris, Pratt) */
+    uint16_t **fail; /* [n][len]: length of the longest proper prefix that ends there too (Knuth,
+                        Morris, Pratt) */
 };
 int stop_set_init(struct stop_set *s, const struct str *strs, uint32_t n, struct err *err) MUST_USE;
 void stop_set_release(struct stop_set *s);
@@ -35,14 +37,15 @@ struct answer {
 };
 
 /* tok NULL: no text. */
-int answer_init(struct answer *a, const struct tokenizer *tok, const struct stop_set *stops, uint32_t min_tokens,
-                struct err *err) MUST_USE;
+int answer_init(struct answer *a, const struct tokenizer *tok, const struct stop_set *stops,
+                uint32_t min_tokens, struct err *err) MUST_USE;
 void answer_release(struct answer *a);
 
-/* Appends to out the text that became certain.  1: a stop string matched, out ends before it and the answer is at its
- * end; 0: go on. */
+/* Appends to out the text that became certain.  1: a stop string matched, out ends before it and
+ * the answer is at its end; 0: go on. */
 int answer_feed(struct answer *a, int32_t token, struct buf *out, struct err *err) MUST_USE;
-/* The answer ended otherwise: what was held back is text after all.  1 when its last bytes complete a stop. */
+/* The answer ended otherwise: what was held back is text after all.  1 when its last bytes complete
+ * a stop. */
 int answer_finish(struct answer *a, struct buf *out, struct err *err) MUST_USE;
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The intake thread: makes token ids of prompts, and answers TOKENIZE and DETOKENIZE.
  *
- * Apart from the scheduler, so that a long prompt or a slow template holds up nobody's tokens.  A request that
- * cannot be prepared goes on with its err set: the scheduler ends it, as it ends all. */
+ * Apart from the scheduler, so that a long prompt or a slow template holds up nobody's tokens.  A
+ * request that cannot be prepared goes on with its err set: the scheduler ends it, as it ends all.
+ */
 #include <jansson.h>
 #include <time.h>
 
@@ -23,8 +24,9 @@ static int check_ids(const int32_t *ids, uint32_t n, uint32_t n_vocab, struct er
 {
     for (uint32_t i = 0; i < n; i++) {
         if (ids[i] < 0 || (uint32_t)ids[i] >= n_vocab)
-            return err_set(err, E_INVALID, "prompt[%u] is token %d, and the model's tokens are 0 to %u", i,
-                           ids[i], n_vocab - 1);
+            return err_set(err, E_INVALID,
+                           "prompt[%u] is token %d, and the model's tokens are 0 to %u", i, ids[i],
+                           n_vocab - 1);
     }
     return 0;
 }
@@ -48,7 +50,8 @@ static int prepare_text(const struct loaded_model *m, struct job *r, struct err 
 }
 
 /* *ret = NULL for an empty text. */
-static int parse_json(const char *what, struct str text, bool is_array, json_t **ret, struct err *err)
+static int parse_json(const char *what, struct str text, bool is_array, json_t **ret,
+                      struct err *err)
 {
     *ret = NULL;
     if (text.len == 0)
@@ -85,9 +88,10 @@ static int need_template(const struct loaded_model *m, struct err *err)
     }
     if (m->chat)
         return 0;
-    return err_set(err, E_UNSUPPORTED,
-                   "this model has no chat template: it completes text (/v1/completions); give it a template "
-                   "with `berth run --chat-template FILE` to chat");
+    return err_set(
+        err, E_UNSUPPORTED,
+        "this model has no chat template: it completes text (/v1/completions); give it a template "
+        "with `berth run --chat-template FILE` to chat");
 }
 
 static int encode_chat(const struct loaded_model *m, struct job *r, json_t *messages, json_t *tools,
@@ -133,10 +137,12 @@ static int prepare(const struct loaded_model *m, struct job *r, struct err *err)
     case GEN_INPUT_CHAT: rc = prepare_chat(m, r, err); break;
     }
     if (rc == -E_LIMIT && r->prompt.len >= r->prompt.max)
-        return err_set(err, E_CONTEXT, "the prompt has more than %zu tokens, and the context holds %u",
+        return err_set(err, E_CONTEXT,
+                       "the prompt has more than %zu tokens, and the context holds %u",
                        r->prompt.max, m->n_ctx);
     if (rc == 0 && r->prompt.len == 0)
-        return err_set(err, E_INVALID, "the prompt is empty, and the model needs at least one token");
+        return err_set(err, E_INVALID,
+                       "the prompt is empty, and the model needs at least one token");
     return rc;
 }
 

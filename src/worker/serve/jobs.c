@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Requests of a worker: their life, their queues, the table by id, and how they end.  See serve.h. */
+/* Requests of a worker: their life, their queues, the table by id, and how they end.  See serve.h.
+ */
 #include <time.h>
 
 #include "lib/base/mem.h"
@@ -98,7 +99,9 @@ static void job_remove(struct serve *s, struct job *r)
 
 int job_fail(struct serve *s, struct job *r, const struct err *why, struct err *err)
 {
-    struct gen_event e = {.type = GEN_EVENT_FAILED, .request_id = r->id, .code = why->code,
+    struct gen_event e = {.type = GEN_EVENT_FAILED,
+                          .request_id = r->id,
+                          .code = why->code,
                           .message = str_from(why->msg)};
     int rc = outbox_put_event(&s->out, &e, true, err);
     job_remove(s, r); /* after: the message may be r's own */

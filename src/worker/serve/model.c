@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loading: from the descriptors of a LOAD to everything that requests need.  Scheduler thread.  See serve.h. */
+/* Loading: from the descriptors of a LOAD to everything that requests need.  Scheduler thread.  See
+ * serve.h. */
 #include <stdio.h>
 #include <unistd.h>
 
@@ -83,7 +84,8 @@ static int engine_load(struct loaded_model *m, const struct msg_load *msg, struc
     return 0;
 }
 
-static int describe(const struct loaded_model *m, struct arena *arena, struct msg_loaded *ret, struct err *err)
+static int describe(const struct loaded_model *m, struct arena *arena, struct msg_loaded *ret,
+                    struct err *err)
 {
     const struct engine_plan *plan = engine_get_plan(m->engine);
     const struct hparams *h = engine_hparams(m->engine);
@@ -113,8 +115,8 @@ static int describe(const struct loaded_model *m, struct arena *arena, struct ms
     return 0;
 }
 
-int model_load(const struct load_job *job, struct loaded_model *ret, struct arena *arena, struct msg_loaded *loaded,
-               struct err *err)
+int model_load(const struct load_job *job, struct loaded_model *ret, struct arena *arena,
+               struct msg_loaded *loaded, struct err *err)
 {
     struct loaded_model m = {0};
     int rc = files_open(job, &m.gguf, err);

@@ -9,7 +9,8 @@
 
 #include "lib/base/limits.h"
 
-/* Writers wait above the first; the second leaves room for one largest frame of each that was let in below it. */
+/* Writers wait above the first; the second leaves room for one largest frame of each that was let
+ * in below it. */
 #define PENDING_HIGH_BYTES (4u << 20)
 #define PENDING_MAX_BYTES  (PENDING_HIGH_BYTES + LIMIT_MSG_BYTES + (8u << 20))
 
@@ -68,7 +69,8 @@ void outbox_wake(struct outbox *o)
     (void)done; /* EAGAIN: it is awake */
 }
 
-int outbox_put(struct outbox *o, enum msg_type type, const struct buf *payload, bool may_wait, struct err *err)
+int outbox_put(struct outbox *o, enum msg_type type, const struct buf *payload, bool may_wait,
+               struct err *err)
 {
     pthread_mutex_lock(&o->lock);
     while (may_wait && !o->is_closed && left(o) > PENDING_HIGH_BYTES) {

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The reader: frames from the daemon to queues, and bytes of the outbox to the socket.  Main thread.  See serve.h.
+/* The reader: frames from the daemon to queues, and bytes of the outbox to the socket.  Main
+ * thread.  See serve.h.
  *
- * Any violation of docs/PROTOCOL-ipc.md ends the worker: the daemon is not to be reasoned with.  When the daemon is gone
- * the process ends at once: nobody is left to answer, and the kernel frees better than we do. */
+ * Any violation of docs/PROTOCOL-ipc.md ends the worker: the daemon is not to be reasoned with.
+ * When the daemon is gone the process ends at once: nobody is left to answer, and the kernel frees
+ * better than we do. */
 #include <errno.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -45,7 +47,8 @@ static int on_load(struct serve *s, const struct frame *f, struct err *err)
     if (rc < 0)
         return rc;
     if (job->msg.n_fds == 0 || job->msg.n_fds != job->n_fds)
-        return err_set(err, E_FORMAT, "LOAD names %u files and %u came", job->msg.n_fds, job->n_fds);
+        return err_set(err, E_FORMAT, "LOAD names %u files and %u came", job->msg.n_fds,
+                       job->n_fds);
     pthread_mutex_lock(&s->lock);
     s->phase = SERVE_LOADING;
     s->has_load = true;
@@ -56,7 +59,9 @@ static int on_load(struct serve *s, const struct frame *f, struct err *err)
 
 static int refuse(struct serve *s, uint64_t id, const struct err *why, struct err *err)
 {
-    struct gen_event e = {.type = GEN_EVENT_FAILED, .request_id = id, .code = why->code,
+    struct gen_event e = {.type = GEN_EVENT_FAILED,
+                          .request_id = id,
+                          .code = why->code,
                           .message = str_from(why->msg)};
     int rc = outbox_put_event(&s->out, &e, false, err);
     outbox_flush(&s->out);
@@ -70,8 +75,10 @@ static int enqueue(struct serve *s, struct job *r, struct err *err)
     pthread_mutex_lock(&s->lock);
     bool is_known = jobs_find(s, r->id);
     if (!is_known && (s->n_requests >= LIMIT_REQUESTS_QUEUED ||
-                      r->n_bytes > LIMIT_REQUESTS_QUEUED_BYTES - MIN_OF(s->queued_bytes, LIMIT_REQUESTS_QUEUED_BYTES)))
-        err_set(&why, E_BUSY, "the model's queue is full: %u requests of %zu bytes", s->n_requests, s->queued_bytes);
+                      r->n_bytes > LIMIT_REQUESTS_QUEUED_BYTES -
+                                       MIN_OF(s->queued_bytes, LIMIT_REQUESTS_QUEUED_BYTES)))
+        err_set(&why, E_BUSY, "the model's queue is full: %u requests of %zu bytes", s->n_requests,
+                s->queued_bytes);
     if (!is_known && !why.code) {
         jobs_add(s, r);
         job_queue_push(&s->to_intake, r);
@@ -252,7 +259,10 @@ static int read_frames(struct reader *rd, struct err *err)
         char room[CMSG_SPACE(LIMIT_MSG_FDS * sizeof(int))];
     } control;
     struct iovec iov = {rd->bytes, READ_BYTES};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    struct msghdr m = {.msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = &control,
+                       .msg_controllen = sizeof(control)};
     ssize_t n = recvmsg(rd->s->out.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;

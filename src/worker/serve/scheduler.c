@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The scheduler thread: loads the model, then steps the engine while there is work, and turns its events into the text
- * and the frames that the daemon gets.  Between steps it takes new requests, cancels and pings.  See serve.h. */
+/* The scheduler thread: loads the model, then steps the engine while there is work, and turns its
+ * events into the text and the frames that the daemon gets.  Between steps it takes new requests,
+ * cancels and pings.  See serve.h. */
 #include <string.h>
 #include <unistd.h>
 
@@ -18,8 +19,8 @@
 struct scheduler {
     struct serve *s;
     struct job *active[ACTIVE_BUCKETS]; /* in the engine, by id: this thread's own */
-    struct buf text, pieces;                /* scratch */
-    double step_ms;                         /* when the current step began */
+    struct buf text, pieces;            /* scratch */
+    double step_ms;                     /* when the current step began */
 };
 
 static void must(int rc, const struct err *err)
@@ -34,7 +35,8 @@ static void emit(struct scheduler *sc, const struct gen_event *e)
     must(outbox_put_event(&sc->s->out, e, true, &err), &err);
 }
 
-/* --- requests in the engine ------------------------------------------------------------------------------------ */
+/* --- requests in the engine
+ * ------------------------------------------------------------------------------------ */
 
 static struct job *active_find(const struct scheduler *sc, uint64_t id)
 {
@@ -85,7 +87,9 @@ static void abandon(struct scheduler *sc, struct job *r, const struct err *why)
     finish_failed(sc, r, why);
 }
 
-/* --- text out -------------------------------------------------------------------------------------------------- */
+/* --- text out
+ * --------------------------------------------------------------------------------------------------
+ */
 
 /* Where to cut s so that at most max bytes and only whole characters are taken. */
 static size_t cut_at(struct str s, size_t max)
@@ -102,7 +106,8 @@ static void emit_text(struct scheduler *sc, const struct job *r, uint32_t choice
 {
     while (text.len) {
         size_t n = cut_at(text, DELTA_MAX_BYTES);
-        struct gen_event e = {.type = GEN_EVENT_DELTA, .request_id = r->id, .choice = choice, .text = {text.p, n}};
+        struct gen_event e = {
+            .type = GEN_EVENT_DELTA, .request_id = r->id, .choice = choice, .text = {text.p, n}};
         emit(sc, &e);
         text.p += n;
         text.len -= n;
@@ -130,12 +135,14 @@ static int echo_text(struct scheduler *sc, const struct job *r, struct str *ret,
     return rc;
 }
 
-/* The text of one token alone, appended to sc->pieces; its place there, since the buffer may still move. */
+/* The text of one token alone, appended to sc->pieces; its place there, since the buffer may still
+ * move. */
 static size_t piece_add(struct scheduler *sc, int32_t token)
 {
     size_t before = sc->pieces.len;
     struct err err = ERR_INIT;
-    if (!sc->s->model.has_text || tokenizer_token_bytes(sc->s->model.tok, token, &sc->pieces, &err) < 0)
+    if (!sc->s->model.has_text ||
+        tokenizer_token_bytes(sc->s->model.tok, token, &sc->pieces, &err) < 0)
         return 0;
     size_t n = MIN_OF(sc->pieces.len - before, LOGPROB_BYTES_MAX);
     sc->pieces.len = before + n;
@@ -143,7 +150,8 @@ static size_t piece_add(struct scheduler *sc, int32_t token)
 }
 
 /* Fills t and top[] from the engine's event. */
-static void describe_token(struct scheduler *sc, const struct engine_event *ev, struct gen_token *t, struct gen_top *top)
+static void describe_token(struct scheduler *sc, const struct engine_event *ev, struct gen_token *t,
+                           struct gen_top *top)
 {
     size_t lens[LIMIT_REQUEST_TOP_LOGPROBS + 1];
     uint32_t n_top = MIN_OF(ev->n_top, LIMIT_REQUEST_TOP_LOGPROBS);
@@ -152,16 +160,21 @@ static void describe_token(struct scheduler *sc, const struct engine_event *ev, 
     for (uint32_t i = 0; i < n_top; i++)
         lens[i + 1] = piece_add(sc, ev->top[i].token);
     const char *p = buf_str(&sc->pieces);
-    *t = (struct gen_token){.token = ev->token, .logprob = ev->logprob, .bytes = {p, lens[0]}, .top = top, .n_top = n_top};
+    *t = (struct gen_token){.token = ev->token,
+                            .logprob = ev->logprob,
+                            .bytes = {p, lens[0]},
+                            .top = top,
+                            .n_top = n_top};
     for (uint32_t i = 0; i < n_top; i++) {
         p += lens[i];
         top[i] = (struct gen_top){ev->top[i].token, ev->top[i].logprob, {p, lens[i + 1]}};
     }
 }
 
-/* With log probabilities every token is told at once; without, tokens whose text is held back wait for it. */
-static void emit_delta(struct scheduler *sc, const struct job *r, struct answer *a, const struct engine_event *ev,
-                       uint32_t choice)
+/* With log probabilities every token is told at once; without, tokens whose text is held back wait
+ * for it. */
+static void emit_delta(struct scheduler *sc, const struct job *r, struct answer *a,
+                       const struct engine_event *ev, uint32_t choice)
 {
     struct gen_token token;
     struct gen_top top[LIMIT_REQUEST_TOP_LOGPROBS];
@@ -183,7 +196,8 @@ static void emit_delta(struct scheduler *sc, const struct job *r, struct answer 
     a->n_unsent = 0;
 }
 
-static void choice_done(struct scheduler *sc, struct job *r, uint32_t choice, enum gen_finish finish)
+static void choice_done(struct scheduler *sc, struct job *r, uint32_t choice,
+                        enum gen_finish finish)
 {
     struct answer *a = &r->answers[choice];
     struct gen_event e = {
@@ -200,13 +214,16 @@ static void choice_done(struct scheduler *sc, struct job *r, uint32_t choice, en
         finish_done(sc, r, GEN_FINISH_NONE);
 }
 
-/* --- engine events --------------------------------------------------------------------------------------------- */
+/* --- engine events
+ * --------------------------------------------------------------------------------------------- */
 
 static void on_started(struct scheduler *sc, struct job *r, const struct engine_event *ev)
 {
     r->n_cached = ev->n_cached;
     r->started_ms = sc->step_ms; /* told after the step's work, which was its own already */
-    struct gen_event e = {.type = GEN_EVENT_STARTED, .request_id = r->id, .n_prompt = r->n_prompt,
+    struct gen_event e = {.type = GEN_EVENT_STARTED,
+                          .request_id = r->id,
+                          .n_prompt = r->n_prompt,
                           .n_cached = r->n_cached};
     emit(sc, &e);
     if (!r->gen.params.echo)
@@ -246,8 +263,10 @@ static void on_choice_done(struct scheduler *sc, struct job *r, const struct eng
     struct answer *a = &r->answers[ev->choice];
     struct err err = ERR_INIT;
     if (ev->finish == GEN_FINISH_ERROR) {
-        err_set(&err, E_INTERNAL, "the model computed a value that is not a number after %u tokens: its "
-                                  "weights are damaged or its format is not what it says", a->n_tokens);
+        err_set(&err, E_INTERNAL,
+                "the model computed a value that is not a number after %u tokens: its "
+                "weights are damaged or its format is not what it says",
+                a->n_tokens);
         abandon(sc, r, &err);
         return;
     }
@@ -258,8 +277,11 @@ static void on_choice_done(struct scheduler *sc, struct job *r, const struct eng
         return;
     }
     if (a->n_unsent || sc->text.len) {
-        struct gen_event e = {.type = GEN_EVENT_DELTA, .request_id = r->id, .choice = ev->choice,
-                              .text = {sc->text.data, sc->text.len}, .n_tokens = a->n_unsent};
+        struct gen_event e = {.type = GEN_EVENT_DELTA,
+                              .request_id = r->id,
+                              .choice = ev->choice,
+                              .text = {sc->text.data, sc->text.len},
+                              .n_tokens = a->n_unsent};
         emit(sc, &e);
         a->n_unsent = 0;
     }
@@ -283,7 +305,9 @@ static void on_engine_event(void *ctx, const struct engine_event *ev)
         on_choice_done(sc, r, ev);
 }
 
-/* --- requests in ----------------------------------------------------------------------------------------------- */
+/* --- requests in
+ * -----------------------------------------------------------------------------------------------
+ */
 
 static int answers_init(struct scheduler *sc, struct job *r, struct err *err)
 {
@@ -296,7 +320,8 @@ static int answers_init(struct scheduler *sc, struct job *r, struct err *err)
         return -err->code;
     for (uint32_t i = 0; i < r->gen.params.n; i++) {
         r->n_answers++;
-        rc = answer_init(&r->answers[i], m->has_text ? m->tok : NULL, &r->stops, r->gen.params.min_tokens, err);
+        rc = answer_init(&r->answers[i], m->has_text ? m->tok : NULL, &r->stops,
+                         r->gen.params.min_tokens, err);
         if (rc < 0)
             return rc;
     }
@@ -308,12 +333,14 @@ static int check_vocab(const struct loaded_model *m, const struct job *r, struct
 {
     for (uint32_t i = 0; i < r->gen.n_stop_tokens; i++) {
         if ((uint32_t)r->gen.stop_tokens[i] >= m->n_vocab)
-            return err_set(err, E_INVALID, "stop_token_ids[%u] is %d, and the model's tokens are 0 to %u", i,
+            return err_set(err, E_INVALID,
+                           "stop_token_ids[%u] is %d, and the model's tokens are 0 to %u", i,
                            r->gen.stop_tokens[i], m->n_vocab - 1);
     }
     for (uint32_t i = 0; i < r->gen.n_logit_bias; i++) {
         if ((uint32_t)r->gen.logit_bias[i].token >= m->n_vocab)
-            return err_set(err, E_INVALID, "logit_bias names token %d, and the model's tokens are 0 to %u",
+            return err_set(err, E_INVALID,
+                           "logit_bias names token %d, and the model's tokens are 0 to %u",
                            r->gen.logit_bias[i].token, m->n_vocab - 1);
     }
     return 0;
@@ -425,7 +452,9 @@ static bool take_mail(struct scheduler *sc)
     return !is_ending;
 }
 
-/* --- life ------------------------------------------------------------------------------------------------------ */
+/* --- life
+ * ------------------------------------------------------------------------------------------------------
+ */
 
 static void load_forget(struct load_job *job)
 {

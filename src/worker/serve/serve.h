@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Inside of worker/serve: what its threads share.
  *
- *   reader (main thread)   frames in; decodes and checks requests; drains the outbox when the socket has room
- *   intake thread          prompts: chat templates and tokenizing, which may take long
- *   scheduler thread       loads the model, then owns the engine: steps it, turns its events into frames
+ *   reader (main thread)   frames in; decodes and checks requests; drains the outbox when the
+ * socket has room intake thread          prompts: chat templates and tokenizing, which may take
+ * long scheduler thread       loads the model, then owns the engine: steps it, turns its events
+ * into frames
  *
- * A request goes reader -> intake -> scheduler, which ends it.  All that is shared is under serve.lock; the model is
- * read-only once loaded, but for the engine, which is the scheduler's alone. */
+ * A request goes reader -> intake -> scheduler, which ends it.  All that is shared is under
+ * serve.lock; the model is read-only once loaded, but for the engine, which is the scheduler's
+ * alone. */
 #ifndef WORKER_SERVE_SERVE_H
 #define WORKER_SERVE_SERVE_H
 
@@ -37,7 +39,7 @@ struct loaded_model {
     struct gguf *gguf;
     struct tokenizer *tok;
     struct chat_template *chat; /* NULL: has none */
-    struct err chat_err;        /* why its template cannot be used; code 0: it can, or there is none */
+    struct err chat_err; /* why its template cannot be used; code 0: it can, or there is none */
     struct engine *engine;
     int32_t *eog; /* owned */
     uint32_t n_eog, n_vocab, n_ctx;
@@ -49,8 +51,8 @@ enum job_kind { JOB_GENERATE, JOB_TOKENIZE, JOB_DETOKENIZE };
 struct job {
     uint64_t id;
     enum job_kind kind;
-    size_t n_bytes; /* of its frame, counted in serve.queued_bytes */
-    bool is_canceled; /* under serve.lock */
+    size_t n_bytes;                    /* of its frame, counted in serve.queued_bytes */
+    bool is_canceled;                  /* under serve.lock */
     struct job *next, *next_in_bucket; /* queue; table of the living (under serve.lock) */
 
     struct gen_request gen; /* JOB_GENERATE */
@@ -87,8 +89,8 @@ struct serve {
     pthread_mutex_t lock;
     pthread_cond_t for_intake, for_scheduler;
     enum serve_phase phase;
-    bool is_ending;   /* SHUTDOWN */
-    bool is_over;     /* the load failed and was reported: the process ends */
+    bool is_ending; /* SHUTDOWN */
+    bool is_over;   /* the load failed and was reported: the process ends */
     bool has_load, has_cancel;
     struct job *buckets[SERVE_BUCKETS];
     uint32_t n_requests;
@@ -98,9 +100,10 @@ struct serve {
     uint32_t n_pings;
 };
 
-/* model.c: opens the files of job, fills *ret, and says what was loaded in *loaded (views of ret, job and arena). */
-int model_load(const struct load_job *job, struct loaded_model *ret, struct arena *arena, struct msg_loaded *loaded,
-               struct err *err) MUST_USE;
+/* model.c: opens the files of job, fills *ret, and says what was loaded in *loaded (views of ret,
+ * job and arena). */
+int model_load(const struct load_job *job, struct loaded_model *ret, struct arena *arena,
+               struct msg_loaded *loaded, struct err *err) MUST_USE;
 void model_release(struct loaded_model *m);
 
 /* jobs.c: any thread, takes serve.lock where it must. */
@@ -113,7 +116,8 @@ struct job *job_queue_pop(struct job_queue *q); /* NULL when empty */
 struct job *jobs_find(const struct serve *s, uint64_t id);
 void jobs_add(struct serve *s, struct job *r);
 void jobs_remove(struct serve *s, struct job *r);
-/* Takes r out of the table, frees it, and tells the daemon: FAILED, or DONE with the counts so far. */
+/* Takes r out of the table, frees it, and tells the daemon: FAILED, or DONE with the counts so far.
+ */
 int job_fail(struct serve *s, struct job *r, const struct err *why, struct err *err) MUST_USE;
 int job_done(struct serve *s, struct job *r, enum gen_finish finish, struct err *err) MUST_USE;
 double serve_now_ms(void);
@@ -121,7 +125,8 @@ double serve_now_ms(void);
 /* intake.c, scheduler.c, reader.c: the bodies of the three threads. */
 void *intake_main(void *serve);
 void *scheduler_main(void *serve);
-/* Until SHUTDOWN (0) or a violation (negative).  Does not return when the daemon is gone: the process ends. */
+/* Until SHUTDOWN (0) or a violation (negative).  Does not return when the daemon is gone: the
+ * process ends. */
 int reader_run(struct serve *s, struct err *err) MUST_USE;
 
 /* Ends the process at once, saying why: the channel is unusable or memory for it is out. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements worker.h: into the sandbox first, then threads, then frames.  See serve.h for who does what. */
+/* Implements worker.h: into the sandbox first, then threads, then frames.  See serve.h for who does
+ * what. */
 #include "worker/serve/worker.h"
 
 #include <errno.h>
@@ -39,8 +40,11 @@ static int args_parse(int argc, char **argv, struct worker_args *ret, struct err
 {
     int type = 0;
     socklen_t len = sizeof(type);
-    if (argc != 5 || getsockopt(FRAMES_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
-        return err_set(err, E_INVALID, "this role is started by the daemon; `berth run` and `berth serve` start that");
+    if (argc != 5 || getsockopt(FRAMES_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
+        type != SOCK_STREAM)
+        return err_set(
+            err, E_INVALID,
+            "this role is started by the daemon; `berth run` and `berth serve` start that");
     char *end;
     errno = 0;
     unsigned long long bytes = strtoull(argv[4], &end, 10);
