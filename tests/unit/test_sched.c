@@ -15,13 +15,27 @@
 static struct run runs[MAX_RUNS];
 static int32_t prompts[MAX_RUNS][N_CTX];
 
+static struct gguf *tiny; /* open while all tests run */
+
+static int open_model(void **state)
+{
+    (void)state;
+    tiny = tiny_model_open(tiny_model_find("llama"));
+    return 0;
+}
+
+static int close_model(void **state)
+{
+    (void)state;
+    gguf_close(tiny);
+    return 0;
+}
+
 static struct engine *open_tiny(const struct engine_config *cfg)
 {
-    struct gguf *g = tiny_model_open(tiny_model_find("llama"));
     struct engine_config c = *cfg;
     c.n_ctx = N_CTX;
-    struct engine *e = run_open(g, &c);
-    return e; /* the mapping stays: the tests are few */
+    return run_open(tiny, &c);
 }
 
 static void ask(uint32_t i, uint32_t n_prompt, uint32_t max_tokens)
@@ -41,12 +55,10 @@ static struct engine_stats run_n(struct engine *e, uint32_t n)
 
 static uint64_t cache_of(uint32_t n_blocks)
 {
-    struct gguf *g = tiny_model_open(tiny_model_find("llama"));
     struct engine_plan p;
     struct err err = ERR_INIT;
     const struct engine_config cfg = {.n_ctx = N_CTX};
-    assert_int_equal(engine_plan(g, &cfg, &p, &err), 0);
-    gguf_close(g);
+    assert_int_equal(engine_plan(tiny, &cfg, &p, &err), 0);
     return p.block_bytes * n_blocks;
 }
 
@@ -384,5 +396,5 @@ int main(void)
         cmocka_unit_test(test_model_of_nan),
         cmocka_unit_test(test_submit_without_memory),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, open_model, close_model);
 }
