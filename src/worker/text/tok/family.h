@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The families of pre-tokenizers: which steps cut a text, by the name in tokenizer.ggml.pre.  Data only. */
+/* The families of pre-tokenizers: which steps cut a text, by the name in tokenizer.ggml.pre.  Data
+ * only. */
 #ifndef WORKER_TEXT_TOK_FAMILY_H
 #define WORKER_TEXT_TOK_FAMILY_H
 
-#include "worker/text/tok_class.h"
-#include "worker/text/tok_pre.h"
+#include "worker/text/tok/class.h"
+#include "worker/text/tok/pre.h"
 
 enum tok_step_kind {
     STEP_END,
@@ -22,13 +23,14 @@ enum {
     WORDS_SPACES = 32,    /* white space in powers of two (jais-2) */
 };
 enum {
-    DIGITS_ASCII = 1, /* only 0-9 (else any number), and whole groups are parted from what is before them */
+    DIGITS_ASCII =
+        1, /* only 0-9 (else any number), and whole groups are parted from what is before them */
 };
 
 struct tok_step {
     enum tok_step_kind kind;
     unsigned arg;
-    const char *pattern; /* PCRE2 over class bytes; {..} see tok_pre.c */
+    const char *pattern; /* PCRE2 over class bytes; {..} see pre.c */
 };
 
 struct tok_family {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Encoding: runs of text are joined, special tokens cut out of them, and what lies between goes to the kind.
+/* Encoding: runs of text are joined, special tokens cut out of them, and what lies between goes to
+ * the kind.
  *
- * A control or unknown token counts only where it lies within one trusted run; user-defined tokens count anywhere.
- * Of several at one place the longest counts, and the leftmost place first. */
-#include "worker/text/tok.h"
+ * A control or unknown token counts only where it lies within one trusted run; user-defined tokens
+ * count anywhere. Of several at one place the longest counts, and the leftmost place first. */
+#include "worker/text/tok/tok.h"
 
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
@@ -43,9 +44,10 @@ static bool is_blank(char c)
     return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* The longest special token at p; bytes up to trusted may hold control tokens, bytes up to end user-defined ones. */
-static int32_t match_special(const struct tokenizer *t, const char *p, const char *trusted, const char *end,
-                             size_t *ret_len)
+/* The longest special token at p; bytes up to trusted may hold control tokens, bytes up to end
+ * user-defined ones. */
+static int32_t match_special(const struct tokenizer *t, const char *p, const char *trusted,
+                             const char *end, size_t *ret_len)
 {
     int32_t found = TOKEN_NONE;
     uint32_t node = 0;
@@ -96,7 +98,8 @@ static int encode_joined(struct tok_run *r, struct str text, struct trust *trust
             continue;
         }
         size_t len = 0;
-        const int32_t id = match_special(t, text.p + i, text.p + trust_end(trust, i), text.p + text.len, &len);
+        const int32_t id =
+            match_special(t, text.p + i, text.p + trust_end(trust, i), text.p + text.len, &len);
         if (id == TOKEN_NONE) {
             i++;
             continue;
@@ -124,13 +127,14 @@ static int refuse_early(struct tok_run *r, size_t bytes)
 {
     const struct tokenizer *t = r->t;
     const size_t room = r->out->max - MIN_OF(r->out->len, r->out->max);
-    if ((t->kind != TOK_SPM && t->kind != TOK_BPE) || t->max_bytes == 0 || bytes / t->max_bytes <= room)
+    if ((t->kind != TOK_SPM && t->kind != TOK_BPE) || t->max_bytes == 0 ||
+        bytes / t->max_bytes <= room)
         return 0;
     for (uint32_t i = 0; i < t->n_vocab; i++)
         if (t->flags[i] & (TF_LSTRIP | TF_RSTRIP))
             return 0; /* white space may vanish */
-    return err_set(r->err, E_LIMIT, "the text has at least %zu tokens; the limit is %zu", bytes / t->max_bytes,
-                   r->out->max);
+    return err_set(r->err, E_LIMIT, "the text has at least %zu tokens; the limit is %zu",
+                   bytes / t->max_bytes, r->out->max);
 }
 
 static int encode_body(struct tok_run *r, const struct text_run *runs, size_t n_runs, size_t bytes)

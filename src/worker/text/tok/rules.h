@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Pre-tokenizer rules by hand, over class bytes: each cuts the piece [from, to) of s->cls.  For tok_pre.c. */
+/* Pre-tokenizer rules by hand, over class bytes: each cuts the piece [from, to) of s->cls.  For
+ * pre.c. */
 #ifndef WORKER_TEXT_TOK_RULES_H
 #define WORKER_TEXT_TOK_RULES_H
 
-#include "worker/text/tok_pre.h"
+#include "worker/text/tok/pre.h"
 
 int tok_rule_gpt2(struct tok_split *s, uint32_t from, uint32_t to, struct err *err) MUST_USE;
-int tok_rule_words(struct tok_split *s, uint32_t from, uint32_t to, unsigned arg, struct err *err) MUST_USE;
-int tok_rule_digits(struct tok_split *s, uint32_t from, uint32_t to, unsigned arg, struct err *err) MUST_USE;
+int tok_rule_words(struct tok_split *s, uint32_t from, uint32_t to, unsigned arg,
+                   struct err *err) MUST_USE;
+int tok_rule_digits(struct tok_split *s, uint32_t from, uint32_t to, unsigned arg,
+                    struct err *err) MUST_USE;
 
 int tok_split_grow(struct tok_split *s, struct err *err) MUST_USE;
 /* Ends a piece at the character at. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A byte trie over token texts, for longest-match searches: special tokens, WPM words, UGM pieces.
  *
- * Owns its nodes, not the texts, which are needed only while it is built.  Read-only afterwards: any thread. */
+ * Owns its nodes, not the texts, which are needed only while it is built.  Read-only afterwards:
+ * any thread. */
 #ifndef WORKER_TEXT_TOK_TRIE_H
 #define WORKER_TEXT_TOK_TRIE_H
 
@@ -20,7 +21,7 @@ struct tok_trie_node {
 struct tok_trie {
     struct tok_trie_node *nodes; /* owned; node 0 is the root */
     uint32_t n_nodes;
-    uint32_t root[256];          /* the root's children by byte, TRIE_DEAD where there is none */
+    uint32_t root[256]; /* the root's children by byte, TRIE_DEAD where there is none */
 };
 
 struct tok_trie_item {
@@ -29,10 +30,12 @@ struct tok_trie_item {
 };
 
 /* Sorts items in place.  Of equal texts the greatest id is kept.  E_NOMEM, E_LIMIT. */
-int tok_trie_build(struct tok_trie *t, struct tok_trie_item *items, uint32_t n_items, struct err *err) MUST_USE;
+int tok_trie_build(struct tok_trie *t, struct tok_trie_item *items, uint32_t n_items,
+                   struct err *err) MUST_USE;
 void tok_trie_release(struct tok_trie *t);
 
-/* The node that byte leads to, or TRIE_DEAD.  Start with node 0; on an empty trie everything is dead. */
+/* The node that byte leads to, or TRIE_DEAD.  Start with node 0; on an empty trie everything is
+ * dead. */
 static inline uint32_t tok_trie_step(const struct tok_trie *t, uint32_t node, unsigned char byte)
 {
     if (node == 0)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements tok_charsmap.h.  Unit layout: darts-clone (Yata 2008), as the sentencepiece project documents it. */
-#include "worker/text/tok_charsmap.h"
+/* Implements charsmap.h.  Unit layout: darts-clone (Yata 2008), as the sentencepiece project
+ * documents it. */
+#include "worker/text/tok/charsmap.h"
 
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
@@ -36,12 +37,14 @@ int tok_charsmap_load(struct tok_charsmap *c, const struct gguf *g, struct err *
     if (n == 0)
         return 0;
     if (n > LIMIT_CHARSMAP_BYTES)
-        return err_set(err, E_LIMIT, "%s has %llu bytes; the limit is %u", key, (unsigned long long)n,
-                       LIMIT_CHARSMAP_BYTES);
+        return err_set(err, E_LIMIT, "%s has %llu bytes; the limit is %u", key,
+                       (unsigned long long)n, LIMIT_CHARSMAP_BYTES);
     const unsigned char *p = (const unsigned char *)v->data;
-    const uint64_t units = n < 4 ? 0 : p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24;
+    const uint64_t units =
+        n < 4 ? 0 : p[0] | (uint64_t)p[1] << 8 | (uint64_t)p[2] << 16 | (uint64_t)p[3] << 24;
     if (n < 4 || units % 4 || units == 0 || units >= n - 4)
-        return err_set(err, E_FORMAT, "%s says its trie has %llu bytes, which its %llu bytes cannot hold", key,
+        return err_set(err, E_FORMAT,
+                       "%s says its trie has %llu bytes, which its %llu bytes cannot hold", key,
                        (unsigned long long)units, (unsigned long long)n);
     if (p[n - 1] != 0)
         return err_set(err, E_FORMAT, "%s ends inside a replacement", key);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements tok_trie.h: sorts the texts and lays the trie out breadth first, so that siblings are neighbours. */
-#include "worker/text/tok_trie.h"
+/* Implements trie.h: sorts the texts and lays the trie out breadth first, so that siblings are
+ * neighbours. */
+#include "worker/text/tok/trie.h"
 
 #include <stdlib.h>
 
@@ -52,7 +53,8 @@ static int add_node(struct builder *b, unsigned char byte, struct span span, str
 }
 
 /* Makes the children of node i from its span. */
-static int expand_node(struct builder *b, uint32_t i, const struct tok_trie_item *items, struct err *err)
+static int expand_node(struct builder *b, uint32_t i, const struct tok_trie_item *items,
+                       struct err *err)
 {
     struct tok_trie *t = b->t;
     struct span s = b->spans[i];
@@ -74,7 +76,8 @@ static int expand_node(struct builder *b, uint32_t i, const struct tok_trie_item
     return 0;
 }
 
-int tok_trie_build(struct tok_trie *t, struct tok_trie_item *items, uint32_t n_items, struct err *err)
+int tok_trie_build(struct tok_trie *t, struct tok_trie_item *items, uint32_t n_items,
+                   struct err *err)
 {
     memset(t, 0, sizeof(*t));
     if (n_items == 0)

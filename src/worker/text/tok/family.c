@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The families of tok_family.h.  Each rule is the one of the models' own tokenizer.json, as far as the file format's
+/* The families of family.h.  Each rule is the one of the models' own tokenizer.json, as far as the file format's
  * runtime (llama.cpp) keeps to it; where the two differ, the ids of the runtime are what the files' users know, and
  * its rule stands here.
  *
  * Patterns speak of classes: {L} letters, {Lu} {Ll} {Lt} {Lm} {Lo} their kinds, {l} letters beyond ASCII, {M} marks,
  * {N} numbers, {P} punctuation, {S} symbols, {s} white space, {b0} {b1} {b2} the family's own sets by bit, {=1} ...
  * by value.  They stand inside [...] only. */
-#include "worker/text/tok_family.h"
+#include "worker/text/tok/family.h"
 
 static const struct tok_range deepseek_llm_ranges[] = {
     {0xB5, 0xB5, 1}, {0xC0, 0xD6, 1}, {0xD8, 0xF6, 1}, {0xF8, 0x1BA, 1}, {0x1BC, 0x1BF, 1},
@@ -91,17 +91,16 @@ static const struct tok_range joiner_ranges[] = {{0x200C, 0x200D, 1}};
     "[^\\r\\n{L}{N}]?[" upper "]*[" lower "]+" tail "|[^\\r\\n{L}{N}]?[" upper "]+[" lower "]*" tail
 #define ASCII_PUNCT "!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~"
 
+/* clang-format off */
 const struct tok_family tok_families[] = {
     {"llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
      PRE_IGNORE_MERGES | PRE_ADD_BOS, {WORDS(WORDS_3_DIGITS)}, NULL, 0},
-    {"dbrx smaug-bpe", 0, {WORDS(WORDS_3_DIGITS)}, NULL, 0},
-    {"glm4 glm5 chatglm-bpe", PRE_NO_BOS, {WORDS(WORDS_3_DIGITS)}, NULL, 0},
+    {"dbrx smaug-bpe glm4 glm5 chatglm-bpe", 0, {WORDS(WORDS_3_DIGITS)}, NULL, 0},
     {"qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2", 0,
      {WORDS(WORDS_1_DIGIT)}, NULL, 0},
     {"qwen35", 0, {WORDS(WORDS_1_DIGIT | WORDS_MARKS)}, NULL, 0},
     {"gpt-2 phi-2 jina-es jina-de gigachat jina-v2-es jina-v2-de a.x-4.0 mellum modern-bert mpt olmo jais "
-     "trillion granite-docling exaone4", 0, {GPT2}, NULL, 0},
-    {"jina-v1-en jina-v2-code roberta-bpe", PRE_ADD_SEP, {GPT2}, NULL, 0},
+     "trillion granite-docling exaone4 jina-v1-en jina-v2-code roberta-bpe", 0, {GPT2}, NULL, 0},
     {"starcoder refact command-r smollm codeshell exaone minerva-7b mellum2", 0, {PATTERN("[{N}]"), GPT2}, NULL, 0},
     {"falcon", 0, {PATTERN("[{P}$+<=>^~|`]+"), GPT2, PATTERN("[0-9][0-9][0-9]")}, NULL, 0},
     {"default", 0, {PATTERN("[{P}$+<=>^~|]+"), GPT2, PATTERN("[{N}]+"), PATTERN("[0-9][0-9][0-9]")}, NULL, 0},
@@ -161,4 +160,5 @@ const struct tok_family tok_families[] = {
     {"minicpm5", PRE_IGNORE_MERGES, {PATTERN("[{N}]{1,3}"), WORDS(WORDS_3_DIGITS)}, NULL, 0},
     {"gemma4 granite-embed-multi-311m sarvam-moe", PRE_CHARS, {{STEP_END, 0, NULL}}, NULL, 0},
 };
+/* clang-format on */
 const size_t tok_n_families = ARRAY_LEN(tok_families);

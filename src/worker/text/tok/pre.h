@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Pre-tokenizers: how each family of byte-level BPE cuts a text into pieces before merging.
  *
- * A text is first written as one class byte per character (tok_class.h), so that cutting works on plain bytes: the
- * common rules by hand, the others as PCRE2 patterns over class bytes, digits from the right by hand.  A family is
- * a row of steps; each step cuts the pieces of the step before.  Compiled families are read-only: any thread. */
+ * A text is first written as one class byte per character (class.h), so that cutting works on plain
+ * bytes: the common rules by hand, the others as PCRE2 patterns over class bytes, digits from the
+ * right by hand.  A family is a row of steps; each step cuts the pieces of the step before.
+ * Compiled families are read-only: any thread. */
 #ifndef WORKER_TEXT_TOK_PRE_H
 #define WORKER_TEXT_TOK_PRE_H
 
@@ -15,12 +16,10 @@
 enum tok_pre_flag {
     PRE_IGNORE_MERGES = 1, /* a piece that is a token is that token */
     PRE_ADD_BOS = 2,       /* unless the file says otherwise */
-    PRE_ADD_SEP = 4,
-    PRE_CHARS = 8,         /* BPE over characters, not bytes */
-    PRE_NO_BOS = 16,       /* no BOS unless the file names one */
+    PRE_CHARS = 4,   /* BPE over characters, not bytes */
 };
 
-struct tok_family; /* a row of tok_family.c */
+struct tok_family; /* a row of family.c */
 
 struct tok_pre {
     const struct tok_family *family; /* NULL: nothing is cut */
@@ -29,13 +28,13 @@ struct tok_pre {
 
 /* Scratch and result of one splitting. */
 struct tok_split {
-    unsigned char *cls;   /* owned: a class per character */
+    unsigned char *cls;    /* owned: a class per character */
     uint32_t *ends, *next; /* owned: piece ends in characters, before and after a step */
-    uint32_t *bytes;      /* the result: piece lengths in bytes (lies in ends or next) */
-    uint32_t n;           /* pieces */
+    uint32_t *bytes;       /* the result: piece lengths in bytes (lies in ends or next) */
+    uint32_t n;            /* pieces */
     uint32_t n_next, cap_cls, cap_ends, cap_next;
-    void *match;          /* owned pcre2_match_data */
-    void *context;        /* owned pcre2_match_context */
+    void *match;   /* owned pcre2_match_data */
+    void *context; /* owned pcre2_match_context */
 };
 
 /* E_UNSUPPORTED, listing the known names; E_NOMEM. */
@@ -45,7 +44,9 @@ unsigned tok_pre_flags(const struct tok_pre *p); /* enum tok_pre_flag */
 
 void tok_split_init(struct tok_split *s);
 void tok_split_release(struct tok_split *s);
-/* Cuts text, giving s->bytes[0, s->n), which sum to text.len.  Time and memory are linear in the text. */
-int tok_pre_split(const struct tok_pre *p, struct str text, struct tok_split *s, struct err *err) MUST_USE;
+/* Cuts text, giving s->bytes[0, s->n), which sum to text.len.  Time and memory are linear in the
+ * text. */
+int tok_pre_split(const struct tok_pre *p, struct str text, struct tok_split *s,
+                  struct err *err) MUST_USE;
 
 #endif

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements tok_rules.h.  Every rule is one pass: no character is looked at more than a fixed number of times. */
-#include "worker/text/tok_rules.h"
+/* Implements rules.h.  Every rule is one pass: no character is looked at more than a fixed number
+ * of times. */
+#include "worker/text/tok/rules.h"
 
-#include "worker/text/tok_class.h"
-#include "worker/text/tok_family.h"
+#include "worker/text/tok/class.h"
+#include "worker/text/tok/family.h"
 
 static inline unsigned bits(const struct tok_split *s, uint32_t i)
 {
@@ -70,7 +71,8 @@ int tok_rule_gpt2(struct tok_split *s, uint32_t from, uint32_t to, struct err *e
     return rc;
 }
 
-/* A run of white space that the rules below have looked at once: where it ends, and its last line end. */
+/* A run of white space that the rules below have looked at once: where it ends, and its last line
+ * end. */
 struct spaces {
     uint32_t end, after_newline; /* after_newline: 0 when it has none */
 };
@@ -87,7 +89,8 @@ static void spaces_scan(struct spaces *w, const struct tok_split *s, uint32_t i,
     w->end = k;
 }
 
-/* jais-2: white space that the next word does not take, in pieces of 512, 256, ... 4 and at most 2. */
+/* jais-2: white space that the next word does not take, in pieces of 512, 256, ... 4 and at most 2.
+ */
 static uint32_t spaces_in_powers(const struct spaces *w, uint32_t i, uint32_t to)
 {
     const uint32_t n = w->end - i;
@@ -98,7 +101,8 @@ static uint32_t spaces_in_powers(const struct spaces *w, uint32_t i, uint32_t to
     return i + 1;
 }
 
-static uint32_t words_spaces(const struct tok_split *s, struct spaces *w, uint32_t i, uint32_t to, unsigned arg)
+static uint32_t words_spaces(const struct tok_split *s, struct spaces *w, uint32_t i, uint32_t to,
+                             unsigned arg)
 {
     spaces_scan(w, s, i, to);
     if (w->after_newline > i)

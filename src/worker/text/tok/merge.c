@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements tok_merge.h: a scan for words, a queue for longer chunks. */
-#include "worker/text/tok_merge.h"
+/* Implements merge.h: a scan for words, a queue for longer chunks. */
+#include "worker/text/tok/merge.h"
 
 #include <string.h>
 
 #include "lib/base/mem.h"
 
-#define SCAN_MAX   24u   /* up to so many symbols, looking at every pair is faster than keeping a queue */
-#define HEAP_MAX   2048u /* up to so many, a heap is faster than preparing lists */
-#define MEMO_BITS  15u
-#define MEMO_FROM  8192u /* bytes of text from which remembering pays */
+#define SCAN_MAX                                                                                   \
+    24u /* up to so many symbols, looking at every pair is faster than keeping a queue */
+#define HEAP_MAX  2048u /* up to so many, a heap is faster than preparing lists */
+#define MEMO_BITS 15u
+#define MEMO_FROM 8192u /* bytes of text from which remembering pays */
 
 void tok_merge_init(struct tok_merge *m)
 {

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* WPM (WordPiece of BERT, Devlin et al. 2018): words of the normalised text, each cut greedily into the longest
- * spellings; a word that cannot be cut so is the unknown token.
+/* WPM (WordPiece of BERT, Devlin et al. 2018): words of the normalised text, each cut greedily into
+ * the longest spellings; a word that cannot be cut so is the unknown token.
  *
- * Spellings carry U+2581 where a word begins and nothing where it goes on (the file format's way round). */
-#include "worker/text/tok.h"
+ * Spellings carry U+2581 where a word begins and nothing where it goes on (the file format's way
+ * round). */
+#include "worker/text/tok/tok.h"
 
 #include <utf8proc.h>
 
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "lib/codec/utf8.h"
-#include "worker/text/tok_class.h"
+#include "worker/text/tok/class.h"
 
 int tok_wpm_load(struct tokenizer *t, struct err *err)
 {
@@ -58,8 +59,9 @@ static int encode_word(struct tok_run *r, const char *p, size_t n)
 /* The blocks that BERT's tokenizer takes for Chinese characters: each is a word. */
 static bool is_han(uint32_t cp)
 {
-    return (cp >= 0x4E00 && cp <= 0x9FFF) || (cp >= 0x3400 && cp <= 0x4DBF) || (cp >= 0x20000 && cp <= 0x2A6DF) ||
-           (cp >= 0x2A700 && cp <= 0x2B73F) || (cp >= 0x2B740 && cp <= 0x2B81F) || (cp >= 0x2B920 && cp <= 0x2CEAF) ||
+    return (cp >= 0x4E00 && cp <= 0x9FFF) || (cp >= 0x3400 && cp <= 0x4DBF) ||
+           (cp >= 0x20000 && cp <= 0x2A6DF) || (cp >= 0x2A700 && cp <= 0x2B73F) ||
+           (cp >= 0x2B740 && cp <= 0x2B81F) || (cp >= 0x2B920 && cp <= 0x2CEAF) ||
            (cp >= 0xF900 && cp <= 0xFAFF) || (cp >= 0x2F800 && cp <= 0x2FA1F);
 }
 
@@ -83,8 +85,8 @@ static int put_char(struct tok_run *r, uint32_t cp)
     if (cat == CAT_SPACE)
         return end_word(r);
     const utf8proc_category_t gc = utf8proc_category((utf8proc_int32_t)cp);
-    if (cp == 0 || cp == UTF8_REPLACEMENT || gc == UTF8PROC_CATEGORY_CC || gc == UTF8PROC_CATEGORY_CF ||
-        gc == UTF8PROC_CATEGORY_CO)
+    if (cp == 0 || cp == UTF8_REPLACEMENT || gc == UTF8PROC_CATEGORY_CC ||
+        gc == UTF8PROC_CATEGORY_CF || gc == UTF8PROC_CATEGORY_CO)
         return 0;
     if (cat == CAT_M && r->t->strip_accents)
         return 0;
@@ -114,7 +116,8 @@ int tok_wpm_encode(struct tok_run *r, struct str text)
             int last = 0;
             n = utf8proc_decompose_char((utf8proc_int32_t)cp, parts, 8, UTF8PROC_DECOMPOSE, &last);
         }
-        /* Of a Hangul syllable only the first letter counts: so the ids of files of this format have always been. */
+        /* Of a Hangul syllable only the first letter counts: so the ids of files of this format
+         * have always been. */
         if (cp >= 0xAC00 && cp <= 0xD7A3)
             n = MIN_OF(n, 1);
         for (utf8proc_ssize_t k = 0; rc == 0 && k < n && k < 8; k++)

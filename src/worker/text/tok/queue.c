@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements tok_queue.h. */
-#include "worker/text/tok_queue.h"
+/* Implements queue.h. */
+#include "worker/text/tok/queue.h"
 
 #include <string.h>
 
@@ -67,7 +67,9 @@ static int early_put(struct tok_queue *q, uint64_t key, struct err *err)
         const uint32_t cap = q->cap_early ? q->cap_early * 2 : 256;
         void *p = cap > q->cap_early ? mem_try_resize(q->early, cap, sizeof(*q->early), err) : NULL;
         if (!p)
-            return cap > q->cap_early ? -E_NOMEM : err_set(err, E_LIMIT, "the text has too many symbols to merge");
+            return cap > q->cap_early
+                       ? -E_NOMEM
+                       : err_set(err, E_LIMIT, "the text has too many symbols to merge");
         q->early = p;
         q->cap_early = cap;
     }
@@ -127,7 +129,8 @@ static uint32_t first_list(const struct tok_queue *q)
     return (uint32_t)at;
 }
 
-int tok_queue_put(struct tok_queue *q, struct tok_link *links, uint32_t at, uint32_t prio, struct err *err)
+int tok_queue_put(struct tok_queue *q, struct tok_link *links, uint32_t at, uint32_t prio,
+                  struct err *err)
 {
     if (prio < q->open)
         return early_put(q, (uint64_t)prio << 32 | at, err);
@@ -215,16 +218,19 @@ static int sort_list(struct tok_queue *q, struct tok_link *links, uint32_t prio,
     else
         sort_positions(v, v + n, n);
     for (uint32_t i = 0; i < n; i++)
-        links[v[i]] = (struct tok_link){i + 1 < n ? v[i + 1] : QUEUE_NONE, i > 0 ? v[i - 1] : QUEUE_NONE};
+        links[v[i]] =
+            (struct tok_link){i + 1 < n ? v[i + 1] : QUEUE_NONE, i > 0 ? v[i - 1] : QUEUE_NONE};
     *l = (struct tok_list){v[0], v[n - 1]};
     q->unsorted[prio / 64] &= ~(1ull << prio % 64);
     return 0;
 }
 
-int tok_queue_take(struct tok_queue *q, struct tok_link *links, uint32_t *ret_at, uint32_t *ret_prio, struct err *err)
+int tok_queue_take(struct tok_queue *q, struct tok_link *links, uint32_t *ret_at,
+                   uint32_t *ret_prio, struct err *err)
 {
     /* open is one more than the priority whose turn it is */
-    if (q->open != UINT32_MAX && q->n_early == 0 && (q->open == 0 || q->lists[q->open - 1].head == QUEUE_NONE)) {
+    if (q->open != UINT32_MAX && q->n_early == 0 &&
+        (q->open == 0 || q->lists[q->open - 1].head == QUEUE_NONE)) {
         const uint32_t prio = first_list(q);
         if (prio >= q->n_prio)
             return 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads a vocabulary from GGUF keys: kind, spellings, types, scores.  Nothing in it is trusted: what other parts rely
- * on (ids in range, arrays of one length, bounded spellings) is checked here, once. */
-#include "worker/text/tok.h"
+/* Reads a vocabulary from GGUF keys: kind, spellings, types, scores.  Nothing in it is trusted:
+ * what other parts rely on (ids in range, arrays of one length, bounded spellings) is checked here,
+ * once. */
+#include "worker/text/tok/tok.h"
 
 #include <stdio.h>
 
@@ -13,8 +14,9 @@ static const struct kind_name {
     enum tok_kind kind;
     bool is_char_bpe;
 } kind_names[] = {
-    {"llama", TOK_SPM, false}, {"gpt2", TOK_BPE, false}, {"bert", TOK_WPM, false}, {"t5", TOK_UGM, false},
-    {"gemma4", TOK_BPE, true}, {"none", TOK_NONE, false}, {"no_vocab", TOK_NONE, false}, {"test", TOK_NONE, false},
+    {"llama", TOK_SPM, false},     {"gpt2", TOK_BPE, false},  {"bert", TOK_WPM, false},
+    {"t5", TOK_UGM, false},        {"gemma4", TOK_BPE, true}, {"none", TOK_NONE, false},
+    {"no_vocab", TOK_NONE, false}, {"test", TOK_NONE, false},
 };
 
 static int load_kind(struct tokenizer *t, const struct gguf *g, struct err *err)
@@ -29,13 +31,16 @@ static int load_kind(struct tokenizer *t, const struct gguf *g, struct err *err)
             t->is_char_bpe = kind_names[i].is_char_bpe;
             return 0;
         }
-    return err_set(err, E_UNSUPPORTED, "the tokenizer '%.*s' (tokenizer.ggml.model) is not supported; known: llama gpt2 "
-                   "bert t5 gemma4 none no_vocab test", (int)MIN_OF(model.len, 64u), model.p ? model.p : "");
+    return err_set(
+        err, E_UNSUPPORTED,
+        "the tokenizer '%.*s' (tokenizer.ggml.model) is not supported; known: llama gpt2 "
+        "bert t5 gemma4 none no_vocab test",
+        (int)MIN_OF(model.len, 64u), model.p ? model.p : "");
 }
 
 /* An array of the vocabulary with an item per token; *ret is NULL when the key is absent. */
-static int find_array(const struct tokenizer *t, const struct gguf *g, const char *key, bool is_float,
-                      const struct gguf_value **ret, struct err *err)
+static int find_array(const struct tokenizer *t, const struct gguf *g, const char *key,
+                      bool is_float, const struct gguf_value **ret, struct err *err)
 {
     const struct gguf_value *v = gguf_find(g, key);
     *ret = v;
@@ -43,14 +48,17 @@ static int find_array(const struct tokenizer *t, const struct gguf *g, const cha
         return 0;
     const bool has_float = v->item_type == GGUF_F32 || v->item_type == GGUF_F64;
     if (v->type != GGUF_ARRAY || v->item_type == GGUF_STRING || (!is_float && has_float))
-        return err_set(err, E_FORMAT, "%s is not an array of %s", key, is_float ? "numbers" : "integers");
+        return err_set(err, E_FORMAT, "%s is not an array of %s", key,
+                       is_float ? "numbers" : "integers");
     if (v->n_items != t->n_vocab)
-        return err_set(err, E_FORMAT, "%s has %llu items for %u tokens", key, (unsigned long long)v->n_items, t->n_vocab);
+        return err_set(err, E_FORMAT, "%s has %llu items for %u tokens", key,
+                       (unsigned long long)v->n_items, t->n_vocab);
     return 0;
 }
 
 /* Sums and bounds the spellings before memory is asked for. */
-static int measure(struct tokenizer *t, const struct gguf_value *v, size_t *ret_bytes, struct err *err)
+static int measure(struct tokenizer *t, const struct gguf_value *v, size_t *ret_bytes,
+                   struct err *err)
 {
     /* Text is matched against spellings byte by byte in these kinds; in BPE it never is. */
     const size_t max = t->kind == TOK_BPE ? LIMIT_TOKEN_BYTES : LIMIT_TOKEN_MATCH_BYTES;
@@ -58,11 +66,14 @@ static int measure(struct tokenizer *t, const struct gguf_value *v, size_t *ret_
     struct str s;
     for (uint32_t i = 0; gguf_next_str(v, &cursor, &s); i++) {
         if (s.len > max)
-            return err_set(err, E_LIMIT, "tokenizer.ggml.tokens[%u] has %zu bytes; the limit is %zu", i, s.len, max);
+            return err_set(err, E_LIMIT,
+                           "tokenizer.ggml.tokens[%u] has %zu bytes; the limit is %zu", i, s.len,
+                           max);
         t->max_bytes = MAX_OF(t->max_bytes, (uint32_t)s.len);
         sum += s.len;
         if (sum > LIMIT_VOCAB_TEXT_BYTES)
-            return err_set(err, E_LIMIT, "the vocabulary's tokens have more than %u bytes in all", LIMIT_VOCAB_TEXT_BYTES);
+            return err_set(err, E_LIMIT, "the vocabulary's tokens have more than %u bytes in all",
+                           LIMIT_VOCAB_TEXT_BYTES);
     }
     *ret_bytes = sum;
     return 0;
@@ -110,7 +121,8 @@ static int load_attrs(struct tokenizer *t, const struct gguf *g, struct err *err
     for (uint32_t i = 0; i < t->n_vocab; i++) {
         const int64_t type = v ? gguf_item_i64(v, i) : TOKEN_NORMAL;
         if (type < 0 || type > TOKEN_BYTE)
-            return err_set(err, E_FORMAT, "tokenizer.ggml.token_type[%u] is %lld; known types are 1 to 6", i,
+            return err_set(err, E_FORMAT,
+                           "tokenizer.ggml.token_type[%u] is %lld; known types are 1 to 6", i,
                            (long long)type);
         t->attr[i] = (uint8_t)(type ? type : TOKEN_NORMAL);
     }
@@ -138,7 +150,8 @@ static int hex_digit(char c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* Byte tokens are spelled <0x00> to <0xFF>, and typed so (or as plain tokens by careless converters). */
+/* Byte tokens are spelled <0x00> to <0xFF>, and typed so (or as plain tokens by careless
+ * converters). */
 void tok_load_bytes(struct tokenizer *t)
 {
     for (unsigned b = 0; b < 256; b++)
@@ -155,7 +168,8 @@ void tok_load_bytes(struct tokenizer *t)
     }
 }
 
-/* How many ids a model without text has: the tokens' number, {arch}.vocab_size, or the embedding's rows. */
+/* How many ids a model without text has: the tokens' number, {arch}.vocab_size, or the embedding's
+ * rows. */
 static int count_ids(struct tokenizer *t, const struct gguf *g, struct err *err)
 {
     const struct gguf_tensor *embd = gguf_find_tensor(g, "token_embd.weight");
@@ -165,15 +179,16 @@ static int count_ids(struct tokenizer *t, const struct gguf *g, struct err *err)
     if (rc < 0)
         return rc;
     char key[128];
-    (void)snprintf(key, sizeof(key), "%.*s.vocab_size", (int)MIN_OF(arch.len, 100u), arch.p ? arch.p : "");
+    (void)snprintf(key, sizeof(key), "%.*s.vocab_size", (int)MIN_OF(arch.len, 100u),
+                   arch.p ? arch.p : "");
     rc = gguf_get_u64(g, key, 0, LIMIT_MODEL_VOCAB, 0, &n, err);
     if (rc < 0)
         return rc;
     if (n == 0 && embd && embd->n_dims == 2)
         n = embd->dims[1];
     if (n > LIMIT_MODEL_VOCAB)
-        return err_set(err, E_LIMIT, "the vocabulary has %llu tokens; the limit is %u", (unsigned long long)n,
-                       LIMIT_MODEL_VOCAB);
+        return err_set(err, E_LIMIT, "the vocabulary has %llu tokens; the limit is %u",
+                       (unsigned long long)n, LIMIT_MODEL_VOCAB);
     t->n_vocab = (uint32_t)n;
     return 0;
 }
@@ -187,8 +202,8 @@ int tok_load_vocab(struct tokenizer *t, const struct gguf *g, struct err *err)
     if (v && (v->type != GGUF_ARRAY || v->item_type != GGUF_STRING))
         return err_set(err, E_FORMAT, "tokenizer.ggml.tokens is not an array of strings");
     if (v && v->n_items > LIMIT_MODEL_VOCAB)
-        return err_set(err, E_LIMIT, "the vocabulary has %llu tokens; the limit is %u", (unsigned long long)v->n_items,
-                       LIMIT_MODEL_VOCAB);
+        return err_set(err, E_LIMIT, "the vocabulary has %llu tokens; the limit is %u",
+                       (unsigned long long)v->n_items, LIMIT_MODEL_VOCAB);
     if (v && v->n_items)
         t->n_vocab = (uint32_t)v->n_items;
     else if (t->kind != TOK_NONE)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements tokenizer.h's life cycle, questions and encoding; the work is in the tok_ files, decoding in detok.c. */
+/* Implements tokenizer.h's life cycle, questions and encoding; the work is in the files beside it,
+ * decoding in detok.c. */
 #include "worker/text/tokenizer.h"
 
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
-#include "worker/text/tok.h"
+#include "worker/text/tok/tok.h"
 
 static int load(struct tokenizer *t, const struct gguf *g, struct err *err)
 {
@@ -96,13 +97,14 @@ int token_vec_push(struct token_vec *v, int32_t id, struct err *err)
     return 0;
 }
 
-int tokenizer_encode_runs(const struct tokenizer *t, const struct text_run *runs, size_t n_runs, unsigned flags,
-                          struct token_vec *out, struct err *err)
+int tokenizer_encode_runs(const struct tokenizer *t, const struct text_run *runs, size_t n_runs,
+                          unsigned flags, struct token_vec *out, struct err *err)
 {
     if (!tokenizer_has_text(t))
         return err_set(err, E_UNSUPPORTED, "the model has no text vocabulary; give it token ids");
     struct tok_run r = {.t = t, .out = out, .err = err};
-    buf_init(&r.text, (size_t)LIMIT_TEXT_BYTES * 18 + 64); /* UGM: the longest replacements; others: 3 per byte */
+    buf_init(&r.text, (size_t)LIMIT_TEXT_BYTES * 18 +
+                          64); /* UGM: the longest replacements; others: 3 per byte */
     tok_merge_init(&r.merge);
     tok_split_init(&r.split);
     const size_t len = out->len;
@@ -115,7 +117,8 @@ int tokenizer_encode_runs(const struct tokenizer *t, const struct text_run *runs
     return rc;
 }
 
-int tokenizer_encode(const struct tokenizer *t, struct str text, unsigned flags, struct token_vec *out, struct err *err)
+int tokenizer_encode(const struct tokenizer *t, struct str text, unsigned flags,
+                     struct token_vec *out, struct err *err)
 {
     const struct text_run run = {text, (flags & TOK_PARSE_SPECIAL) != 0};
     return tokenizer_encode_runs(t, &run, 1, flags, out, err);

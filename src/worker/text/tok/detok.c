@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Ids back to text, whole and streaming.  The two give the same text, but that streaming never lets go of half a
- * character. */
+/* Ids back to text, whole and streaming.  The two give the same text, but that streaming never lets
+ * go of half a character. */
 #include "lib/base/limits.h"
 #include "lib/codec/utf8.h"
-#include "worker/text/tok.h"
+#include "worker/text/tok/tok.h"
 
 /* Where bytes go: straight out, or through d's holding of unfinished characters. */
 struct sink {
@@ -79,11 +79,14 @@ static bool starts_with_space(struct str s)
     return s.len >= TOK_SPACE_LEN && memcmp(s.p, TOK_SPACE, TOK_SPACE_LEN) == 0;
 }
 
-/* The space that encoding put before a text is taken off again; in WPM also the one before . , ! ? */
+/* The space that encoding put before a text is taken off again; in WPM also the one before . , ! ?
+ */
 static struct str without_added_space(const struct tokenizer *t, struct str s, bool at_start)
 {
-    const bool is_closing = t->kind == TOK_WPM && s.len == TOK_SPACE_LEN + 1 && memchr(".,!?", s.p[TOK_SPACE_LEN], 4);
-    if (starts_with_space(s) && (is_closing || (at_start && (t->kind == TOK_WPM || t->add_space_prefix)))) {
+    const bool is_closing =
+        t->kind == TOK_WPM && s.len == TOK_SPACE_LEN + 1 && memchr(".,!?", s.p[TOK_SPACE_LEN], 4);
+    if (starts_with_space(s) &&
+        (is_closing || (at_start && (t->kind == TOK_WPM || t->add_space_prefix)))) {
         s.p += TOK_SPACE_LEN;
         s.len -= TOK_SPACE_LEN;
     }
@@ -111,7 +114,8 @@ static int byte_of(struct str s)
 }
 
 /* One token; *at_start becomes false once anything was written. */
-static void put_token(struct sink *k, const struct tokenizer *t, int32_t id, bool with_special, bool *at_start)
+static void put_token(struct sink *k, const struct tokenizer *t, int32_t id, bool with_special,
+                      bool *at_start)
 {
     const struct str s = tok_text(t, id);
     const uint8_t attr = t->attr[id];
@@ -132,14 +136,16 @@ static void put_token(struct sink *k, const struct tokenizer *t, int32_t id, boo
 static int check_id(const struct tokenizer *t, int32_t id, struct err *err)
 {
     if (!t->text || !tokenizer_has_text(t))
-        return err_set(err, E_UNSUPPORTED, "the model has no text vocabulary; only token ids can be given");
+        return err_set(err, E_UNSUPPORTED,
+                       "the model has no text vocabulary; only token ids can be given");
     if (id < 0 || (uint32_t)id >= t->n_vocab)
-        return err_set(err, E_INVALID, "token id %d is outside the vocabulary of %u tokens", (int)id, t->n_vocab);
+        return err_set(err, E_INVALID, "token id %d is outside the vocabulary of %u tokens",
+                       (int)id, t->n_vocab);
     return 0;
 }
 
-int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bool with_special, struct buf *out,
-                     struct err *err)
+int tokenizer_decode(const struct tokenizer *t, const int32_t *ids, size_t n, bool with_special,
+                     struct buf *out, struct err *err)
 {
     struct sink k = {.out = out};
     bool at_start = true;
@@ -180,7 +186,8 @@ int detok_feed(struct detok *d, int32_t id, struct buf *out, struct err *err)
 
 int detok_finish(struct detok *d, struct buf *out, struct err *err)
 {
-    if (d->n_held) /* always one beginning of a character: put_held has taken everything before it */
+    if (d->n_held) /* always one beginning of a character: put_held has taken everything before it
+                    */
         (void)buf_append_str(out, "\xef\xbf\xbd");
     d->n_held = 0;
     return buf_status(out, "text of tokens", err);

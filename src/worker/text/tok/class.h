@@ -1,14 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Class bytes: one per character, so that pre-tokenizer rules need no Unicode.
  *
- * ASCII stands for itself.  Any other character is 0x80 | set << 4 | category, where set is the family's own (zero,
- * or the value of the range that holds the character).  Pure functions: any thread. */
+ * ASCII stands for itself.  Any other character is 0x80 | set << 4 | category, where set is the
+ * family's own (zero, or the value of the range that holds the character).  Pure functions: any
+ * thread. */
 #ifndef WORKER_TEXT_TOK_CLASS_H
 #define WORKER_TEXT_TOK_CLASS_H
 
 #include "lib/base/str.h"
 
-enum tok_cat { CAT_SPACE, CAT_LU, CAT_LL, CAT_LT, CAT_LM, CAT_LO, CAT_M, CAT_N, CAT_P, CAT_S, CAT_OTHER, CAT_COUNT };
+enum tok_cat {
+    CAT_SPACE,
+    CAT_LU,
+    CAT_LL,
+    CAT_LT,
+    CAT_LM,
+    CAT_LO,
+    CAT_M,
+    CAT_N,
+    CAT_P,
+    CAT_S,
+    CAT_OTHER,
+    CAT_COUNT
+};
 
 /* Tests of a class byte: tok_class_bits[c] & CB_... */
 enum {

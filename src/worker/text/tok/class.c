@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements tok_class.h on utf8proc's table of general categories. */
-#include "worker/text/tok_class.h"
+/* Implements class.h on utf8proc's table of general categories. */
+#include "worker/text/tok/class.h"
 
 #include <utf8proc.h>
 
@@ -10,17 +10,31 @@
 #define DIGIT    (CB_N | CB_DIGIT | CB_WORD)
 
 const unsigned char tok_class_bits[256] = {
-    ['\t'] = CB_SPACE, ['\n'] = CB_SPACE | CB_CRLF, ['\v'] = CB_SPACE, ['\f'] = CB_SPACE,
-    ['\r'] = CB_SPACE | CB_CRLF, [' '] = CB_SPACE, ['0' ... '9'] = DIGIT, ['A' ... 'Z'] = LETTER,
-    ['a' ... 'z'] = LETTER, ['_'] = CB_WORD,
-    [0x80] = SET_BITS, SET_BITS, SET_BITS, SET_BITS, SET_BITS, SET_BITS, SET_BITS, SET_BITS,
+    ['\t'] = CB_SPACE,
+    ['\n'] = CB_SPACE | CB_CRLF,
+    ['\v'] = CB_SPACE,
+    ['\f'] = CB_SPACE,
+    ['\r'] = CB_SPACE | CB_CRLF,
+    [' '] = CB_SPACE,
+    ['0' ... '9'] = DIGIT,
+    ['A' ... 'Z'] = LETTER,
+    ['a' ... 'z'] = LETTER,
+    ['_'] = CB_WORD,
+    [0x80] = SET_BITS,
+    SET_BITS,
+    SET_BITS,
+    SET_BITS,
+    SET_BITS,
+    SET_BITS,
+    SET_BITS,
+    SET_BITS,
 };
 
 /* The property White_Space beyond ASCII. */
 static bool is_space(uint32_t cp)
 {
-    return cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 ||
-           cp == 0x2029 || cp == 0x202F || cp == 0x205F || cp == 0x3000;
+    return cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) ||
+           cp == 0x2028 || cp == 0x2029 || cp == 0x202F || cp == 0x205F || cp == 0x3000;
 }
 
 enum tok_cat tok_category(uint32_t cp)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SPM: characters merged by the score of the token that results (SentencePiece's BPE, Kudo and Richardson 2018).
+/* SPM: characters merged by the score of the token that results (SentencePiece's BPE, Kudo and
+ * Richardson 2018).
  *
- * A text is one word to SPM.  It is cut all the same wherever no token spans two neighbouring characters, which
- * changes no result, since no merge can cross such a place, and keeps the merging local. */
-#include "worker/text/tok.h"
+ * A text is one word to SPM.  It is cut all the same wherever no token spans two neighbouring
+ * characters, which changes no result, since no merge can cross such a place, and keeps the merging
+ * local. */
+#include "worker/text/tok/tok.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -12,7 +14,8 @@
 #include "lib/base/mem.h"
 #include "lib/codec/utf8.h"
 
-/* The set of neighbouring characters inside tokens, as a bitmap by hash: false positives only join chunks. */
+/* The set of neighbouring characters inside tokens, as a bitmap by hash: false positives only join
+ * chunks. */
 #define BIGRAM_BITS 21u
 
 static uint32_t bigram_bit(uint32_t a, uint32_t b)
@@ -57,7 +60,8 @@ static int compare_scores(const void *a, const void *b)
     return (x->score < y->score) - (x->score > y->score);
 }
 
-/* Scores to ranks, so that merging compares numbers only; a score that is no number is the worst. */
+/* Scores to ranks, so that merging compares numbers only; a score that is no number is the worst.
+ */
 static int rank_scores(struct tokenizer *t, struct err *err)
 {
     struct scored *s = mem_try_alloc(t->n_vocab, sizeof(*s), err);
@@ -92,7 +96,8 @@ int tok_spm_load(struct tokenizer *t, struct err *err)
     return rank_scores(t, err);
 }
 
-static uint32_t spm_find(const struct tok_merge *m, const struct tok_sym *a, const struct tok_sym *b)
+static uint32_t spm_find(const struct tok_merge *m, const struct tok_sym *a,
+                         const struct tok_sym *b)
 {
     /* TOKEN_NONE is SYM_END */
     return (uint32_t)tok_find_plain(m->t, m->chunk + a->start, tok_sym_end(m, b) - a->start);
@@ -117,8 +122,9 @@ static int emit_chunk(struct tok_run *r)
     int rc = tok_merge_run(m, r->err);
     for (uint32_t i = 0; rc == 0 && i != SYM_END; i = m->syms[i].next) {
         const struct tok_sym *s = &m->syms[i];
-        rc = s->id != TOKEN_NONE ? token_vec_push(r->out, s->id, r->err)
-                                 : tok_push_bytes(r, m->chunk + s->start, tok_sym_end(m, s) - s->start);
+        rc = s->id != TOKEN_NONE
+                 ? token_vec_push(r->out, s->id, r->err)
+                 : tok_push_bytes(r, m->chunk + s->start, tok_sym_end(m, s) - s->start);
     }
     m->n = 0;
     return rc;

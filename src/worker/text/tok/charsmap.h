@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SentencePiece's precompiled normalisation: a double-array trie from character sequences to replacements.
+/* SentencePiece's precompiled normalisation: a double-array trie from character sequences to
+ * replacements.
  *
- * The blob is a 32-bit length, that many bytes of little-endian units, and the replacements, each ending in NUL.
- * It is hostile until checked: every index is bounded while walking.  Read-only after loading: any thread. */
+ * The blob is a 32-bit length, that many bytes of little-endian units, and the replacements, each
+ * ending in NUL. It is hostile until checked: every index is bounded while walking.  Read-only
+ * after loading: any thread. */
 #ifndef WORKER_TEXT_TOK_CHARSMAP_H
 #define WORKER_TEXT_TOK_CHARSMAP_H
 
@@ -12,8 +14,8 @@ struct tok_charsmap {
     unsigned char *bytes; /* owned copy of the blob; NULL: nothing is replaced */
     const unsigned char *units;
     uint32_t n_units;
-    const char *texts;    /* ends in NUL */
-    uint32_t n_texts;     /* bytes */
+    const char *texts; /* ends in NUL */
+    uint32_t n_texts;  /* bytes */
 };
 
 /* From tokenizer.ggml.precompiled_charsmap, if there is one.  E_FORMAT, E_LIMIT, E_NOMEM. */

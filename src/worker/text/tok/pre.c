@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements tok_pre.h: runs a family's steps over class bytes. */
+/* Implements pre.h: runs a family's steps over class bytes. */
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "worker/text/tok_pre.h"
+#include "worker/text/tok/pre.h"
 
 #include <pcre2.h>
 
@@ -9,8 +9,8 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "lib/codec/utf8.h"
-#include "worker/text/tok_family.h"
-#include "worker/text/tok_rules.h"
+#include "worker/text/tok/family.h"
+#include "worker/text/tok/rules.h"
 
 #define PATTERN_MAX_BYTES 16384u
 
@@ -46,11 +46,12 @@ static const struct class_name {
     const char *name, *ascii;
     unsigned lo, hi;
 } class_names[] = {
-    {"L", "A-Za-z", CAT_LU, CAT_LO}, {"l", "", CAT_LU, CAT_LO},  {"Lu", "A-Z", CAT_LU, CAT_LU},
-    {"Ll", "a-z", CAT_LL, CAT_LL},   {"Lt", "", CAT_LT, CAT_LT}, {"Lm", "", CAT_LM, CAT_LM},
-    {"Lo", "", CAT_LO, CAT_LO},      {"M", "", CAT_M, CAT_M},    {"N", "0-9", CAT_N, CAT_N},
-    {"P", "!-#%-*,\\-./:;?@\\[\\\\\\]_{}", CAT_P, CAT_P},        {"S", "$+<=>^`|~", CAT_S, CAT_S},
-    {"s", "\\t-\\r ", CAT_SPACE, CAT_SPACE},
+    {"L", "A-Za-z", CAT_LU, CAT_LO},  {"l", "", CAT_LU, CAT_LO},
+    {"Lu", "A-Z", CAT_LU, CAT_LU},    {"Ll", "a-z", CAT_LL, CAT_LL},
+    {"Lt", "", CAT_LT, CAT_LT},       {"Lm", "", CAT_LM, CAT_LM},
+    {"Lo", "", CAT_LO, CAT_LO},       {"M", "", CAT_M, CAT_M},
+    {"N", "0-9", CAT_N, CAT_N},       {"P", "!-#%-*,\\-./:;?@\\[\\\\\\]_{}", CAT_P, CAT_P},
+    {"S", "$+<=>^`|~", CAT_S, CAT_S}, {"s", "\\t-\\r ", CAT_SPACE, CAT_SPACE},
 };
 
 static bool put_class(struct buf *b, struct str name)
@@ -99,8 +100,9 @@ static int compile(const char *pattern, pcre2_general_context *gc, void **ret, s
                   : NULL;
         pcre2_compile_context_free(cc);
         if (!*ret)
-            rc = err_set(err, !cc || code == PCRE2_ERROR_HEAP_FAILED || code == 121 ? E_NOMEM : E_INTERNAL,
-                         "a pre-tokenizer pattern did not compile (code %d at %zu)", code, at);
+            rc = err_set(
+                err, !cc || code == PCRE2_ERROR_HEAP_FAILED || code == 121 ? E_NOMEM : E_INTERNAL,
+                "a pre-tokenizer pattern did not compile (code %d at %zu)", code, at);
     }
     buf_release(&b);
     return rc;
@@ -122,10 +124,12 @@ static int unknown_family(struct str name, struct err *err)
     struct buf b;
     buf_init(&b, 4096);
     for (size_t i = 0; i < tok_n_families; i++)
-        (void)buf_printf(&b, "%s%.*s", i ? " " : "", (int)strcspn(tok_families[i].names, " "), tok_families[i].names);
-    int rc = err_set(err, E_UNSUPPORTED,
-                     "the vocabulary's pre-tokenizer '%.*s' (tokenizer.ggml.pre) is unknown; known families: %s",
-                     (int)MIN_OF(name.len, 64u), name.p ? name.p : "", buf_str(&b));
+        (void)buf_printf(&b, "%s%.*s", i ? " " : "", (int)strcspn(tok_families[i].names, " "),
+                         tok_families[i].names);
+    int rc = err_set(
+        err, E_UNSUPPORTED,
+        "the vocabulary's pre-tokenizer '%.*s' (tokenizer.ggml.pre) is unknown; known families: %s",
+        (int)MIN_OF(name.len, 64u), name.p ? name.p : "", buf_str(&b));
     buf_release(&b);
     return rc;
 }
@@ -189,7 +193,8 @@ int tok_split_grow(struct tok_split *s, struct err *err)
     return 0;
 }
 
-/* Matching needs memory of its own; its limits only guard against a pattern of ours that goes wrong. */
+/* Matching needs memory of its own; its limits only guard against a pattern of ours that goes
+ * wrong. */
 static int prepare_match(struct tok_split *s, size_t n, struct err *err)
 {
     if (!s->match) {
@@ -207,7 +212,8 @@ static int prepare_match(struct tok_split *s, size_t n, struct err *err)
 }
 
 /* One step by pattern over the piece [from, to). */
-static int run_pattern(const pcre2_code *code, struct tok_split *s, uint32_t from, uint32_t to, struct err *err)
+static int run_pattern(const pcre2_code *code, struct tok_split *s, uint32_t from, uint32_t to,
+                       struct err *err)
 {
     const unsigned char *subject = s->cls + from;
     const size_t len = to - from;
@@ -218,8 +224,9 @@ static int run_pattern(const pcre2_code *code, struct tok_split *s, uint32_t fro
         if (m == PCRE2_ERROR_NOMATCH)
             break;
         if (m < 0)
-            return err_set(err, m == PCRE2_ERROR_NOMEMORY || m == PCRE2_ERROR_HEAPLIMIT ? E_NOMEM : E_LIMIT,
-                           "the pre-tokenizer gave up on this text (code %d)", m);
+            return err_set(
+                err, m == PCRE2_ERROR_NOMEMORY || m == PCRE2_ERROR_HEAPLIMIT ? E_NOMEM : E_LIMIT,
+                "the pre-tokenizer gave up on this text (code %d)", m);
         const size_t *v = pcre2_get_ovector_pointer(s->match);
         if (v[1] == v[0]) { /* nothing matched: no cut */
             at = v[1] + 1;
@@ -307,7 +314,8 @@ int tok_pre_split(const struct tok_pre *p, struct str text, struct tok_split *s,
     if (text.len == 0)
         return 0;
     if (text.len > LIMIT_TEXT_BYTES)
-        return err_set(err, E_LIMIT, "the text has %zu bytes; the limit is %u", text.len, LIMIT_TEXT_BYTES);
+        return err_set(err, E_LIMIT, "the text has %zu bytes; the limit is %u", text.len,
+                       LIMIT_TEXT_BYTES);
     if (text.len > s->cap_cls) {
         void *q = mem_try_resize(s->cls, text.len, 1, err);
         if (!q)

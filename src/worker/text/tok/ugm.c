@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* UGM (unigram language model, Kudo 2018): of all ways to cut the normalised text into vocabulary pieces the one with
- * the best sum of scores, found by Viterbi's algorithm in double precision. */
-#include "worker/text/tok.h"
+/* UGM (unigram language model, Kudo 2018): of all ways to cut the normalised text into vocabulary
+ * pieces the one with the best sum of scores, found by Viterbi's algorithm in double precision. */
+#include "worker/text/tok/tok.h"
 
 #include <float.h>
 #include <math.h>
@@ -9,11 +9,12 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "lib/codec/utf8.h"
-#include "worker/text/tok_charsmap.h"
+#include "worker/text/tok/charsmap.h"
 
 #define UNKNOWN_PENALTY 10.0 /* below the worst score of the vocabulary (SentencePiece) */
 
-static int build_words(struct tokenizer *t, bool only_defined, struct tok_trie *ret, struct err *err)
+static int build_words(struct tokenizer *t, bool only_defined, struct tok_trie *ret,
+                       struct err *err)
 {
     struct tok_trie_item *items = mem_try_alloc(t->n_vocab, sizeof(*items), err);
     if (!items)
@@ -60,7 +61,8 @@ static size_t defined_at(const struct tokenizer *t, const char *p, size_t n)
     return found;
 }
 
-/* How the normalised text grows: spaces become U+2581, doubled and outer ones go if the vocabulary wants it. */
+/* How the normalised text grows: spaces become U+2581, doubled and outer ones go if the vocabulary
+ * wants it. */
 struct normal {
     struct buf *out;
     bool squeeze, prefix;  /* what the vocabulary wants */
@@ -90,7 +92,8 @@ static void put_normal(struct normal *s, const char *p, size_t n)
 static int normalise(struct tok_run *r, struct str text)
 {
     const struct tokenizer *t = r->t;
-    struct normal s = {.out = &r->text, .squeeze = t->squeeze_spaces, .prefix = t->add_space_prefix};
+    struct normal s = {
+        .out = &r->text, .squeeze = t->squeeze_spaces, .prefix = t->add_space_prefix};
     buf_clear(&r->text);
     for (size_t i = 0; i < text.len && !r->text.failed;) {
         const size_t kept = defined_at(t, text.p + i, text.len - i);
@@ -129,7 +132,8 @@ static void offer(struct reach *to, double score, uint32_t from, int32_t id)
 }
 
 /* All pieces that begin at byte i. */
-static void extend(const struct tokenizer *t, struct reach *best, const char *p, uint32_t i, uint32_t n)
+static void extend(const struct tokenizer *t, struct reach *best, const char *p, uint32_t i,
+                   uint32_t n)
 {
     uint32_t cp, node = 0;
     size_t len;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Special tokens: which ids begin, end and part texts, by key and by spelling, and the trie that finds them in text. */
-#include "worker/text/tok.h"
+/* Special tokens: which ids begin, end and part texts, by key and by spelling, and the trie that
+ * finds them in text. */
+#include "worker/text/tok/tok.h"
 
 #include <stddef.h>
 #include <strings.h>
@@ -69,13 +70,15 @@ static int load_ids(struct tokenizer *t, const struct gguf *g, struct err *err)
             *field = (int32_t)id;
             continue;
         }
-        /* Some converters write -1 (as 2^32 - 1) for "none"; others only repeat what the kind assumes. */
+        /* Some converters write -1 (as 2^32 - 1) for "none"; others only repeat what the kind
+         * assumes. */
         if (gguf_find(g, special_keys[i].key) && id != -1 && id != (int64_t)UINT32_MAX)
-            log_warn("%s is %lld, outside the vocabulary of %u tokens: ignored", special_keys[i].key, (long long)id,
-                     t->n_vocab);
+            log_warn("%s is %lld, outside the vocabulary of %u tokens: ignored",
+                     special_keys[i].key, (long long)id, t->n_vocab);
         *field = TOKEN_NONE;
     }
-    if (t->kind == TOK_WPM && gguf_find(g, "tokenizer.ggml.cls_token_id") && !gguf_find(g, "tokenizer.ggml.bos_token_id"))
+    if (t->kind == TOK_WPM && gguf_find(g, "tokenizer.ggml.cls_token_id") &&
+        !gguf_find(g, "tokenizer.ggml.bos_token_id"))
         t->bos = t->cls;
     return 0;
 }
@@ -109,7 +112,8 @@ static int load_pre(struct tokenizer *t, const struct gguf *g, struct err *err)
     if (t->is_char_bpe)
         pre = STR_LIT("gemma4");
     if (pre.len == 0) {
-        log_warn("the vocabulary names no pre-tokenizer (tokenizer.ggml.pre): 'default' is assumed, and answers may be "
+        log_warn("the vocabulary names no pre-tokenizer (tokenizer.ggml.pre): 'default' is "
+                 "assumed, and answers may be "
                  "poor; convert the model again");
         pre = STR_LIT("default");
     }
@@ -120,27 +124,49 @@ static int load_pre(struct tokenizer *t, const struct gguf *g, struct err *err)
     const unsigned flags = tok_pre_flags(&t->pre);
     t->ignore_merges = flags & PRE_IGNORE_MERGES;
     t->add_bos = t->add_bos || (flags & PRE_ADD_BOS);
-    t->add_sep = flags & PRE_ADD_SEP;
     t->is_char_bpe = t->is_char_bpe || (flags & PRE_CHARS);
     return 0;
 }
 
 /* Spellings that end an answer, whatever the file's keys say. */
 static const char *const eog_names[] = {
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
-    "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
-    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[", "<|ifm|im_end|>",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<|flush|>",
+    "<|calls|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "</s>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<|end_of_text|>",
+    "<end_of_utterance>",
+    "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
+    "[e~[",
+    "<|ifm|im_end|>",
     "<|plamo:eos|>",
 };
-/* Spellings of fill-in-the-middle tokens: control tokens, and of these the last ones end an answer too. */
+/* Spellings of fill-in-the-middle tokens: control tokens, and of these the last ones end an answer
+ * too. */
 static const char *const fim_names[] = {
-    "<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>", "<|code_prefix|>", "<|prefix|>",
-    "<|fim_suffix|>", "<fim-suffix>", "<fim_suffix>", "<｜fim▁hole｜>", "<SUF>", "▁<SUF>", "<|code_suffix|>", "<|suffix|>",
-    "<|fim_middle|>", "<fim-middle>", "<fim_middle>", "<｜fim▁end｜>", "<MID>", "▁<MID>", "<|code_middle|>", "<|middle|>",
+    "<|fim_prefix|>", "<fim-prefix>",    "<fim_prefix>",    "<｜fim▁begin｜>", "<PRE>",
+    "▁<PRE>",         "<|code_prefix|>", "<|prefix|>",      "<|fim_suffix|>",  "<fim-suffix>",
+    "<fim_suffix>",   "<｜fim▁hole｜>",  "<SUF>",           "▁<SUF>",          "<|code_suffix|>",
+    "<|suffix|>",     "<|fim_middle|>",  "<fim-middle>",    "<fim_middle>",    "<｜fim▁end｜>",
+    "<MID>",          "▁<MID>",          "<|code_middle|>", "<|middle|>",
 };
 static const char *const fim_eog_names[] = {
-    "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>",
-    "<REPO>", "<reponame>", "<|file_sep|>",
+    "<|fim_pad|>",   "<fim-pad>",  "<fim_pad>", "<PAD>",      "[PAD]",        "<|fim_repo|>",
+    "<|repo_name|>", "<fim-repo>", "<REPO>",    "<reponame>", "<|file_sep|>",
 };
 
 static int32_t find(const struct tokenizer *t, const char *name)
@@ -149,8 +175,8 @@ static int32_t find(const struct tokenizer *t, const char *name)
     return id == MAP_NONE ? TOKEN_NONE : (int32_t)id;
 }
 
-/* A token that parts or ends answers is a control token even where its converter took it for text: otherwise a
- * user's text could spell it. */
+/* A token that parts or ends answers is a control token even where its converter took it for text:
+ * otherwise a user's text could spell it. */
 static void mark(struct tokenizer *t, const char *const *names, size_t n, unsigned flags)
 {
     for (size_t i = 0; i < n; i++) {
@@ -173,8 +199,9 @@ static void mark_eog(struct tokenizer *t)
             t->flags[ids[i]] |= TF_EOG;
     /* In gpt-oss <|end|> parts the channels of one answer. */
     const int32_t end = find(t, "<|end|>");
-    const bool has_channels = (find(t, "<|return|>") != TOKEN_NONE && find(t, "<|call|>") != TOKEN_NONE) ||
-                              (find(t, "<|calls|>") != TOKEN_NONE && find(t, "<|flush|>") != TOKEN_NONE);
+    const bool has_channels =
+        (find(t, "<|return|>") != TOKEN_NONE && find(t, "<|call|>") != TOKEN_NONE) ||
+        (find(t, "<|calls|>") != TOKEN_NONE && find(t, "<|flush|>") != TOKEN_NONE);
     if (has_channels && end != TOKEN_NONE)
         t->flags[end] &= (uint8_t)~TF_EOG;
     if (t->eot == TOKEN_NONE)
@@ -192,7 +219,8 @@ static bool contains_ignoring_case(struct str s, const char *word)
     return false;
 }
 
-/* Special tokens that eat the white space beside them; GGUF has no key for it, so by the model's name. */
+/* Special tokens that eat the white space beside them; GGUF has no key for it, so by the model's
+ * name. */
 static int mark_strips(struct tokenizer *t, const struct gguf *g, struct err *err)
 {
     struct str name;
@@ -204,10 +232,12 @@ static int mark_strips(struct tokenizer *t, const struct gguf *g, struct err *er
         t->flags[find(t, "<mask>")] |= TF_LSTRIP;
     if (strcmp(pre, "modern-bert") == 0 && find(t, "[MASK]") != TOKEN_NONE)
         t->flags[find(t, "[MASK]")] |= TF_LSTRIP;
-    if (t->kind != TOK_SPM || !(contains_ignoring_case(name, "phi-3") || contains_ignoring_case(name, "phi3")))
+    if (t->kind != TOK_SPM ||
+        !(contains_ignoring_case(name, "phi-3") || contains_ignoring_case(name, "phi3")))
         return 0;
     for (uint32_t i = 0; i < t->n_vocab; i++)
-        if (t->attr[i] == TOKEN_CONTROL || t->attr[i] == TOKEN_USER_DEFINED || t->attr[i] == TOKEN_UNKNOWN)
+        if (t->attr[i] == TOKEN_CONTROL || t->attr[i] == TOKEN_USER_DEFINED ||
+            t->attr[i] == TOKEN_UNKNOWN)
             t->flags[i] |= TF_RSTRIP;
     static const char *const plain[] = {"<unk>", "<s>", "<|endoftext|>"};
     for (size_t i = 0; i < ARRAY_LEN(plain); i++)
@@ -219,10 +249,12 @@ static int mark_strips(struct tokenizer *t, const struct gguf *g, struct err *er
 static bool is_special(const struct tokenizer *t, uint32_t i)
 {
     const uint8_t a = t->attr[i];
-    return (a == TOKEN_CONTROL || a == TOKEN_USER_DEFINED || a == TOKEN_UNKNOWN) && t->offset[i + 1] > t->offset[i];
+    return (a == TOKEN_CONTROL || a == TOKEN_USER_DEFINED || a == TOKEN_UNKNOWN) &&
+           t->offset[i + 1] > t->offset[i];
 }
 
-/* Searching costs as many steps at each place of a text as the longest special token has bytes, at worst. */
+/* Searching costs as many steps at each place of a text as the longest special token has bytes, at
+ * worst. */
 static int build_trie(struct tokenizer *t, struct err *err)
 {
     uint32_t n = 0;
@@ -238,8 +270,8 @@ static int build_trie(struct tokenizer *t, struct err *err)
             continue;
         items[n++] = (struct tok_trie_item){tok_text(t, (int32_t)i), (int32_t)i};
         if (items[n - 1].text.len > LIMIT_TOKEN_SPECIAL_BYTES)
-            rc = err_set(err, E_LIMIT, "the special token %u has %zu bytes; the limit is %u", i, items[n - 1].text.len,
-                         LIMIT_TOKEN_SPECIAL_BYTES);
+            rc = err_set(err, E_LIMIT, "the special token %u has %zu bytes; the limit is %u", i,
+                         items[n - 1].text.len, LIMIT_TOKEN_SPECIAL_BYTES);
     }
     if (rc == 0)
         rc = tok_trie_build(&t->special, items, n, err);

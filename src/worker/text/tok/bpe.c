@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* BPE over bytes (Sennrich et al. 2016; the byte alphabet of Radford et al. 2019): pieces of the pre-tokenizer,
- * merged by rank.  Also its variant over characters of whole lines (gemma4). */
-#include "worker/text/tok.h"
+/* BPE over bytes (Sennrich et al. 2016; the byte alphabet of Radford et al. 2019): pieces of the
+ * pre-tokenizer, merged by rank.  Also its variant over characters of whole lines (gemma4). */
+#include "worker/text/tok/tok.h"
 
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
@@ -67,11 +67,13 @@ static void pair_insert(struct tokenizer *t, uint32_t rank)
 }
 
 /* "left right", where left itself may begin with a space. */
-static int read_merge(struct tokenizer *t, struct str s, uint32_t rank, struct buf *joined, struct err *err)
+static int read_merge(struct tokenizer *t, struct str s, uint32_t rank, struct buf *joined,
+                      struct err *err)
 {
     const char *space = s.len > 1 ? memchr(s.p + 1, ' ', s.len - 1) : NULL;
     if (!space)
-        return err_set(err, E_FORMAT, "tokenizer.ggml.merges[%u] '%.*s' is not two tokens with a space between",
+        return err_set(err, E_FORMAT,
+                       "tokenizer.ggml.merges[%u] '%.*s' is not two tokens with a space between",
                        rank, STR_ARG(s));
     const struct str left = {s.p, (size_t)(space - s.p)};
     const struct str right = {space + 1, s.len - left.len - 1};
@@ -84,10 +86,13 @@ static int read_merge(struct tokenizer *t, struct str s, uint32_t rank, struct b
     const uint32_t l = map_get(&t->ids, left), r = map_get(&t->ids, right);
     const uint32_t whole = map_get(&t->ids, (struct str){joined->data, joined->len});
     if (l == MAP_NONE || r == MAP_NONE || whole == MAP_NONE)
-        return err_set(err, E_FORMAT, "tokenizer.ggml.merges[%u] '%.*s' needs the token '%.*s', which the "
-                       "vocabulary lacks", rank, STR_ARG(s),
-                       STR_ARG((l == MAP_NONE ? left : r == MAP_NONE ? right
-                                                                     : (struct str){joined->data, joined->len})));
+        return err_set(err, E_FORMAT,
+                       "tokenizer.ggml.merges[%u] '%.*s' needs the token '%.*s', which the "
+                       "vocabulary lacks",
+                       rank, STR_ARG(s),
+                       STR_ARG((l == MAP_NONE   ? left
+                                : r == MAP_NONE ? right
+                                                : (struct str){joined->data, joined->len})));
     t->pairs[rank] = (struct tok_pair){(int32_t)l, (int32_t)r, (int32_t)whole};
     return 0;
 }
@@ -139,7 +144,8 @@ int tok_bpe_load(struct tokenizer *t, const struct gguf *g, struct err *err)
 {
     const struct gguf_value *v = gguf_find(g, "tokenizer.ggml.merges");
     if (!v)
-        return err_set(err, E_FORMAT, "the vocabulary is of the kind gpt2 but tokenizer.ggml.merges is missing; "
+        return err_set(err, E_FORMAT,
+                       "the vocabulary is of the kind gpt2 but tokenizer.ggml.merges is missing; "
                        "convert the model again");
     if (v->type != GGUF_ARRAY || v->item_type != GGUF_STRING)
         return err_set(err, E_FORMAT, "tokenizer.ggml.merges is not an array of strings");
@@ -147,7 +153,8 @@ int tok_bpe_load(struct tokenizer *t, const struct gguf *g, struct err *err)
     return load_merges(t, v, err);
 }
 
-static uint32_t bpe_find(const struct tok_merge *m, const struct tok_sym *a, const struct tok_sym *b)
+static uint32_t bpe_find(const struct tok_merge *m, const struct tok_sym *a,
+                         const struct tok_sym *b)
 {
     return pair_rank(m->t, a->id, b->id);
 }
@@ -229,7 +236,8 @@ static int encode_lines(struct tok_run *r, struct str text)
     struct buf lines;
     buf_init(&lines, (size_t)LIMIT_TEXT_BYTES * TOK_SPACE_LEN);
     for (size_t i = 0; i < text.len; i++)
-        (void)(text.p[i] == ' ' ? buf_append(&lines, TOK_SPACE, TOK_SPACE_LEN) : buf_append_char(&lines, text.p[i]));
+        (void)(text.p[i] == ' ' ? buf_append(&lines, TOK_SPACE, TOK_SPACE_LEN)
+                                : buf_append_char(&lines, text.p[i]));
     int rc = buf_status(&lines, "text to tokenize", r->err);
     for (size_t i = 0; rc == 0 && i < lines.len;) {
         const bool at_end_of_line = lines.data[i] == '\n';
