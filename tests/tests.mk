@@ -19,7 +19,12 @@ $(TESTBIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT) $(BUILD)/libberth.a
 $(REPLAY): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/libberth.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-tests: all $(TESTBIN) $(REPLAY)
+# Vocabularies lie compressed in the repository.
+VOCAB   := $(patsubst tests/data/vocab/%.xz,$(BUILD)/vocab/%,$(wildcard tests/data/vocab/*.xz))
+$(VOCAB): $(BUILD)/vocab/%: tests/data/vocab/%.xz
+	$(Q)mkdir -p $(@D); python3 -c 'import lzma, sys; sys.stdout.buffer.write(lzma.open("$<").read())' > $@.tmp && mv $@.tmp $@
+
+tests: all $(TESTBIN) $(REPLAY) $(VOCAB)
 # make check ONLY=gguf runs the tests whose path contains "gguf".
 check: tests
 	$(Q)BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)) python3 tests/run.py --only '$(ONLY)' $(TESTBIN) $(REPLAY) $(TESTPY)
