@@ -641,6 +641,33 @@ static void no_descriptor_is_left_behind(void **state)
     assert_int_equal(count_fds(), before);
 }
 
+/* The nth allocation fails, wherever it is: the request ends one way or the other, and the next one
+ * works. */
+static void lack_of_memory_costs_a_request(void **state)
+{
+    (void)state;
+    struct client c;
+    int n_failed = 0;
+    for (long n = 0; n < 30; n++) {
+        uint64_t id;
+        struct err err = ERR_INIT;
+        mem_fault_after(n);
+        int rc = start(&c, "ok", &id, &err);
+        if (rc == 0)
+            client_wait(&c, &c.is_over);
+        mem_fault_after(-1);
+        n_failed += rc < 0 || c.last == GEN_EVENT_FAILED;
+        ask(&c, "ok");
+        if (c.last == GEN_EVENT_FAILED) /* its worker's end was just being noticed */
+            ask(&c, "ok");
+        assert_int_equal(c.last, GEN_EVENT_DONE);
+        if (n % 3 == 0)
+            unload("ok");
+    }
+    assert_true(n_failed > 0);
+    unload("ok");
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 2 && strcmp(argv[1], "worker") == 0)
@@ -658,6 +685,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_full_queue_is_busy),
         cmocka_unit_test(a_new_template_unloads),
         cmocka_unit_test(loading_alone),
+        cmocka_unit_test(lack_of_memory_costs_a_request),
         cmocka_unit_test(no_descriptor_is_left_behind),
     };
     return cmocka_run_group_tests_name("runner", tests, setup, teardown);

@@ -280,6 +280,68 @@ static void bad_requests_fail_alone(void **state)
     expect_failure("stories", &r, E_CONTEXT, "512");
 }
 
+static void chat_goes_through_the_template(void **state)
+{
+    (void)state;
+    struct gen_request r;
+    struct client chat, text;
+    request_init(&r, "", 20);
+    r.input = GEN_INPUT_CHAT;
+    r.messages_json = STR_LIT("[{\"role\": \"user\", \"content\": \"Once upon a time\"}]");
+    ask(&chat, "stories-chat", &r);
+    assert_int_equal(chat.last, GEN_EVENT_DONE);
+    request_init(&r, "Once upon a time", 20);
+    ask(&text, "stories-chat", &r);
+    assert_string_equal(buf_str(&chat.text[0]), buf_str(&text.text[0]));
+    client_release(&chat);
+    client_release(&text);
+    request_init(&r, "", 20);
+    r.input = GEN_INPUT_CHAT;
+    r.messages_json = STR_LIT("[{\"role\": ");
+    expect_failure("stories-chat", &r, E_INVALID, "messages: not valid JSON");
+    request_init(&r, "", 20);
+    r.input = GEN_INPUT_CHAT;
+    r.messages_json = STR_LIT("{}");
+    expect_failure("stories-chat", &r, E_INVALID, "messages must be a JSON array");
+}
+
+/* A model is what it is; a template can be given, and a bad one costs chat alone. */
+static void templates_can_be_given(void **state)
+{
+    (void)state;
+    struct gen_request r;
+    struct client c;
+    struct err err = ERR_INIT;
+    const struct str given = STR_LIT("{% for m in messages %}{{ m.content }} a time{% endfor %}");
+    assert_int_equal(runner_set_template(runner, "whole", given, &err), 0);
+    request_init(&r, "", 5);
+    r.input = GEN_INPUT_CHAT;
+    r.messages_json = STR_LIT("[{\"role\": \"user\", \"content\": \"Once upon\"}]");
+    ask(&c, "whole", &r);
+    assert_int_equal(c.last, GEN_EVENT_DONE);
+    assert_int_equal(strncmp(buf_str(&c.text[0]), ", there was", 11), 0);
+    client_release(&c);
+    assert_int_equal(runner_set_template(runner, "whole", STR_LIT("{% for"), &err), 0);
+    request_init(&r, "", 5);
+    r.input = GEN_INPUT_CHAT;
+    r.messages_json = STR_LIT("[]");
+    expect_failure("whole", &r, E_FORMAT, "chat template cannot be used");
+    request_init(&r, "Once upon a time", 5);
+    ask(&c, "whole", &r);
+    assert_int_equal(c.last, GEN_EVENT_DONE);
+    client_release(&c);
+    assert_int_equal(runner_set_template(runner, "whole",
+                                         STR_LIT("{% for a in range(99999999) %}{% for b in "
+                                                 "range(99999999) %}x{% endfor %}{% endfor %}"),
+                                         &err),
+                     0);
+    request_init(&r, "", 5);
+    r.input = GEN_INPUT_CHAT;
+    r.messages_json = STR_LIT("[]");
+    expect_failure("whole", &r, E_LIMIT, "");
+    assert_int_equal(runner_set_template(runner, "whole", STR_LIT(""), &err), 0);
+}
+
 static void models_that_are_cut_are_refused_with_a_reason(void **state)
 {
     (void)state;
@@ -540,6 +602,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_story_is_told_and_told_again),
         cmocka_unit_test(stop_strings_choices_logprobs_and_echo),
         cmocka_unit_test(bad_requests_fail_alone),
+        cmocka_unit_test(chat_goes_through_the_template),
+        cmocka_unit_test(templates_can_be_given),
         cmocka_unit_test(models_that_are_cut_are_refused_with_a_reason),
         cmocka_unit_test(a_killed_worker_is_gone_and_the_next_request_works),
         cmocka_unit_test(a_cancel_ends_an_answer_soon),

@@ -50,7 +50,7 @@ static int eog_list(struct loaded_model *m, struct err *err)
 /* A template that cannot be compiled costs chat, not the model. */
 static void template_load(struct loaded_model *m, const struct msg_load *msg)
 {
-    if (!m->has_text || !chat_template_from_gguf)
+    if (!m->has_text)
         return;
     if (chat_template_from_gguf(m->gguf, msg->chat_template, &m->chat, &m->chat_err) == 0)
         return;
@@ -142,8 +142,7 @@ int model_load(const struct load_job *job, struct loaded_model *ret, struct aren
 void model_release(struct loaded_model *m)
 {
     engine_free(m->engine);
-    if (m->chat)
-        chat_template_free(m->chat);
+    chat_template_free(m->chat);
     tokenizer_free(m->tok);
     gguf_close(m->gguf);
     mem_free(m->eog);

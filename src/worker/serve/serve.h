@@ -20,11 +20,6 @@
 #include "worker/serve/outbox.h"
 #include "worker/text/chat.h"
 
-/* Until worker/text has landed. */
-#pragma weak chat_template_from_gguf
-#pragma weak chat_template_free
-#pragma weak chat_encode
-
 enum serve_phase { SERVE_FRESH, SERVE_LOADING, SERVE_READY };
 
 /* LOAD as it arrived. */
