@@ -222,6 +222,7 @@ static int file_read(const char *path, struct buf *out, struct err *err)
         if (ret == 0) {
             n = read(fd, out->data + out->len, 4096);
             out->len += n > 0 ? (size_t)n : 0;
+            out->data[out->len] = '\0'; /* buf_reserve leaves that to who fills the room */
         }
     } while (ret == 0 && n > 0);
     if (ret < 0)
