@@ -76,7 +76,6 @@ class Run(CliCase):
         self.refused(2, "--top-p: '1.5'", "run", "stories", "--top-p", "1.5", "x")
 
     def test_chat(self):
-        self.need_templates()
         # This template joins the contents: greedy, the answer is the text's own continuation.
         out = self.ok("run", "stories-chat", "Once upon a time", "-t", "0", "-n", "30")
         self.assertTrue(out.startswith(STORY), out)
@@ -272,7 +271,6 @@ class Hostile(CliCase):
         self.assertTrue(self.ok("run", "stories", "Once upon a time", "-t", "0", "-n", "30").startswith(STORY))
 
     def test_template_that_loops(self):
-        self.need_templates()
         template = os.path.join(self.home, "t.jinja")
         with open(template, "w", encoding="utf-8") as f:
             f.write("{% for i in range(90000) %}{% for j in range(90000) %}x{% endfor %}{% endfor %}")

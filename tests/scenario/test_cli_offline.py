@@ -86,7 +86,6 @@ class Debug(CliCase):
         self.refused(1, "for the result", "debug", "logits", "stories", "--tokens", "1", "--out", "/nowhere/x")
 
     def test_render(self):
-        self.need_templates()
         template, context = os.path.join(self.home, "t.jinja"), os.path.join(self.home, "c.json")
 
         def render(t, c, *args):

@@ -48,10 +48,6 @@ class CliCase(unittest.TestCase):
         self.assertEqual(rc, 0, f"{args}: {out}{err}")
         return out
 
-    def need_templates(self):
-        if "no templates" in self.berth("debug", "render", "/dev/null", "--context", "-")[2]:
-            self.skipTest("this build has no templates")
-
     def refused(self, status, pattern, *args, **kw):
         """One sentence on standard error, nothing on standard output."""
         rc, out, err = self.berth(*args, **kw)

@@ -18,13 +18,6 @@
 #include "worker/text/jinja.h"
 #include "worker/text/tokenizer.h"
 
-/* Until worker/text lands. */
-#pragma weak jinja_compile
-#pragma weak jinja_free
-#pragma weak jinja_render
-#pragma weak jinja_output_init
-#pragma weak jinja_output_release
-
 static int read_input(const char *path, size_t max, struct buf *out, struct err *err)
 {
     bool is_stdin = strcmp(path, "-") == 0;
@@ -187,12 +180,8 @@ int debug_main(const struct debug_request *r, struct err *err)
     if (rc == 0) {
         switch (r->what) {
         case DEBUG_TOKENIZE:
-        case DEBUG_DETOKENIZE:
-            rc = debug_text(r, text, err); break;
-        case DEBUG_RENDER:
-            if (!jinja_render)
-                return err_set(err, E_UNSUPPORTED, "this build has no templates");
-            rc = render(r, text, err); break;
+        case DEBUG_DETOKENIZE: rc = debug_text(r, text, err); break;
+        case DEBUG_RENDER: rc = render(r, text, err); break;
         case DEBUG_LOGITS:
         case DEBUG_SHOW:
         case DEBUG_PLAN: rc = debug_model(r, shut_in, err); break;
