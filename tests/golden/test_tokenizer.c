@@ -63,7 +63,8 @@ static uint64_t fnv1a(const void *p, size_t n)
 }
 
 /* Compares the texts' ids to the lines "count hash" at *lines, which moves on. */
-static unsigned compare(const struct tokenizer *t, const char *name, const struct texts *texts, size_t n, const char **lines)
+static unsigned compare(const struct tokenizer *t, const char *name, const struct texts *texts,
+                        size_t n, const char **lines)
 {
     struct token_vec v;
     struct err err = ERR_INIT;
@@ -88,8 +89,10 @@ static unsigned compare(const struct tokenizer *t, const char *name, const struc
 static void other_texts_as_llama_cpp(void **state)
 {
     (void)state;
-    static const char *const names[] = {"baichuan", "bert-bge", "deepseek-coder", "deepseek-llm", "falcon", "gemma4-made",
-                                        "gpt-2", "llama-spm", "mpt", "phi-3", "qwen2", "refact", "starcoder", "stories", "t5"};
+    static const char *const names[] = {
+        "baichuan",    "bert-bge", "deepseek-coder", "deepseek-llm", "falcon",
+        "gemma4-made", "gpt-2",    "llama-spm",      "mpt",          "phi-3",
+        "qwen2",       "refact",   "starcoder",      "stories",      "t5"};
     static struct texts texts;
     unsigned bad = 0;
     texts_read(&texts);
@@ -183,8 +186,9 @@ static unsigned compare_pairs(const struct tokenizer *t, const char *name, const
 static void the_models_own_tokenizers_ids(void **state)
 {
     (void)state;
-    static const char *const names[] = {"bert-bge", "deepseek-coder", "deepseek-llm", "falcon", "gpt-2", "llama-spm", "mpt",
-                                        "phi-3", "qwen2", "refact", "starcoder"};
+    static const char *const names[] = {"bert-bge", "deepseek-coder", "deepseek-llm", "falcon",
+                                        "gpt-2",    "llama-spm",      "mpt",          "phi-3",
+                                        "qwen2",    "refact",         "starcoder"};
     struct buf texts, ids;
     unsigned bad = 0;
     read_string("tests/data/vocab/texts.inp", &texts);

@@ -101,9 +101,38 @@ void vocab_build_pairs(struct gguf_build *b, const char *pre)
     build_types(b, n, (const int32_t[]){TOKEN_CONTROL}, 1);
 }
 
-static const char *const words[] = {"\xe2\x96\x81", "a", "b", "e", "h", "l", "o", "t", "he", "\xe2\x96\x81t", "\xe2\x96\x81the",
-                                    "th", "ab", "abab", "hello", "hel", "lo", "\xc3\xa9", "<", ">", "/", "s", "</", "s>",
-                                    "|", "\n", "tool", "end", "<|", "|>", "<|end", "\xe2\x96\x81\xe2\x96\x81"};
+static const char *const words[] = {"\xe2\x96\x81",
+                                    "a",
+                                    "b",
+                                    "e",
+                                    "h",
+                                    "l",
+                                    "o",
+                                    "t",
+                                    "he",
+                                    "\xe2\x96\x81t",
+                                    "\xe2\x96\x81the",
+                                    "th",
+                                    "ab",
+                                    "abab",
+                                    "hello",
+                                    "hel",
+                                    "lo",
+                                    "\xc3\xa9",
+                                    "<",
+                                    ">",
+                                    "/",
+                                    "s",
+                                    "</",
+                                    "s>",
+                                    "|",
+                                    "\n",
+                                    "tool",
+                                    "end",
+                                    "<|",
+                                    "|>",
+                                    "<|end",
+                                    "\xe2\x96\x81\xe2\x96\x81"};
 
 static void build_head(struct gguf_build *b, const char *model)
 {
@@ -142,8 +171,10 @@ void vocab_build_spm(struct gguf_build *b)
 void vocab_build_bpe(struct gguf_build *b, const char *pre)
 {
     static char single[256][8];
-    static const char *const merges[] = {"h e", "l l", "he ll", "hell o", "\xc4\xa0 t", "\xc4\xa0t he", "a b", "ab ab",
-                                         "< |", "<| e", "| >", "\xc4\x8a \xc4\x8a", "\xc3\x83 \xc2\xa9", "a a", "aa aa"};
+    static const char *const merges[] = {
+        "h e",   "l l", "he ll", "hell o", "\xc4\xa0 t",        "\xc4\xa0t he",      "a b",
+        "ab ab", "< |", "<| e",  "| >",    "\xc4\x8a \xc4\x8a", "\xc3\x83 \xc2\xa9", "a a",
+        "aa aa"};
     const uint32_t n = (uint32_t)alphabet(single) + ARRAY_LEN(merges) + 4;
     build_head(b, "gpt2");
     build_kv_str(b, "tokenizer.ggml.pre", pre);
@@ -166,8 +197,19 @@ void vocab_build_bpe(struct gguf_build *b, const char *pre)
 
 void vocab_build_wpm(struct gguf_build *b)
 {
-    static const char *const tokens[] = {"[UNK]", "[CLS]", "[SEP]", "\xe2\x96\x81hello", "\xe2\x96\x81the", "re", "s",
-                                         "\xe2\x96\x81,", "\xe2\x96\x81.", "\xe2\x96\x81" "a", "\xe2\x96\x81\xe4\xb8\xad", "<|end|>",
+    static const char *const tokens[] = {"[UNK]",
+                                         "[CLS]",
+                                         "[SEP]",
+                                         "\xe2\x96\x81hello",
+                                         "\xe2\x96\x81the",
+                                         "re",
+                                         "s",
+                                         "\xe2\x96\x81,",
+                                         "\xe2\x96\x81.",
+                                         "\xe2\x96\x81"
+                                         "a",
+                                         "\xe2\x96\x81\xe4\xb8\xad",
+                                         "<|end|>",
                                          "<tool>"};
     build_head(b, "bert");
     build_kv_u32(b, "tokenizer.ggml.unknown_token_id", 0);

@@ -160,10 +160,14 @@ static void test_misshapen_tensors(void **state)
         const char *key;
         uint32_t value;
         const char *says;
-    } cases[] = {{"llama.embedding_length", 40, "token_embd.weight"}, {"llama.feed_forward_length", 47, "ffn_"},
-                 {"llama.attention.head_count", 8, "attn_q.weight"}, {"llama.attention.head_count_kv", 4, "attn_k.weight"},
-                 {"llama.attention.value_length", 4, "attn_v.weight"}, {"llama.rope.dimension_count", 4, "rope_freqs.weight"},
-                 {"llama.block_count", 3, "blk.2."}, {"llama.expert_count", 1, ""}};
+    } cases[] = {{"llama.embedding_length", 40, "token_embd.weight"},
+                 {"llama.feed_forward_length", 47, "ffn_"},
+                 {"llama.attention.head_count", 8, "attn_q.weight"},
+                 {"llama.attention.head_count_kv", 4, "attn_k.weight"},
+                 {"llama.attention.value_length", 4, "attn_v.weight"},
+                 {"llama.rope.dimension_count", 4, "rope_freqs.weight"},
+                 {"llama.block_count", 3, "blk.2."},
+                 {"llama.expert_count", 1, ""}};
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct buf file;

@@ -66,7 +66,8 @@ static void check_same(const struct run *got, const struct run *want, uint32_t i
         const struct run_choice *g = &got->choices[c], *w = &want->choices[c];
         const uint32_t n = cut ? MIN_OF(g->n, w->n) : w->n;
         if (!cut && (g->n != w->n || g->finish != w->finish))
-            fail_msg("request %u, choice %u: %u tokens, finish %d; alone %u, %d", i, c, g->n, g->finish, w->n, w->finish);
+            fail_msg("request %u, choice %u: %u tokens, finish %d; alone %u, %d", i, c, g->n,
+                     g->finish, w->n, w->finish);
         for (uint32_t t = 0; t < n; t++)
             if (g->tokens[t] != w->tokens[t] || memcmp(&g->logprobs[t], &w->logprobs[t], sizeof(float)) ||
                 memcmp(g->tops[t], w->tops[t], sizeof g->tops[t]))

@@ -10,7 +10,8 @@
 #define BLOCK_LEN 4u
 #define N_CTX     24u
 
-static struct hparams_layer layers[2] = {{.n_head = 4, .n_head_kv = 2, .n_ff = 1}, {.n_head = 2, .n_head_kv = 1, .n_ff = 1}};
+static struct hparams_layer layers[2] = {{.n_head = 4, .n_head_kv = 2, .n_ff = 1},
+                                         {.n_head = 2, .n_head_kv = 1, .n_ff = 1}};
 static const struct hparams hp = {.n_layer = 2, .k_dim = 3, .v_dim = 5, .layers = layers};
 
 static void init(struct kv *kv, enum kv_type type, uint32_t n_blocks, uint32_t n_slots)

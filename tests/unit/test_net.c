@@ -47,7 +47,9 @@ static void events_are_bounded_and_can_be_ended(void **state)
     sse_reader_init(&r, 20);
     assert_int_equal(sse_reader_feed(&r, "data: 0123456789012345678", 25, note_event, &out, &err), -E_LIMIT);
     sse_reader_release(&r);
-    assert_int_equal(sse_reader_feed(&r, "data: 01234567\ndata: 890123456789\n\n", 35, note_event, &out, &err), -E_LIMIT);
+    assert_int_equal(
+        sse_reader_feed(&r, "data: 01234567\ndata: 890123456789\n\n", 35, note_event, &out, &err),
+        -E_LIMIT);
     sse_reader_release(&r);
     assert_int_equal(sse_reader_feed(&r, "data: stop\n\ndata: x\n\n", 21, note_event, &out, &err), -E_CANCELED);
     assert_string_equal(buf_str(&out), "[message|stop]");
@@ -98,7 +100,8 @@ static struct httpd *server(void)
     return h;
 }
 
-static void fetch(struct httpd *h, const char *method, const char *path, const char *body, int status, const char *wanted)
+static void fetch(struct httpd *h, const char *method, const char *path, const char *body,
+                  int status, const char *wanted)
 {
     char url[64];
     struct buf out;

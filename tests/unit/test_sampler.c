@@ -254,7 +254,8 @@ static void test_penalties(void **state)
 static void test_bias_and_bans(void **state)
 {
     struct fixture f;
-    const struct gen_logit_bias bias[] = {{.token = 1, .bias = -100}, {.token = 0, .bias = 1.9f}, {.token = 3, .bias = -200}};
+    const struct gen_logit_bias bias[] = {
+        {.token = 1, .bias = -100}, {.token = 0, .bias = 1.9f}, {.token = 3, .bias = -200}};
     const int32_t eog[] = {1, -1, 400}, stop[] = {3};
     (void)state;
     open_fixture(&f, row, N);

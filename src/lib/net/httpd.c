@@ -92,9 +92,9 @@ static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind, const 
     return MHD_YES;
 }
 
-/* What could be read in two ways by a proxy and by us is refused (RFC 9112, 3.2, 6.1 and 11.2).  libmicrohttpd is left
- * at its tolerant level, because its own refusals are not in the owner's style.  Known deviations: a bare LF ends a line,
- * and a header's value ends at a NUL. */
+/* What could be read in two ways by a proxy and by us is refused (RFC 9112, 3.2, 6.1 and 11.2).
+ * libmicrohttpd is left at its tolerant level, because its own refusals are not in the owner's
+ * style.  Known deviations: a bare LF ends a line, and a header's value ends at a NUL. */
 static void check_framing(struct httpd_request *r, const char *version, struct framing *f)
 {
     MHD_get_connection_values(r->conn, MHD_HEADER_KIND, framing_header, f);

@@ -38,7 +38,8 @@ static int check_model(const struct hparams *hp, struct err *err)
         const struct hparams_layer *l = &hp->layers[i];
         if (l->n_head == 0 || l->n_head_kv == 0 || l->n_head % l->n_head_kv || l->n_ff == 0)
             return err_set(err, E_FORMAT,
-                           "layer %u has %u heads, %u key heads and a feed-forward width of %u; none may be 0 and heads "
+                           "layer %u has %u heads, %u key heads and a feed-forward width of %u; "
+                           "none may be 0 and heads "
                            "must be a multiple of key heads",
                            i, l->n_head, l->n_head_kv, l->n_ff);
         if ((uint64_t)l->n_head * MAX_OF(hp->k_dim, hp->v_dim) > MAX_HEADS_WIDTH || l->n_ff > LIMIT_MODEL_WIDTH)
@@ -104,7 +105,9 @@ static int plan_cache(const struct hparams *hp, struct engine_plan *p, struct er
                        "which needs %" PRIu64 " bytes; raise the cache's size or lower the context",
                        c->kv_cache_bytes, n * c->block_size, c->n_ctx, per_seq * p->block_bytes);
     if (n > UINT32_MAX)
-        return err_set(err, E_LIMIT, "the key/value cache would have %" PRIu64 " blocks; lower context or sequences", n);
+        return err_set(
+            err, E_LIMIT,
+            "the key/value cache would have %" PRIu64 " blocks; lower context or sequences", n);
     p->n_blocks = (uint32_t)n;
     if (!size_mul(n, p->block_bytes, &p->kv_bytes))
         return err_set(err, E_LIMIT, "the size of the key/value cache overflows 64 bits");

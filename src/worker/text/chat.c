@@ -76,9 +76,26 @@ void chat_template_free(struct chat_template *c)
 
 static bool is_reserved(const char *key)
 {
-    static const char *const WORDS[] = {"messages", "tools", "add_generation_prompt", "bos_token", "eos_token", "unk_token",
-                                        "pad_token", "raise_exception", "strftime_now", "range", "namespace", "dict",
-                                        "cycler", "joiner", "lipsum", "loop", "self", "caller", "varargs", "kwargs"};
+    static const char *const WORDS[] = {"messages",
+                                        "tools",
+                                        "add_generation_prompt",
+                                        "bos_token",
+                                        "eos_token",
+                                        "unk_token",
+                                        "pad_token",
+                                        "raise_exception",
+                                        "strftime_now",
+                                        "range",
+                                        "namespace",
+                                        "dict",
+                                        "cycler",
+                                        "joiner",
+                                        "lipsum",
+                                        "loop",
+                                        "self",
+                                        "caller",
+                                        "varargs",
+                                        "kwargs"};
     for (size_t i = 0; i < ARRAY_LEN(WORDS); i++)
         if (strcmp(key, WORDS[i]) == 0)
             return true;
@@ -96,7 +113,10 @@ static int add_kwargs(json_t *context, const json_t *kwargs, struct buf *input_k
         if (is_reserved(key))
             return err_set(err, E_INVALID, "chat_template_kwargs may not set '%.64s': the name is reserved", key);
         if (is_list && strcmp(key, "documents") != 0)
-            return err_set(err, E_INVALID, "chat_template_kwargs: '%.64s' must be a string, a number, true, false or null", key);
+            return err_set(
+                err, E_INVALID,
+                "chat_template_kwargs: '%.64s' must be a string, a number, true, false or null",
+                key);
         if (strchr(key, ','))
             return err_set(err, E_INVALID, "chat_template_kwargs: '%.64s' is no variable's name", key);
         if (json_object_set(context, key, v) != 0)
@@ -117,7 +137,8 @@ static bool add_token(json_t *context, const char *key, const struct tokenizer *
 
 static bool add_tokens(json_t *context, const struct chat_template *c, const struct tokenizer *t)
 {
-    return add_token(context, "bos_token", t, tokenizer_bos(t)) && add_token(context, "eos_token", t, tokenizer_eos(t)) &&
+    return add_token(context, "bos_token", t, tokenizer_bos(t)) &&
+           add_token(context, "eos_token", t, tokenizer_eos(t)) &&
            add_token(context, "unk_token", t, c->unk) && add_token(context, "pad_token", t, c->pad);
 }
 
@@ -136,7 +157,8 @@ static int make_context(const struct chat_template *c, const struct variant *v, 
     return req->kwargs ? add_kwargs(*ret, req->kwargs, input_keys, err) : 0;
 }
 
-static int encode_output(const struct tokenizer *t, const struct jinja_output *o, struct token_vec *out, struct err *err)
+static int encode_output(const struct tokenizer *t, const struct jinja_output *o,
+                         struct token_vec *out, struct err *err)
 {
     struct text_run *runs = mem_try_alloc(o->n_runs, sizeof(*runs), err);
     size_t at = 0;
@@ -156,8 +178,9 @@ static int encode_output(const struct tokenizer *t, const struct jinja_output *o
     return rc;
 }
 
-static int render(const struct variant *v, const struct tokenizer *t, const struct jinja_options *opt, struct token_vec *out,
-                  struct buf *rendered, struct err *err)
+static int render(const struct variant *v, const struct tokenizer *t,
+                  const struct jinja_options *opt, struct token_vec *out, struct buf *rendered,
+                  struct err *err)
 {
     struct jinja_output o;
     jinja_output_init(&o);

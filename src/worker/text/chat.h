@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Chat: a conversation to token ids through the model's chat template.
  *
- * The template's own text may spell control tokens; nothing a message, tool, document or keyword argument says ever can.
- * (The one exception is the value of a message's "role" when it is one of the API's own words, such as "user": some
- * templates build a control token around it.)
+ * The template's own text may spell control tokens; nothing a message, tool, document or keyword
+ * argument says ever can. (The one exception is the value of a message's "role" when it is one of
+ * the API's own words, such as "user": some templates build a control token around it.)
  *
- * The variables are those of transformers: messages, tools (null when absent), documents (null unless in kwargs),
- * add_generation_prompt, bos_token and eos_token, unk_token and pad_token where the model has them, and kwargs (scalars,
- * and documents).  Content given as a list of parts is handed over as it is when the template shows the text of such a
- * list; otherwise text parts are joined by newlines, and a part of another kind is refused.  Tool call arguments given as
- * a string of JSON become an object when the template works only with one (chat_shape.h tells how that is found out). */
+ * The variables are those of transformers: messages, tools (null when absent), documents (null
+ * unless in kwargs), add_generation_prompt, bos_token and eos_token, unk_token and pad_token where
+ * the model has them, and kwargs (scalars, and documents).  Content given as a list of parts is
+ * handed over as it is when the template shows the text of such a list; otherwise text parts are
+ * joined by newlines, and a part of another kind is refused.  Tool call arguments given as a string
+ * of JSON become an object when the template works only with one (chat_shape.h tells how that is
+ * found out). */
 #ifndef WORKER_TEXT_CHAT_H
 #define WORKER_TEXT_CHAT_H
 

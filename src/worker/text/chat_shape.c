@@ -28,7 +28,9 @@ static void probe_content(const struct jinja *j, struct chat_shape *s)
     struct jinja_output out;
     jinja_output_init(&out);
     /* a list that is printed as a list shows the quoted word "type" too */
-    s->takes_parts = probe(j, json_pack("[{s:s, s:[{s:s, s:s}]}]", "role", "user", "content", "type", "text", "text", NEEDLE),
+    s->takes_parts = probe(j,
+                           json_pack("[{s:s, s:[{s:s, s:s}]}]", "role", "user", "content", "type",
+                                     "text", "text", NEEDLE),
                            json_null(), &out) &&
                      shows(&out, NEEDLE) && !shows(&out, "'type'") && !shows(&out, "\"type\"");
     if (s->takes_parts)
@@ -39,16 +41,17 @@ static void probe_content(const struct jinja *j, struct chat_shape *s)
 
 static json_t *call_with(json_t *arguments)
 {
-    return json_pack("[{s:s, s:s}, {s:s, s:s, s:[{s:s, s:s, s:{s:s, s:o}}]}]", "role", "user", "content", "a", "role",
-                     "assistant", "content", "", "tool_calls", "id", "call_1_a", "type", "function", "function", "name", "f",
-                     "arguments", arguments);
+    return json_pack("[{s:s, s:s}, {s:s, s:s, s:[{s:s, s:s, s:{s:s, s:o}}]}]", "role", "user",
+                     "content", "a", "role", "assistant", "content", "", "tool_calls", "id",
+                     "call_1_a", "type", "function", "function", "name", "f", "arguments",
+                     arguments);
 }
 
 static json_t *one_tool(void)
 {
-    return json_pack("[{s:s, s:{s:s, s:s, s:{s:s, s:{s:{s:s, s:s}}, s:[]}}}]", "type", "function", "function", "name", "f",
-                     "description", "d", "parameters", "type", "object", "properties", "x", "type", "string", "description", "d",
-                     "required");
+    return json_pack("[{s:s, s:{s:s, s:s, s:{s:s, s:{s:{s:s, s:s}}, s:[]}}}]", "type", "function",
+                     "function", "name", "f", "description", "d", "parameters", "type", "object",
+                     "properties", "x", "type", "string", "description", "d", "required");
 }
 
 static void probe_arguments(const struct jinja *j, struct chat_shape *s)
@@ -88,8 +91,11 @@ static int join_parts(const json_t *parts, json_t **ret, struct err *err)
         const json_t *text = json_is_string(part) ? part : json_object_get(part, "text");
         if (!json_is_string(text) || (type && strcmp(type, "text") != 0)) {
             buf_release(&b);
-            return err_set(err, E_INVALID, "a message has a content part of type '%.40s', and this model's chat template "
-                                           "takes text only", type ? type : "unknown");
+            return err_set(
+                err, E_INVALID,
+                "a message has a content part of type '%.40s', and this model's chat template "
+                "takes text only",
+                type ? type : "unknown");
         }
         if (i)
             buf_append_char(&b, '\n');

@@ -36,7 +36,8 @@ void jinja_output_release(struct jinja_output *o);
 
 struct jinja_options {
     const json_t *context;      /* object: the template's variables; borrowed */
-    const char *input_keys;     /* comma-separated top-level variables whose strings are input, e.g. "messages,tools,documents"; NULL: none */
+    const char *input_keys;     /* comma-separated top-level variables whose strings are input, e.g.
+                                   "messages,tools,documents"; NULL: none */
     int64_t now_unix;           /* for strftime_now; taken as UTC */
 };
 

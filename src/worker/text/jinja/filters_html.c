@@ -148,7 +148,9 @@ static size_t entity(const struct jstr *s, size_t i, uint32_t *c)
         return 0;
     for (p += hex; p < s->len && s->p[p] != ';' && v <= 0x10ffff; p++) {
         char d = s->p[p];
-        int x = d >= '0' && d <= '9' ? d - '0' : hex && (d | 0x20) >= 'a' && (d | 0x20) <= 'f' ? (d | 0x20) - 'a' + 10 : -1;
+        int x = d >= '0' && d <= '9'                            ? d - '0'
+                : hex && (d | 0x20) >= 'a' && (d | 0x20) <= 'f' ? (d | 0x20) - 'a' + 10
+                                                                : -1;
         if (x < 0)
             return 0;
         v = v * (hex ? 16 : 10) + (uint32_t)x;

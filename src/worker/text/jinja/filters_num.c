@@ -33,7 +33,8 @@ static bool clean_number(struct jstr *s, char *tmp, size_t cap)
     if (to == from || to - from >= cap)
         return false;
     for (size_t i = from; i < to; i++) {
-        bool inside = i > from && i + 1 < to && isalnum((unsigned char)s->p[i - 1]) && isalnum((unsigned char)s->p[i + 1]);
+        bool inside = i > from && i + 1 < to && isalnum((unsigned char)s->p[i - 1]) &&
+                      isalnum((unsigned char)s->p[i + 1]);
         if (s->p[i] == '_' && !inside)
             return false;
         if (s->p[i] != '_')
@@ -72,7 +73,8 @@ static int parse_int(struct rt *rt, struct jstr *s, int64_t base, int64_t *out)
         int d = isdigit((unsigned char)*p) ? *p - '0' : isalpha((unsigned char)*p) ? (*p | 0x20) - 'a' + 10 : 99;
         if (d >= base)
             return 0;
-        if (__builtin_mul_overflow(v, (uint64_t)base, &v) || __builtin_add_overflow(v, (uint64_t)d, &v) || v > INT64_MAX)
+        if (__builtin_mul_overflow(v, (uint64_t)base, &v) ||
+            __builtin_add_overflow(v, (uint64_t)d, &v) || v > INT64_MAX)
             return rt_fail(rt, E_LIMIT, "an integer is larger than 64 bits");
     }
     *out = negative ? -(int64_t)v : (int64_t)v;

@@ -80,7 +80,8 @@ static int multi_key(struct rt *rt, struct value item, struct value attribute, b
     return 0;
 }
 
-static int apply_order(struct rt *rt, const struct jlist *items, const struct jlist *keys, bool reverse, struct value *out)
+static int apply_order(struct rt *rt, const struct jlist *items, const struct jlist *keys,
+                       bool reverse, struct value *out)
 {
     uint32_t *pos;
     struct jlist *l = list_new(rt, items->n);
@@ -415,7 +416,8 @@ static int filter_map(struct rt *rt, struct value in, const struct args *args, s
 {
     return lazy(rt, next_map, in, args, out);
 }
-static int select_any(struct rt *rt, struct value in, const struct args *args, bool attr, bool reject, struct value *out)
+static int select_any(struct rt *rt, struct value in, const struct args *args, bool attr,
+                      bool reject, struct value *out)
 {
     TRY(lazy(rt, next_select, in, args, out));
     out->gen->flag = attr;

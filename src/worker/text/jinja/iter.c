@@ -5,9 +5,15 @@
 int iter_init(struct rt *rt, struct value v, struct iter *it)
 {
     switch (v.type) {
-    case V_UNDEF: case V_STR: case V_LIST: case V_TUPLE: case V_DICT: case V_RANGE: case V_VIEW: case V_GEN: case V_LOOP:
-        *it = (struct iter){v, 0};
-        return 0;
+    case V_UNDEF:
+    case V_STR:
+    case V_LIST:
+    case V_TUPLE:
+    case V_DICT:
+    case V_RANGE:
+    case V_VIEW:
+    case V_GEN:
+    case V_LOOP: *it = (struct iter){v, 0}; return 0;
     default:
         return rt_fail(rt, E_FORMAT, "'%s' object is not iterable", type_name(v));
     }

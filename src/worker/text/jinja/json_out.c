@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tojson filter, as transformers sets it up: Python's json.dumps(x, ensure_ascii, indent, separators, sort_keys). */
+/* The tojson filter, as transformers sets it up: Python's json.dumps(x, ensure_ascii, indent,
+ * separators, sort_keys). */
 #include <math.h>
 #include <stdio.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Methods of lists, tuples, dicts, numbers, ranges, loops and cyclers.
  *
- * NULL marks what Jinja2's ImmutableSandboxedEnvironment forbids.  list.pop and list.clear change the list: Jinja2 3.1.2
- * lets them through. */
+ * NULL marks what Jinja2's ImmutableSandboxedEnvironment forbids.  list.pop and list.clear change
+ * the list: Jinja2 3.1.2 lets them through. */
 #include <math.h>
 
 #include "worker/text/jinja/runtime.h"

@@ -331,8 +331,8 @@ static int str_rpartition(struct rt *rt, struct value self, const struct args *a
 }
 
 /* start and end (characters, negative from the end) as bytes; false when start lies past the end. */
-static int sub_range(struct rt *rt, const char *name, struct jstr *s, struct value start, struct value end, size_t *from,
-                     size_t *to, bool *inside)
+static int sub_range(struct rt *rt, const char *name, struct jstr *s, struct value start,
+                     struct value end, size_t *from, size_t *to, bool *inside)
 {
     int64_t n = (int64_t)jstr_chars(s), a = 0, z = n;
     if (start.type != V_NONE)

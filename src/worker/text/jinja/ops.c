@@ -230,7 +230,8 @@ static int order_fail(struct rt *rt, const char *op, struct value a, struct valu
         return undef_fail(rt, a);
     if (b.type == V_UNDEF)
         return undef_fail(rt, b);
-    return rt_fail(rt, E_FORMAT, "'%s' not supported between instances of '%s' and '%s'", op, type_name(a), type_name(b));
+    return rt_fail(rt, E_FORMAT, "'%s' not supported between instances of '%s' and '%s'", op,
+                   type_name(a), type_name(b));
 }
 
 static int list_order(struct rt *rt, enum tok op, const struct jlist *a, const struct jlist *b, bool *out);
@@ -303,8 +304,8 @@ int value_contains(struct rt *rt, struct value c, struct value v, bool *out)
     }
     if (c.type == V_RANGE && is_num(v))
         return range_contains(c.r, v, out);
-    if (is_num(c) || c.type == V_NONE || c.type == V_FUNC || c.type == V_MACRO || c.type == V_NS || c.type == V_JOINER ||
-        c.type == V_CYCLER)
+    if (is_num(c) || c.type == V_NONE || c.type == V_FUNC || c.type == V_MACRO || c.type == V_NS ||
+        c.type == V_JOINER || c.type == V_CYCLER)
         return rt_fail(rt, E_FORMAT, "argument of type '%s' is not iterable", type_name(c));
     struct iter walk;
     TRY(iter_init(rt, c, &walk));
@@ -394,7 +395,8 @@ static int arith_fail(struct rt *rt, enum tok op, struct value a, struct value b
     if (b.type == V_UNDEF)
         return undef_fail(rt, b);
     if (op == T_ADD && (a.type == V_STR || a.type == V_LIST || a.type == V_TUPLE))
-        return rt_fail(rt, E_FORMAT, "can only concatenate %s (not \"%s\") to %s", type_name(a), type_name(b), type_name(a));
+        return rt_fail(rt, E_FORMAT, "can only concatenate %s (not \"%s\") to %s", type_name(a),
+                       type_name(b), type_name(a));
     return rt_fail(rt, E_FORMAT, "unsupported operand type(s) for %s: '%s' and '%s'",
                    op == T_POW ? "** or pow()" : tok_name(op), type_name(a), type_name(b));
 }
@@ -478,8 +480,10 @@ static double float_floor_div(double a, double b)
 static int arith_float(struct rt *rt, enum tok op, double a, double b, struct value *out)
 {
     if (b == 0 && (op == T_DIV || op == T_FLOORDIV || op == T_MOD))
-        return rt_fail(rt, E_FORMAT, op == T_DIV ? "float division by zero" : op == T_MOD ? "float modulo"
-                                                                                          : "float floor division by zero");
+        return rt_fail(rt, E_FORMAT,
+                       op == T_DIV   ? "float division by zero"
+                       : op == T_MOD ? "float modulo"
+                                     : "float floor division by zero");
     switch (op) {
     case T_ADD: *out = value_float(a + b); break;
     case T_SUB: *out = value_float(a - b); break;

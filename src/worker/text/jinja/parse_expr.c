@@ -31,7 +31,8 @@ static struct node *unary(struct parser *p, enum nkind kind, struct node *a, uin
     return seal(p, n);
 }
 
-static struct node *binary(struct parser *p, enum nkind kind, enum tok op, struct node *a, struct node *b, uint32_t line)
+static struct node *binary(struct parser *p, enum nkind kind, enum tok op, struct node *a,
+                           struct node *b, uint32_t line)
 {
     struct node *n = a && b ? parser_node(p, kind, line) : NULL;
     if (!n)

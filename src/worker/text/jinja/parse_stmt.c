@@ -32,7 +32,8 @@ bool parser_push(struct parser *p, struct nodes *list, struct node *n)
     if (!n)
         return false;
     if ((list->n & (list->n - 1)) == 0) { /* full at powers of two */
-        struct node **v = arena_try_alloc(&p->j->arena, (list->n ? (size_t)list->n * 2 : 1) * sizeof(struct node *), p->err);
+        struct node **v = arena_try_alloc(
+            &p->j->arena, (list->n ? (size_t)list->n * 2 : 1) * sizeof(struct node *), p->err);
         if (!v)
             return false;
         if (list->n)
@@ -390,7 +391,8 @@ static struct node *statement(struct parser *p)
         p->depth--;
         return n;
     }
-    if (str_is(t->text, "include") || str_is(t->text, "import") || str_is(t->text, "from") || str_is(t->text, "extends"))
+    if (str_is(t->text, "include") || str_is(t->text, "import") || str_is(t->text, "from") ||
+        str_is(t->text, "extends"))
         parser_fail(p, t->line, "'%.*s' needs other templates, and a chat template stands alone", STR_ARG(t->text));
     else
         parser_fail(p, t->line, "unknown tag '%.*s'", STR_ARG(t->text));

@@ -178,7 +178,9 @@ static int repr_object(struct sb *b, struct value v)
             snprintf(tmp, sizeof(tmp), "<Macro anonymous>");
         break;
     case V_FUNC:
-        snprintf(tmp, sizeof(tmp), v.func->self.type == V_MISSING ? "<function %.64s>" : "<built-in method %.64s of %.32s object>",
+        snprintf(tmp, sizeof(tmp),
+                 v.func->self.type == V_MISSING ? "<function %.64s>"
+                                                : "<built-in method %.64s of %.32s object>",
                  v.func->name, type_name(v.func->self));
         break;
     default: /* Python prints an address here */

@@ -55,7 +55,8 @@ bool text_is_utf8(struct str s)
         utf8proc_int32_t c;
         utf8proc_ssize_t n = (unsigned char)s.p[i] < 0x80
                                  ? 1
-                                 : utf8proc_iterate((const utf8proc_uint8_t *)s.p + i, (utf8proc_ssize_t)(s.len - i), &c);
+                                 : utf8proc_iterate((const utf8proc_uint8_t *)s.p + i,
+                                                    (utf8proc_ssize_t)(s.len - i), &c);
         if (n <= 0)
             return false;
         i += (size_t)n;
@@ -187,7 +188,8 @@ void sb_fill(struct sb *b, const char *p, size_t n, size_t times, bool is_input)
     uint64_t total;
     if (!size_mul(n, times, &total) || total > LIMIT_TEMPLATE_MEMORY_BYTES) {
         if (!b->failed)
-            b->failed = rt_fail(b->rt, E_LIMIT, "a string needs more than %u bytes of memory", LIMIT_TEMPLATE_MEMORY_BYTES);
+            b->failed = rt_fail(b->rt, E_LIMIT, "a string needs more than %u bytes of memory",
+                                LIMIT_TEMPLATE_MEMORY_BYTES);
         return;
     }
     if (!total || !sb_room(b, total) || !sb_mark(b, b->len + total, is_input))

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Inside of the tokenizers: the vocabulary's tables and what the kinds share.  For the files of
  * this folder alone. */
-#ifndef WORKER_TEXT_TOK_H
-#define WORKER_TEXT_TOK_H
+#ifndef WORKER_TEXT_TOK_TOK_H
+#define WORKER_TEXT_TOK_TOK_H
 
 #include "lib/base/map.h"
 #include "worker/text/tok/charsmap.h"
