@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Logits against other implementations: llama.cpp for a tiny model of every architecture, llama2.c for stories260K,
- * and llama.cpp's greedy answers to 20 prompts.  `test_logits --write DIR` writes the tiny models for making goldens
- * anew (tests/data/archs/SOURCE.txt). */
+/* Logits against other implementations: llama.cpp for a tiny model of every architecture, llama2.c
+ * for stories260K, and llama.cpp's greedy answers to 20 prompts.  `test_logits --write DIR` writes
+ * the tiny models for making goldens anew (tests/data/archs/SOURCE.txt). */
 #include "tests/support/cmocka_all.h"
 
 #include <math.h>
@@ -56,7 +56,8 @@ static void check_arch(const struct tiny_model *m, struct engine_config cfg)
     struct engine *e = open_engine(g, cfg);
     assert_int_equal(engine_logits(e, tokens, N_TOKENS, got[0], &err), 0);
     for (size_t i = 0; i < ARRAY_LEN(stored); i++) {
-        const double d = relative_l2(got[stored[i]], (const float *)want.data + i * TINY_VOCAB, TINY_VOCAB);
+        const double d =
+            relative_l2(got[stored[i]], (const float *)want.data + i * TINY_VOCAB, TINY_VOCAB);
         if (!(d < limit))
             print_error("%s, position %u: relative L2 %g\n", m->name, stored[i], d);
         assert_true(d < limit);

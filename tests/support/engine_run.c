@@ -30,7 +30,8 @@ static void choice_over(struct run *r)
         r->is_over = true;
 }
 
-static void on_token(struct run_set *s, struct run *r, struct run_choice *c, const struct engine_event *ev)
+static void on_token(struct run_set *s, struct run *r, struct run_choice *c,
+                     const struct engine_event *ev)
 {
     assert_true(c->n < RUN_TOKENS);
     assert_true(ev->n_top <= RUN_TOP);

@@ -9,32 +9,128 @@
 #include "tests/support/gguf_build.h"
 
 const struct tiny_model tiny_models[] = {
-    {.name = "llama", .arch = "llama", .n_layer = 2, .n_head = 4, .n_head_kv = 2, .head_dim = 8, .o_bias = true,
-     .qkv_bias = true, .rope_freqs = true},
-    {.name = "llama-linear", .arch = "llama", .n_layer = 2, .n_head = 4, .n_head_kv = 1, .head_dim = 8, .tied = true,
+    {.name = "llama",
+     .arch = "llama",
+     .n_layer = 2,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 8,
+     .o_bias = true,
+     .qkv_bias = true,
+     .rope_freqs = true},
+    {.name = "llama-linear",
+     .arch = "llama",
+     .n_layer = 2,
+     .n_head = 4,
+     .n_head_kv = 1,
+     .head_dim = 8,
+     .tied = true,
      .rope_type = "linear"},
-    {.name = "llama-yarn", .arch = "llama", .n_layer = 2, .n_head = 4, .n_head_kv = 2, .head_dim = 8,
+    {.name = "llama-yarn",
+     .arch = "llama",
+     .n_layer = 2,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 8,
      .rope_type = "yarn"},
-    {.name = "llama-moe", .arch = "llama", .n_layer = 2, .n_head = 4, .n_head_kv = 2, .head_dim = 8, .n_expert = 6},
-    {.name = "qwen2", .arch = "qwen2", .n_layer = 2, .n_head = 4, .n_head_kv = 2, .head_dim = 8, .qkv_bias = true,
+    {.name = "llama-moe",
+     .arch = "llama",
+     .n_layer = 2,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 8,
+     .n_expert = 6},
+    {.name = "qwen2",
+     .arch = "qwen2",
+     .n_layer = 2,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 8,
+     .qkv_bias = true,
      .tied = true},
-    {.name = "qwen3", .arch = "qwen3", .n_layer = 2, .n_head = 4, .n_head_kv = 2, .head_dim = 16,
+    {.name = "qwen3",
+     .arch = "qwen3",
+     .n_layer = 2,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 16,
      .qk_norm_head = true},
-    {.name = "gemma2", .arch = "gemma2", .n_layer = 4, .n_head = 4, .n_head_kv = 2, .head_dim = 16, .n_swa = 8,
-     .post_norm = true, .tied = true, .softcaps = true},
-    {.name = "gemma3", .arch = "gemma3", .n_layer = 7, .n_head = 4, .n_head_kv = 1, .head_dim = 16, .n_swa = 8,
-     .post_norm = true, .tied = true, .qk_norm_head = true, .rope_type = "linear"},
-    {.name = "phi3", .arch = "phi3", .n_layer = 2, .n_head = 4, .n_head_kv = 2, .head_dim = 8, .n_rot = 6,
-     .fused = true, .longrope = true, .n_swa = 8, .rope_type = "longrope"},
-    {.name = "granite", .arch = "granite", .n_layer = 2, .n_head = 4, .n_head_kv = 2, .head_dim = 8, .scales = true,
+    {.name = "gemma2",
+     .arch = "gemma2",
+     .n_layer = 4,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 16,
+     .n_swa = 8,
+     .post_norm = true,
+     .tied = true,
+     .softcaps = true},
+    {.name = "gemma3",
+     .arch = "gemma3",
+     .n_layer = 7,
+     .n_head = 4,
+     .n_head_kv = 1,
+     .head_dim = 16,
+     .n_swa = 8,
+     .post_norm = true,
+     .tied = true,
+     .qk_norm_head = true,
+     .rope_type = "linear"},
+    {.name = "phi3",
+     .arch = "phi3",
+     .n_layer = 2,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 8,
+     .n_rot = 6,
+     .fused = true,
+     .longrope = true,
+     .n_swa = 8,
+     .rope_type = "longrope"},
+    {.name = "granite",
+     .arch = "granite",
+     .n_layer = 2,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 8,
+     .scales = true,
      .tied = true},
-    {.name = "granite-moe", .arch = "granite", .n_layer = 2, .n_head = 4, .n_head_kv = 2, .head_dim = 8,
-     .scales = true, .n_expert = 5, .n_ff_shared = 24},
-    {.name = "smollm3", .arch = "smollm3", .n_layer = 5, .n_head = 4, .n_head_kv = 2, .head_dim = 8, .tied = true},
-    {.name = "olmo2", .arch = "olmo2", .n_layer = 2, .n_head = 4, .n_head_kv = 2, .head_dim = 8, .no_pre_norm = true,
-     .post_norm = true, .qk_norm_width = true},
-    {.name = "olmo2-window", .arch = "olmo2", .n_layer = 5, .n_head = 4, .n_head_kv = 4, .head_dim = 8,
-     .no_pre_norm = true, .post_norm = true, .qk_norm_width = true, .n_swa = 8, .rope_type = "yarn"},
+    {.name = "granite-moe",
+     .arch = "granite",
+     .n_layer = 2,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 8,
+     .scales = true,
+     .n_expert = 5,
+     .n_ff_shared = 24},
+    {.name = "smollm3",
+     .arch = "smollm3",
+     .n_layer = 5,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 8,
+     .tied = true},
+    {.name = "olmo2",
+     .arch = "olmo2",
+     .n_layer = 2,
+     .n_head = 4,
+     .n_head_kv = 2,
+     .head_dim = 8,
+     .no_pre_norm = true,
+     .post_norm = true,
+     .qk_norm_width = true},
+    {.name = "olmo2-window",
+     .arch = "olmo2",
+     .n_layer = 5,
+     .n_head = 4,
+     .n_head_kv = 4,
+     .head_dim = 8,
+     .no_pre_norm = true,
+     .post_norm = true,
+     .qk_norm_width = true,
+     .n_swa = 8,
+     .rope_type = "yarn"},
 };
 const uint32_t n_tiny_models = ARRAY_LEN(tiny_models);
 
@@ -60,7 +156,8 @@ static const char *key(const struct maker *k, const char *name)
     return full;
 }
 
-static void tensor(struct maker *k, int layer, const char *name, enum fill fill, uint64_t d0, uint64_t d1, uint64_t d2)
+static void tensor(struct maker *k, int layer, const char *name, enum fill fill, uint64_t d0,
+                   uint64_t d1, uint64_t d2)
 {
     char full[96];
     const uint64_t dims[3] = {d0, d1, d2};
@@ -171,7 +268,8 @@ static void vocabulary(struct maker *k)
     }
 }
 
-/* Optional keys stand in the file even where they are unset (0), as in files that tools dump whole. */
+/* Optional keys stand in the file even where they are unset (0), as in files that tools dump whole.
+ */
 static void values(struct maker *k)
 {
     const struct tiny_model *m = k->m;
@@ -224,8 +322,8 @@ static void fill(const struct maker *k, char *data)
             const float u = uniform(&state);
             switch (k->parts[p].fill) {
             case FILL_MATRIX: x[i] = u * (float)(3.0 / sqrt((double)k->parts[p].n_in)); break;
-            case FILL_NORM:   x[i] = 1.0f + 0.25f * u; break;
-            case FILL_BIAS:   x[i] = 0.5f * u; break;
+            case FILL_NORM: x[i] = 1.0f + 0.25f * u; break;
+            case FILL_BIAS: x[i] = 0.5f * u; break;
             case FILL_FACTOR: x[i] = 2.5f + 1.5f * u; break;
             }
         }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Models of a few kilobytes with pseudo-random weights, the same bytes everywhere: one or more of each architecture.
- * What llama.cpp computes for them is in tests/data/archs. */
+/* Models of a few kilobytes with pseudo-random weights, the same bytes everywhere: one or more of
+ * each architecture. What llama.cpp computes for them is in tests/data/archs. */
 #ifndef TESTS_SUPPORT_TINY_MODEL_H
 #define TESTS_SUPPORT_TINY_MODEL_H
 
@@ -11,7 +11,8 @@ struct tiny_model {
     const char *name, *arch;
     uint32_t n_layer, n_head, n_head_kv, head_dim, n_rot; /* n_rot 0: head_dim */
     uint32_t n_expert, n_ff_shared, n_swa;
-    bool qkv_bias, o_bias, fused, qk_norm_head, qk_norm_width, no_pre_norm, post_norm, tied, rope_freqs, longrope;
+    bool qkv_bias, o_bias, fused, qk_norm_head, qk_norm_width, no_pre_norm, post_norm, tied,
+        rope_freqs, longrope;
     bool softcaps, scales;
     const char *rope_type; /* rope.scaling.type, with factor 4 and an original context of 16 */
 };

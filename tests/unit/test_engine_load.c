@@ -15,7 +15,8 @@ static struct gguf *open_tiny(const char *name)
     return tiny_model_open(tiny_model_find(name));
 }
 
-static void check_refused(const struct gguf *g, struct engine_config cfg, int code, const char *says)
+static void check_refused(const struct gguf *g, struct engine_config cfg, int code,
+                          const char *says)
 {
     struct engine_plan p;
     struct engine *e = NULL;
@@ -83,20 +84,27 @@ static void test_plan_refusals(void **state)
     char sum[32];
     snprintf(sum, sizeof sum, "%llu", (unsigned long long)p.total_bytes);
     check_refused(g, (struct engine_config){.memory_limit_bytes = p.total_bytes - 1}, E_LIMIT, sum);
-    assert_int_equal(engine_plan(g, &(struct engine_config){.memory_limit_bytes = p.total_bytes}, &p, &err), 0);
-    check_refused(g, (struct engine_config){.kv_cache_bytes = p.block_bytes * (TINY_CTX / 16 - 1)}, E_LIMIT, "256");
+    assert_int_equal(
+        engine_plan(g, &(struct engine_config){.memory_limit_bytes = p.total_bytes}, &p, &err), 0);
+    check_refused(g, (struct engine_config){.kv_cache_bytes = p.block_bytes * (TINY_CTX / 16 - 1)},
+                  E_LIMIT, "256");
     check_refused(g, (struct engine_config){.n_ctx = 1}, E_INVALID, "context");
     check_refused(g, (struct engine_config){.n_ctx = UINT32_MAX}, E_INVALID, "context");
     check_refused(g, (struct engine_config){.n_threads = UINT32_MAX}, E_INVALID, "threads");
     check_refused(g, (struct engine_config){.max_num_seqs = UINT32_MAX}, E_INVALID, "max_num_seqs");
-    check_refused(g, (struct engine_config){.max_num_batched_tokens = UINT32_MAX}, E_INVALID, "batched");
-    check_refused(g, (struct engine_config){.max_num_batched_tokens = 3}, E_INVALID, "max_num_seqs");
+    check_refused(g, (struct engine_config){.max_num_batched_tokens = UINT32_MAX}, E_INVALID,
+                  "batched");
+    check_refused(g, (struct engine_config){.max_num_batched_tokens = 3}, E_INVALID,
+                  "max_num_seqs");
     check_refused(g, (struct engine_config){.block_size = UINT32_MAX}, E_INVALID, "block");
     check_refused(g, (struct engine_config){.kv_type = (enum kv_type)9}, E_INVALID, "type");
-    check_refused(g, (struct engine_config){.n_ctx = 1 << 24, .max_num_seqs = 4096, .max_num_batched_tokens = 65536},
+    check_refused(g,
+                  (struct engine_config){
+                      .n_ctx = 1 << 24, .max_num_seqs = 4096, .max_num_batched_tokens = 65536},
                   E_LIMIT, "");
     struct engine *e = NULL;
-    assert_int_equal(engine_new(g, &(struct engine_config){.cpu_level = "abacus"}, &e, &err), -E_INVALID);
+    assert_int_equal(engine_new(g, &(struct engine_config){.cpu_level = "abacus"}, &e, &err),
+                     -E_INVALID);
     gguf_close(g);
 }
 
@@ -136,10 +144,14 @@ static void test_missing_tensors(void **state)
 {
     static const struct {
         const char *model, *tensor;
-    } cases[] = {{"llama", "token_embd.weight"},    {"llama", "output_norm.weight"},
-                 {"llama", "blk.1.attn_k.weight"},  {"llama", "blk.0.ffn_norm.weight"},
-                 {"llama", "blk.1.ffn_down.weight"}, {"qwen3", "blk.0.attn_q_norm.weight"},
-                 {"gemma2", "blk.3.post_ffw_norm.weight"}, {"llama-moe", "blk.1.ffn_up_exps.weight"},
+    } cases[] = {{"llama", "token_embd.weight"},
+                 {"llama", "output_norm.weight"},
+                 {"llama", "blk.1.attn_k.weight"},
+                 {"llama", "blk.0.ffn_norm.weight"},
+                 {"llama", "blk.1.ffn_down.weight"},
+                 {"qwen3", "blk.0.attn_q_norm.weight"},
+                 {"gemma2", "blk.3.post_ffw_norm.weight"},
+                 {"llama-moe", "blk.1.ffn_up_exps.weight"},
                  {"llama-moe", "blk.1.ffn_gate_inp.weight"}};
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -174,7 +186,8 @@ static void test_misshapen_tensors(void **state)
         tiny_model_build(tiny_model_find("llama"), &file);
         char *p = memmem(file.data, file.len, cases[i].key, strlen(cases[i].key));
         while (p && p[strlen(cases[i].key)] != (char)GGUF_U32) /* another key with this start */
-            p = memmem(p + 1, file.len - (size_t)(p + 1 - file.data), cases[i].key, strlen(cases[i].key));
+            p = memmem(p + 1, file.len - (size_t)(p + 1 - file.data), cases[i].key,
+                       strlen(cases[i].key));
         assert_non_null(p);
         memcpy(p + strlen(cases[i].key) + 4, &cases[i].value, 4);
         check_load_fails(&file, E_FORMAT, cases[i].says);
@@ -207,9 +220,12 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plan_defaults),       cmocka_unit_test(test_plan_needs_no_tensor_data),
-        cmocka_unit_test(test_plan_refusals),       cmocka_unit_test(test_unknown_architecture),
-        cmocka_unit_test(test_missing_tensors),     cmocka_unit_test(test_misshapen_tensors),
+        cmocka_unit_test(test_plan_defaults),
+        cmocka_unit_test(test_plan_needs_no_tensor_data),
+        cmocka_unit_test(test_plan_refusals),
+        cmocka_unit_test(test_unknown_architecture),
+        cmocka_unit_test(test_missing_tensors),
+        cmocka_unit_test(test_misshapen_tensors),
         cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Promise 1 of the design: 32 mixed requests at once give, each, bit for bit what they give alone: whatever the
- * batch, the chunks of prompts, the number of threads, and preemption. */
+/* Promise 1 of the design: 32 mixed requests at once give, each, bit for bit what they give alone:
+ * whatever the batch, the chunks of prompts, the number of threads, and preemption. */
 #include "tests/support/cmocka_all.h"
 
 #include <string.h>
@@ -60,7 +60,8 @@ static void make_runs(struct run *runs, uint32_t n_vocab)
 
 static void check_same(const struct run *got, const struct run *want, uint32_t i)
 {
-    /* How far the other choices are when choice 0 makes its caller cancel depends on company; their tokens do not. */
+    /* How far the other choices are when choice 0 makes its caller cancel depends on company; their
+     * tokens do not. */
     const bool cut = want->cancel_after != 0;
     for (uint32_t c = 0; c < want->req.params.n; c++) {
         const struct run_choice *g = &got->choices[c], *w = &want->choices[c];
@@ -69,10 +70,12 @@ static void check_same(const struct run *got, const struct run *want, uint32_t i
             fail_msg("request %u, choice %u: %u tokens, finish %d; alone %u, %d", i, c, g->n,
                      g->finish, w->n, w->finish);
         for (uint32_t t = 0; t < n; t++)
-            if (g->tokens[t] != w->tokens[t] || memcmp(&g->logprobs[t], &w->logprobs[t], sizeof(float)) ||
+            if (g->tokens[t] != w->tokens[t] ||
+                memcmp(&g->logprobs[t], &w->logprobs[t], sizeof(float)) ||
                 memcmp(g->tops[t], w->tops[t], sizeof g->tops[t]))
-                fail_msg("request %u, choice %u, token %u: %d (%.9g); alone %d (%.9g)", i, c, t, g->tokens[t],
-                         (double)g->logprobs[t], w->tokens[t], (double)w->logprobs[t]);
+                fail_msg("request %u, choice %u, token %u: %d (%.9g); alone %d (%.9g)", i, c, t,
+                         g->tokens[t], (double)g->logprobs[t], w->tokens[t],
+                         (double)w->logprobs[t]);
     }
 }
 
@@ -90,8 +93,8 @@ static void run_alone(const struct gguf *g, struct run *runs, const struct engin
     engine_free(e);
 }
 
-static void run_together(const struct gguf *g, struct run *got, const struct run *want, const struct engine_config *cfg,
-                         bool staggered, bool preempts)
+static void run_together(const struct gguf *g, struct run *got, const struct run *want,
+                         const struct engine_config *cfg, bool staggered, bool preempts)
 {
     struct engine *e = run_open(g, cfg);
     make_runs(got, engine_hparams(e)->n_vocab);
@@ -109,12 +112,17 @@ static void run_together(const struct gguf *g, struct run *got, const struct run
 }
 
 /* thorough: more ways of company than the one that has it all. */
-static void check_model(const struct gguf *g, enum kv_type kv_type, const char *level, bool thorough)
+static void check_model(const struct gguf *g, enum kv_type kv_type, const char *level,
+                        bool thorough)
 {
     struct err err = ERR_INIT;
-    struct run *want = mem_try_alloc(N_RUNS, sizeof *want, &err), *got = mem_try_alloc(N_RUNS, sizeof *got, &err);
-    struct engine_config cfg = {
-        .n_ctx = N_CTX, .kv_type = kv_type, .cpu_level = level, .max_num_seqs = 32, .max_num_batched_tokens = 512};
+    struct run *want = mem_try_alloc(N_RUNS, sizeof *want, &err),
+               *got = mem_try_alloc(N_RUNS, sizeof *got, &err);
+    struct engine_config cfg = {.n_ctx = N_CTX,
+                                .kv_type = kv_type,
+                                .cpu_level = level,
+                                .max_num_seqs = 32,
+                                .max_num_batched_tokens = 512};
     struct engine_plan plan;
     assert_non_null(got);
     run_alone(g, want, &cfg);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The paged cache: block tables, reference counts, copies on write, and the invariant after random operations. */
+/* The paged cache: block tables, reference counts, copies on write, and the invariant after random
+ * operations. */
 #include "tests/support/cmocka_all.h"
 
 #include <string.h>
@@ -134,7 +135,8 @@ static void test_copy_on_write(void **state)
         check_pos(&kv, 1, p, 1);
     check_pos(&kv, 1, 6, 2);
     check_pos(&kv, 0, 6, 3);
-    assert_ptr_equal(kv_k_row(&kv, 0, 0, 0, 0), kv_k_row(&kv, 1, 0, 0, 0)); /* the full block is still one */
+    assert_ptr_equal(kv_k_row(&kv, 0, 0, 0, 0),
+                     kv_k_row(&kv, 1, 0, 0, 0)); /* the full block is still one */
     kv_share(&kv, 0, 2, 7);
     assert_true(kv_try_grow(&kv, 1, 12)); /* the last free block */
     assert_false(kv_try_own(&kv, 2, 5, 7));
@@ -170,7 +172,8 @@ static void test_random_operations(void **state)
             }
             break;
         default:
-            if (kv_try_own(&kv, slot, len[slot] / 2, len[slot]) && n > len[slot] && kv_try_grow(&kv, slot, n))
+            if (kv_try_own(&kv, slot, len[slot] / 2, len[slot]) && n > len[slot] &&
+                kv_try_grow(&kv, slot, n))
                 len[slot] = n;
         }
         const char *broken = kv_validate(&kv);
@@ -214,9 +217,9 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows_do_not_overlap),   cmocka_unit_test(test_attn_addresses),
+        cmocka_unit_test(test_rows_do_not_overlap),    cmocka_unit_test(test_attn_addresses),
         cmocka_unit_test(test_grow_is_all_or_nothing), cmocka_unit_test(test_copy_on_write),
-        cmocka_unit_test(test_random_operations),     cmocka_unit_test(test_validate_sees_damage),
+        cmocka_unit_test(test_random_operations),      cmocka_unit_test(test_validate_sees_damage),
         cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

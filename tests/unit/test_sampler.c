@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The sampler: each filter's exact set, penalties, bans, log-probabilities, ties, hostile rows, and that draws follow
- * the distribution. */
+/* The sampler: each filter's exact set, penalties, bans, log-probabilities, ties, hostile rows, and
+ * that draws follow the distribution. */
 #include "tests/support/cmocka_all.h"
 
 #include <math.h>
@@ -10,7 +10,7 @@
 #include "lib/base/mem.h"
 #include "worker/engine/sampler.h"
 
-#define N 8u
+#define N     8u
 #define DRAWS 10000u
 
 static const float row[N] = {1.0f, 3.0f, 2.0f, 3.0f, -1.0f, 0.5f, 2.5f, -4.0f};
@@ -51,7 +51,8 @@ static void count_draws(struct fixture *f, uint32_t counts[N])
     f->in.n_answer = 0;
 }
 
-/* Exactly the tokens of `want` (a bit each) are drawn, each about as often as its share of exp(logit / T). */
+/* Exactly the tokens of `want` (a bit each) are drawn, each about as often as its share of
+ * exp(logit / T). */
 static void check_draws(struct fixture *f, unsigned want)
 {
     uint32_t counts[N];
@@ -196,7 +197,9 @@ static void test_large_rows(void **state)
         for (uint32_t i = 0; i < n_large; i++) {
             rng = rng * 1664525u + 1013904223u;
             /* spread; a few hundred distinct; all equal */
-            large[i] = kind == 0 ? (float)(rng >> 8) * 0x1p-22f - 2 : kind == 1 ? (float)(rng >> 24) * 0.01f : 0.5f;
+            large[i] = kind == 0   ? (float)(rng >> 8) * 0x1p-22f - 2
+                       : kind == 1 ? (float)(rng >> 24) * 0.01f
+                                   : 0.5f;
             order[i] = i;
         }
         qsort(order, n_large, sizeof *order, by_value_then_id);
@@ -360,11 +363,11 @@ static void test_uniform(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_temperature),   cmocka_unit_test(test_greedy_takes_first_of_equals),
-        cmocka_unit_test(test_top_k),         cmocka_unit_test(test_min_p),
-        cmocka_unit_test(test_top_p),         cmocka_unit_test(test_large_rows),
-        cmocka_unit_test(test_penalties),     cmocka_unit_test(test_bias_and_bans),
-        cmocka_unit_test(test_logprobs),      cmocka_unit_test(test_hostile_rows),
+        cmocka_unit_test(test_temperature), cmocka_unit_test(test_greedy_takes_first_of_equals),
+        cmocka_unit_test(test_top_k),       cmocka_unit_test(test_min_p),
+        cmocka_unit_test(test_top_p),       cmocka_unit_test(test_large_rows),
+        cmocka_unit_test(test_penalties),   cmocka_unit_test(test_bias_and_bans),
+        cmocka_unit_test(test_logprobs),    cmocka_unit_test(test_hostile_rows),
         cmocka_unit_test(test_uniform),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

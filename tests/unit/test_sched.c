@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The scheduler through the engine's interface: order, chunks, preemption, shared prompts, ends, refusals. */
+/* The scheduler through the engine's interface: order, chunks, preemption, shared prompts, ends,
+ * refusals. */
 #include "tests/support/cmocka_all.h"
 
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "tests/support/gguf_build.h"
 #include "tests/support/tiny_model.h"
 
-#define N_CTX 64u
+#define N_CTX    64u
 #define MAX_RUNS 40
 
 static struct run runs[MAX_RUNS];
@@ -65,7 +66,8 @@ static uint64_t cache_of(uint32_t n_blocks)
 static void test_prompts_are_cut_into_chunks(void **state)
 {
     (void)state;
-    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 4, .max_num_batched_tokens = 10});
+    struct engine *e =
+        open_tiny(&(struct engine_config){.max_num_seqs = 4, .max_num_batched_tokens = 10});
     ask(0, 41, 1);
     assert_int_equal(run_n(e, 1).n_steps, 5); /* 10 10 10 10 1 */
     ask(0, 40, 3);
@@ -77,7 +79,8 @@ static void test_prompts_are_cut_into_chunks(void **state)
 static void test_decodes_come_first(void **state)
 {
     (void)state;
-    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 2, .max_num_batched_tokens = 5});
+    struct engine *e =
+        open_tiny(&(struct engine_config){.max_num_seqs = 2, .max_num_batched_tokens = 5});
     ask(0, 3, 12);
     ask(1, 40, 1);
     runs[1].submit_at_step = 1;
@@ -107,7 +110,8 @@ static void test_first_come_first_served(void **state)
 static void test_preemption(void **state)
 {
     (void)state;
-    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 8, .kv_cache_bytes = cache_of(5)});
+    struct engine *e =
+        open_tiny(&(struct engine_config){.max_num_seqs = 8, .kv_cache_bytes = cache_of(5)});
     for (uint32_t i = 0; i < 12; i++)
         ask(i, 5, 0); /* to the context's end */
     const struct engine_stats st = run_n(e, 12);
@@ -145,14 +149,16 @@ static void test_choices_share_the_prompt(void **state)
     assert_int_equal(most_blocks, 3 + 6);
     run_n(e, 1);
     for (uint32_t c = 1; c < 6; c++) /* greedy: all alike */
-        assert_memory_equal(runs[0].choices[c].tokens, runs[0].choices[0].tokens, 4 * sizeof(int32_t));
+        assert_memory_equal(runs[0].choices[c].tokens, runs[0].choices[0].tokens,
+                            4 * sizeof(int32_t));
     engine_free(e);
 }
 
 static void test_more_choices_than_slots(void **state)
 {
     (void)state;
-    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 2, .max_num_batched_tokens = 7});
+    struct engine *e =
+        open_tiny(&(struct engine_config){.max_num_seqs = 2, .max_num_batched_tokens = 7});
     ask(0, 20, 5);
     ask(1, 3, 5);
     runs[0].req.params.n = RUN_CHOICES;
@@ -161,7 +167,8 @@ static void test_more_choices_than_slots(void **state)
     bool differ = false;
     for (uint32_t c = 0; c < RUN_CHOICES; c++) {
         assert_int_equal(runs[0].choices[c].n, 5);
-        differ = differ || memcmp(runs[0].choices[c].tokens, runs[0].choices[0].tokens, 5 * sizeof(int32_t));
+        differ = differ ||
+                 memcmp(runs[0].choices[c].tokens, runs[0].choices[0].tokens, 5 * sizeof(int32_t));
     }
     assert_true(differ); /* each choice has its own stream of random numbers */
     engine_free(e);
@@ -219,7 +226,8 @@ static void test_cancel(void **state)
     (void)state;
     struct err err = ERR_INIT;
     struct engine_stats st;
-    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 2, .max_num_batched_tokens = 4});
+    struct engine *e =
+        open_tiny(&(struct engine_config){.max_num_seqs = 2, .max_num_batched_tokens = 4});
     for (uint32_t i = 0; i < 4; i++) {
         ask(i, 30, 5);
         runs[i].req.params.n = 1 + i % 2;

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The architectures.  Judge of every row: logits of llama.cpp for random models of that family (tests/data/archs). */
+/* The architectures.  Judge of every row: logits of llama.cpp for random models of that family
+ * (tests/data/archs). */
 #include "worker/engine/arch.h"
 
 #include <stdio.h>
 #include <string.h>
 
 static const struct arch archs[] = {
-    /* Llama 1 to 3, Mistral (its window is ignored, as in llama.cpp), Mixtral, SmolLM2, TinyLlama. */
+    /* Llama 1 to 3, Mistral (its window is ignored, as in llama.cpp), Mixtral, SmolLM2, TinyLlama.
+     */
     {.name = "llama",
      .rope = ARCH_ROPE_NORM,
      .attn_scale = ARCH_ATTN_SCALE_KEY,
@@ -93,5 +95,6 @@ int arch_find(const char *name, const struct arch **ret, struct err *err)
         if (n > 0 && (size_t)n < sizeof list - len)
             len += (size_t)n;
     }
-    return err_set(err, E_UNSUPPORTED, "berth's engine has no architecture '%s'; it has %s", name, list);
+    return err_set(err, E_UNSUPPORTED, "berth's engine has no architecture '%s'; it has %s", name,
+                   list);
 }

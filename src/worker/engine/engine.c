@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The engine: puts model, cache, scheduler and sampler together; see engine.h.  Scheduler thread only. */
+/* The engine: puts model, cache, scheduler and sampler together; see engine.h.  Scheduler thread
+ * only. */
 #include "worker/engine/engine.h"
 
 #include "lib/base/mem.h"
@@ -22,7 +23,7 @@ struct engine {
     struct sampler_result *results; /* [max_num_seqs] */
     int *sample_codes;              /* [max_num_seqs] */
     uint64_t n_steps, n_prompt_tokens, n_generated_tokens;
-    bool in_step;                   /* callbacks run: sequences that ended are still looked at */
+    bool in_step; /* callbacks run: sequences that ended are still looked at */
 };
 
 /* ---- load ---- */
@@ -32,7 +33,8 @@ static int init_samplers(struct engine *e, struct err *err)
     const struct engine_config *c = &e->plan.config;
     e->logits = mem_try_aligned((size_t)c->max_num_seqs * e->hp.n_vocab * sizeof(float), err);
     e->results = e->logits ? mem_try_alloc(c->max_num_seqs, sizeof *e->results, err) : NULL;
-    e->sample_codes = e->results ? mem_try_alloc(c->max_num_seqs, sizeof *e->sample_codes, err) : NULL;
+    e->sample_codes =
+        e->results ? mem_try_alloc(c->max_num_seqs, sizeof *e->sample_codes, err) : NULL;
     e->samplers = e->sample_codes ? mem_try_alloc(c->n_threads, sizeof *e->samplers, err) : NULL;
     if (!e->samplers)
         return -err->code;
@@ -44,7 +46,8 @@ static int init_samplers(struct engine *e, struct err *err)
     return 0;
 }
 
-static int load(struct engine *e, const struct gguf *g, const struct engine_config *cfg, struct err *err)
+static int load(struct engine *e, const struct gguf *g, const struct engine_config *cfg,
+                struct err *err)
 {
     struct forward_dims dims;
     const struct arch *arch;
@@ -60,17 +63,20 @@ static int load(struct engine *e, const struct gguf *g, const struct engine_conf
     if (r)
         return r;
     const struct engine_config *c = &e->plan.config;
-    r = kv_init(&e->kv, &e->hp, c->kv_type, c->block_size, e->plan.n_blocks, c->max_num_seqs, c->n_ctx, err);
+    r = kv_init(&e->kv, &e->hp, c->kv_type, c->block_size, e->plan.n_blocks, c->max_num_seqs,
+                c->n_ctx, err);
     if (r == 0)
         r = team_new(c->n_threads, &e->team, err);
     if (r == 0)
         r = forward_init(&e->forward, &dims, &e->weights, &e->kern, e->team, &e->kv, c->n_ctx, err);
     if (r == 0)
-        r = sched_init(&e->sched, &e->kv, c->n_ctx, e->hp.n_vocab, c->max_num_seqs, c->max_num_batched_tokens, err);
+        r = sched_init(&e->sched, &e->kv, c->n_ctx, e->hp.n_vocab, c->max_num_seqs,
+                       c->max_num_batched_tokens, err);
     return r ? r : init_samplers(e, err);
 }
 
-int engine_new(const struct gguf *g, const struct engine_config *cfg, struct engine **ret_engine, struct err *err)
+int engine_new(const struct gguf *g, const struct engine_config *cfg, struct engine **ret_engine,
+               struct err *err)
 {
     struct engine *e = mem_try_alloc(1, sizeof *e, err);
     if (!e)
@@ -165,10 +171,13 @@ static bool is_among(int32_t token, const int32_t *list, uint32_t n)
     return false;
 }
 
-static void deliver_done(struct engine *e, struct seq *q, enum gen_finish finish, engine_event_fn fn, void *ctx)
+static void deliver_done(struct engine *e, struct seq *q, enum gen_finish finish,
+                         engine_event_fn fn, void *ctx)
 {
-    const struct engine_event ev = {
-        .type = ENGINE_CHOICE_DONE, .request_id = q->req->id, .choice = q->choice, .finish = finish};
+    const struct engine_event ev = {.type = ENGINE_CHOICE_DONE,
+                                    .request_id = q->req->id,
+                                    .choice = q->choice,
+                                    .finish = finish};
     sched_end_seq(&e->sched, q);
     fn(ctx, &ev);
 }
@@ -205,7 +214,8 @@ static void deliver_token(struct engine *e, uint32_t row, engine_event_fn fn, vo
         deliver_done(e, q, GEN_FINISH_LENGTH, fn, ctx);
 }
 
-/* Requests whose first choice was admitted in this step.  The callback may change the list: start over each time. */
+/* Requests whose first choice was admitted in this step.  The callback may change the list: start
+ * over each time. */
 static void deliver_started(struct engine *e, engine_event_fn fn, void *ctx)
 {
     for (struct seq *q = e->sched.running.first; q;) {
@@ -277,11 +287,12 @@ int engine_logits(struct engine *e, const int32_t *tokens, uint32_t n, float *ou
     if (!engine_is_idle(e))
         return err_set(err, E_BUSY, "logits can only be read while no request is running");
     if (n == 0 || n > s->n_ctx)
-        return err_set(err, E_CONTEXT, "%u tokens were given; 1 to the context's %u are possible", n, s->n_ctx);
+        return err_set(err, E_CONTEXT, "%u tokens were given; 1 to the context's %u are possible",
+                       n, s->n_ctx);
     for (uint32_t i = 0; i < n; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= e->hp.n_vocab)
-            return err_set(err, E_INVALID, "token %u is %d; the model's tokens go from 0 to %u", i, tokens[i],
-                           e->hp.n_vocab - 1);
+            return err_set(err, E_INVALID, "token %u is %d; the model's tokens go from 0 to %u", i,
+                           tokens[i], e->hp.n_vocab - 1);
     bool ok = kv_try_grow(&e->kv, 0, n);
     BUG_ON(!ok);
     for (uint32_t first = 0; first < n; first += s->max_tok) {

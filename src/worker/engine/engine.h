@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine of one loaded model: weights, paged KV cache, continuous-batching scheduler, sampler.
  *
- * Owns the cache, scratch memory and compute threads; borrows the open model file (which outlives it).  All calls
- * from one thread, the scheduler thread.  Token ids in, token ids out: text is worker/serve's concern, with
- * worker/text.  Promise 1 of DESIGN: a sequence's tokens follow from the weights, its own prompt and parameters and
- * the kernel level alone. */
+ * Owns the cache, scratch memory and compute threads; borrows the open model file (which outlives
+ * it).  All calls from one thread, the scheduler thread.  Token ids in, token ids out: text is
+ * worker/serve's concern, with worker/text.  Promise 1 of DESIGN: a sequence's tokens follow from
+ * the weights, its own prompt and parameters and the kernel level alone. */
 #ifndef WORKER_ENGINE_ENGINE_H
 #define WORKER_ENGINE_ENGINE_H
 
@@ -23,9 +23,10 @@ struct engine_config {
     uint32_t max_num_batched_tokens; /* per step; 0: ENGINE_DEFAULT_BATCH */
     uint32_t block_size;             /* cache positions per block; 0: ENGINE_DEFAULT_BLOCK */
     enum kv_type kv_type;
-    uint64_t kv_cache_bytes;         /* 0: blocks for n_ctx x max_num_seqs */
-    uint64_t memory_limit_bytes;     /* plan beyond it is refused with the sum; 0: what the machine has in all */
-    const char *cpu_level;           /* NULL: the machine's best */
+    uint64_t kv_cache_bytes;     /* 0: blocks for n_ctx x max_num_seqs */
+    uint64_t memory_limit_bytes; /* plan beyond it is refused with the sum; 0: what the machine has
+                                    in all */
+    const char *cpu_level;       /* NULL: the machine's best */
 };
 #define ENGINE_DEFAULT_CTX   4096u
 #define ENGINE_DEFAULT_SEQS  8u
@@ -39,19 +40,20 @@ struct engine_plan {
     uint64_t n_params;
     uint32_t n_blocks;
     uint64_t block_bytes, kv_bytes;
-    uint64_t scratch_bytes;      /* activations, logits, tables: private */
+    uint64_t scratch_bytes; /* activations, logits, tables: private */
     uint64_t total_bytes;
 };
 
 /* Computes the plan without allocating.  E_LIMIT with the sum when it does not fit. */
-int engine_plan(const struct gguf *g, const struct engine_config *cfg, struct engine_plan *ret, struct err *err)
-    MUST_USE;
+int engine_plan(const struct gguf *g, const struct engine_config *cfg, struct engine_plan *ret,
+                struct err *err) MUST_USE;
 /* The plan as text, one line per item. */
 void engine_plan_print(const struct engine_plan *p, struct buf *out);
 
-/* E_UNSUPPORTED naming architecture and the supported ones; E_FORMAT naming a missing or misshapen tensor. */
-int engine_new(const struct gguf *g, const struct engine_config *cfg, struct engine **ret_engine, struct err *err)
-    MUST_USE;
+/* E_UNSUPPORTED naming architecture and the supported ones; E_FORMAT naming a missing or misshapen
+ * tensor. */
+int engine_new(const struct gguf *g, const struct engine_config *cfg, struct engine **ret_engine,
+               struct err *err) MUST_USE;
 void engine_free(struct engine *e); /* NULL is fine */
 
 const struct engine_plan *engine_get_plan(const struct engine *e);
@@ -59,23 +61,23 @@ const struct hparams *engine_hparams(const struct engine *e);
 
 /* One request: a prompt and n independent choices that share the prompt's cache blocks. */
 struct engine_request {
-    uint64_t id;                 /* unique among live requests */
-    const int32_t *prompt;       /* borrowed during the call; at least 1 token, each < n_vocab */
+    uint64_t id;           /* unique among live requests */
+    const int32_t *prompt; /* borrowed during the call; at least 1 token, each < n_vocab */
     uint32_t n_prompt;
-    struct gen_params params;    /* params.has_seed is true */
-    const int32_t *eog;          /* end-of-generation tokens, borrowed until the request ends */
+    struct gen_params params; /* params.has_seed is true */
+    const int32_t *eog;       /* end-of-generation tokens, borrowed until the request ends */
     uint32_t n_eog;
-    const int32_t *stop_tokens;  /* copied */
+    const int32_t *stop_tokens; /* copied */
     uint32_t n_stop_tokens;
     const struct gen_logit_bias *logit_bias; /* copied */
     uint32_t n_logit_bias;
 };
 
-/* Queues a request.  E_CONTEXT with both counts when the prompt does not fit; E_BUSY when the queue is full;
- * E_LIMIT when its blocks could never be had. */
+/* Queues a request.  E_CONTEXT with both counts when the prompt does not fit; E_BUSY when the queue
+ * is full; E_LIMIT when its blocks could never be had. */
 int engine_submit(struct engine *e, const struct engine_request *r, struct err *err) MUST_USE;
-/* Ends a request, or one choice of it (a stop string matched), within one step.  Unknown ids are ignored.  No
- * further event comes for it. */
+/* Ends a request, or one choice of it (a stop string matched), within one step.  Unknown ids are
+ * ignored.  No further event comes for it. */
 void engine_cancel(struct engine *e, uint64_t request_id);
 void engine_finish_choice(struct engine *e, uint64_t request_id, uint32_t choice);
 
@@ -89,18 +91,18 @@ struct engine_event {
     enum engine_event_type type;
     uint64_t request_id;
     uint32_t choice;
-    uint32_t n_cached;           /* STARTED: prompt tokens whose cache was reused */
-    int32_t token;               /* TOKEN */
-    float logprob;               /* TOKEN: before temperature and penalties */
+    uint32_t n_cached;            /* STARTED: prompt tokens whose cache was reused */
+    int32_t token;                /* TOKEN */
+    float logprob;                /* TOKEN: before temperature and penalties */
     const struct engine_top *top; /* TOKEN: best first; borrowed during the call */
     uint32_t n_top;
-    enum gen_finish finish;      /* CHOICE_DONE: an end-of-generation token is not delivered as TOKEN */
+    enum gen_finish finish; /* CHOICE_DONE: an end-of-generation token is not delivered as TOKEN */
 };
 /* May call engine_cancel, engine_finish_choice and engine_submit. */
 typedef void (*engine_event_fn)(void *ctx, const struct engine_event *ev);
 
-/* Runs one step: admits, builds one batch (decodes first, then chunks of prompts), computes, samples, delivers.
- * Returns whether there is more to do. */
+/* Runs one step: admits, builds one batch (decodes first, then chunks of prompts), computes,
+ * samples, delivers. Returns whether there is more to do. */
 bool engine_step(struct engine *e, engine_event_fn fn, void *ctx);
 bool engine_is_idle(const struct engine *e);
 
@@ -112,8 +114,9 @@ void engine_stats(const struct engine *e, struct engine_stats *ret);
 /* NULL, or which invariant of the cache is broken.  For tests; slow. */
 const char *engine_validate(const struct engine *e);
 
-/* Next-token logits at every position of tokens: out[n][n_vocab], the caller's.  For `berth debug logits`; the engine
- * must be idle. */
-int engine_logits(struct engine *e, const int32_t *tokens, uint32_t n, float *out, struct err *err) MUST_USE;
+/* Next-token logits at every position of tokens: out[n][n_vocab], the caller's.  For `berth debug
+ * logits`; the engine must be idle. */
+int engine_logits(struct engine *e, const int32_t *tokens, uint32_t n, float *out,
+                  struct err *err) MUST_USE;
 
 #endif

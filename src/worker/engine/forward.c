@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The decoder: embedding, layers, output.  Shapes are row-major, one row a token.
  *
- * A layer is ten steps, each one call of the team; the steps that work token by token are small and cut into pieces
- * of a few rows, the matrix products into chunks of about 64 KB of weights.  Nothing here depends on how a step is
- * cut: a piece writes only its own rows or columns. */
+ * A layer is ten steps, each one call of the team; the steps that work token by token are small and
+ * cut into pieces of a few rows, the matrix products into chunks of about 64 KB of weights. Nothing
+ * here depends on how a step is cut: a piece writes only its own rows or columns. */
 #include "worker/engine/forward.h"
 
 #include <math.h>
@@ -119,7 +119,8 @@ static void init_ropes(struct forward *f, uint32_t n_ctx)
                           .beta_fast = hp->yarn_beta_fast,
                           .beta_slow = hp->yarn_beta_slow,
                           .n_ctx_orig = (float)hp->n_ctx_orig};
-    /* The choice is made once, by the declared context, so that a position's rotation never changes. */
+    /* The choice is made once, by the declared context, so that a position's rotation never
+     * changes. */
     full->divisors = n_ctx > hp->n_ctx_orig ? f->w->rope_long : f->w->rope_short;
     if (f->w->rope_freqs)
         full->divisors = f->w->rope_freqs;
@@ -151,10 +152,12 @@ static void init_scales(struct forward *f)
     f->final_softcap = a->final_softcap ? hp->final_softcap : 0.0f;
 }
 
-int forward_init(struct forward *f, const struct forward_dims *d, const struct weights *w, const struct kern *kern,
-                 struct team *team, struct kv *kv, uint32_t n_ctx, struct err *err)
+int forward_init(struct forward *f, const struct forward_dims *d, const struct weights *w,
+                 const struct kern *kern, struct team *team, struct kv *kv, uint32_t n_ctx,
+                 struct err *err)
 {
-    *f = (struct forward){.hp = d->hp, .w = w, .kern = kern, .team = team, .kv = kv, .max_tok = d->max_tok};
+    *f = (struct forward){
+        .hp = d->hp, .w = w, .kern = kern, .team = team, .kv = kv, .max_tok = d->max_tok};
     struct carver c = {.base = mem_try_aligned((size_t)forward_scratch_bytes(d), err)};
     if (!c.base)
         return err_wrap(err, "memory for activations");
@@ -188,7 +191,8 @@ static void run_row_piece(void *ctx, uint32_t piece, uint32_t thread)
 {
     struct row_step *s = ctx;
     (void)thread;
-    for (uint32_t r = piece * ROWS_PER_PIECE; r < MIN_OF((piece + 1) * ROWS_PER_PIECE, s->n_rows); r++)
+    for (uint32_t r = piece * ROWS_PER_PIECE; r < MIN_OF((piece + 1) * ROWS_PER_PIECE, s->n_rows);
+         r++)
         s->fn(s, r);
 }
 
@@ -197,12 +201,13 @@ static void run_rows(struct row_step *s)
     team_run(s->f->team, (s->n_rows + ROWS_PER_PIECE - 1) / ROWS_PER_PIECE, run_row_piece, s);
 }
 
-static void prepare_row(const struct forward *f, struct act_rows *dst, unsigned formats, const float *src, uint32_t n,
-                        uint32_t row)
+static void prepare_row(const struct forward *f, struct act_rows *dst, unsigned formats,
+                        const float *src, uint32_t n, uint32_t row)
 {
     for (int i = 0; i < ACT_N; i++)
         if (formats & 1u << i)
-            f->kern->act_prepare[i](src, dst->rows[i] + row * kern_act_row_bytes((enum act_format)i, n), n);
+            f->kern->act_prepare[i](
+                src, dst->rows[i] + row * kern_act_row_bytes((enum act_format)i, n), n);
 }
 
 static unsigned formats_of(const struct forward *f, const struct linear *l)
@@ -239,7 +244,8 @@ static void norm_and_prepare(struct row_step *s, const float *norm, unsigned for
     prepare_row(f, &f->in, formats, src, n, row);
 }
 
-/* What comes after a layer's feed-forward, or after the embedding: the next layer's input, or the output's. */
+/* What comes after a layer's feed-forward, or after the embedding: the next layer's input, or the
+ * output's. */
 static void enter_next(struct row_step *s, uint32_t row)
 {
     struct forward *f = s->f;
@@ -255,7 +261,8 @@ static void step_embed(struct row_step *s, uint32_t row)
     const struct kern_mat *e = &f->w->embed;
     const uint32_t n = f->hp->n_embd;
     float *x = f->x + (size_t)row * n;
-    f->kern->dequant[e->type]((const char *)e->data + (size_t)s->b->tokens[row] * e->row_bytes, x, n);
+    f->kern->dequant[e->type]((const char *)e->data + (size_t)s->b->tokens[row] * e->row_bytes, x,
+                              n);
     if (f->embed_scale != 1.0f)
         f->kern->scale(x, f->embed_scale, x, n);
     for (int i = 0; i < (f->w->arch->swa_period ? 2 : 1); i++)
@@ -280,7 +287,8 @@ static void step_rope(struct row_step *s, uint32_t row)
     const struct hparams *hp = f->hp;
     const struct hparams_layer *hl = &hp->layers[s->il];
     const struct arch *a = f->w->arch;
-    float *q = f->q + (size_t)row * f->nq, *k = f->k + (size_t)row * f->nk, *v = f->v + (size_t)row * f->nv;
+    float *q = f->q + (size_t)row * f->nq, *k = f->k + (size_t)row * f->nk,
+          *v = f->v + (size_t)row * f->nv;
     norm_heads(f, q, s->lw->q_norm, hl->n_head);
     norm_heads(f, k, s->lw->k_norm, hl->n_head_kv);
     if (f->rope_on && !(a->rope_skip_period && (s->il + 1) % a->rope_skip_period == 0)) {
@@ -294,9 +302,11 @@ static void step_rope(struct row_step *s, uint32_t row)
     }
     for (uint32_t h = 0; h < hl->n_head_kv; h++) {
         f->kern->kv_store[f->kv->type](k + (size_t)h * hp->k_dim,
-                                       kv_k_row(f->kv, s->b->slots[row], s->il, h, s->b->pos[row]), hp->k_dim);
+                                       kv_k_row(f->kv, s->b->slots[row], s->il, h, s->b->pos[row]),
+                                       hp->k_dim);
         f->kern->kv_store[f->kv->type](v + (size_t)h * hp->v_dim,
-                                       kv_v_row(f->kv, s->b->slots[row], s->il, h, s->b->pos[row]), hp->v_dim);
+                                       kv_v_row(f->kv, s->b->slots[row], s->il, h, s->b->pos[row]),
+                                       hp->v_dim);
     }
 }
 
@@ -335,7 +345,7 @@ static void step_ffn_act(struct row_step *s, uint32_t row)
     prepare_row(f, &f->mid, s->formats, g, s->width, row);
 }
 
-/* lw is the layer that ends here at first, then the next one's. */
+/* Layer s->il ends; s->lw is the next one's. */
 static void step_after_ffn(struct row_step *s, uint32_t row)
 {
     struct forward *f = s->f;
@@ -390,7 +400,8 @@ static void keep_out_rows(struct forward *f, const struct batch *b)
     for (uint32_t i = 0; i < b->n_out; i++) {
         if (b->out[i] == i)
             continue;
-        memcpy(f->att + (size_t)i * f->na, f->att + (size_t)b->out[i] * f->na, f->na * sizeof(float));
+        memcpy(f->att + (size_t)i * f->na, f->att + (size_t)b->out[i] * f->na,
+               f->na * sizeof(float));
         memcpy(f->x + (size_t)i * f->hp->n_embd, f->x + (size_t)b->out[i] * f->hp->n_embd,
                f->hp->n_embd * sizeof(float));
     }
@@ -474,18 +485,10 @@ void forward_run(struct forward *f, const struct batch *b)
 
 void forward_logits(struct forward *f, uint32_t first, uint32_t n, float *out)
 {
-    const uint32_t n_vocab = f->hp->n_vocab, n_embd = f->hp->n_embd;
     BUG_ON(first + n > f->n_out);
     struct act_rows rows;
     for (int i = 0; i < ACT_N; i++)
-        rows.rows[i] = f->in.rows[i] + first * kern_act_row_bytes((enum act_format)i, n_embd);
-    const struct linear *in[1] = {&f->w->output};
-    matmul_run(f, 1, in, &rows, n, &out, &(size_t){n_vocab});
-    for (uint32_t r = 0; r < n; r++) {
-        float *row = out + (size_t)r * n_vocab;
-        if (f->logit_scale != 1.0f)
-            f->kern->scale(row, f->logit_scale, row, n_vocab);
-        if (f->final_softcap > 0)
-            f->kern->softcap(row, f->final_softcap, row, n_vocab);
-    }
+        rows.rows[i] =
+            f->in.rows[i] + first * kern_act_row_bytes((enum act_format)i, f->hp->n_embd);
+    matmul_run_output(f, &rows, n, out);
 }

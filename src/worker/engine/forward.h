@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One pass of a batch of tokens through the layers, as the architecture's row says.
  *
- * A batch may mix positions of any sequences; every token's row is computed as it would be alone, so the answer does
- * not depend on its company.  Borrows model, weights, kernels, team and cache; owns its scratch memory, all of it
- * allocated in forward_init.  Called from the scheduler thread; runs on the team's threads. */
+ * A batch may mix positions of any sequences; every token's row is computed as it would be alone,
+ * so the answer does not depend on its company.  Borrows model, weights, kernels, team and cache;
+ * owns its scratch memory, all of it allocated in forward_init.  Called from the scheduler thread;
+ * runs on the team's threads. */
 #ifndef WORKER_ENGINE_FORWARD_H
 #define WORKER_ENGINE_FORWARD_H
 
@@ -13,12 +14,12 @@
 #include "worker/kernel/team.h"
 
 struct batch {
-    uint32_t n_tok;          /* <= max_tok */
-    const int32_t *tokens;   /* [n_tok], each < n_vocab */
-    const uint32_t *pos;     /* [n_tok] */
-    const uint32_t *slots;   /* [n_tok]: cache slots, whose tables cover pos and own its block */
-    uint32_t n_out;          /* rows whose next-token logits are wanted */
-    const uint32_t *out;     /* [n_out] ascending row numbers */
+    uint32_t n_tok;        /* <= max_tok */
+    const int32_t *tokens; /* [n_tok], each < n_vocab */
+    const uint32_t *pos;   /* [n_tok] */
+    const uint32_t *slots; /* [n_tok]: cache slots, whose tables cover pos and own its block */
+    uint32_t n_out;        /* rows whose next-token logits are wanted */
+    const uint32_t *out;   /* [n_out] ascending row numbers */
 };
 
 struct forward_dims {
@@ -39,7 +40,7 @@ struct forward {
     uint32_t max_tok;
     uint32_t nq, nk, nv, na; /* row widths of the buffers below: the widest layer's */
     float embed_scale, residual_scale, logit_scale, attn_scale, attn_softcap, final_softcap;
-    struct rope rope[2];     /* full-attention layers, sliding layers */
+    struct rope rope[2]; /* full-attention layers, sliding layers */
     bool rope_on;
 
     void *scratch; /* owned; everything below lies in it */
@@ -54,14 +55,17 @@ struct forward {
 uint64_t forward_scratch_bytes(const struct forward_dims *d);
 
 /* E_NOMEM.  n_ctx decides between phi3's long and short frequency factors. */
-int forward_init(struct forward *f, const struct forward_dims *d, const struct weights *w, const struct kern *kern,
-                 struct team *team, struct kv *kv, uint32_t n_ctx, struct err *err) MUST_USE;
+int forward_init(struct forward *f, const struct forward_dims *d, const struct weights *w,
+                 const struct kern *kern, struct team *team, struct kv *kv, uint32_t n_ctx,
+                 struct err *err) MUST_USE;
 void forward_release(struct forward *f);
 
-/* Stores keys and values of every token and leaves the final states of the n_out rows for forward_logits. */
+/* Stores keys and values of every token and leaves the final states of the n_out rows for
+ * forward_logits. */
 void forward_run(struct forward *f, const struct batch *b);
 
-/* out[n][n_vocab] = next-token logits of output rows first .. first + n - 1 of the last forward_run. */
+/* out[n][n_vocab] = next-token logits of output rows first .. first + n - 1 of the last
+ * forward_run. */
 void forward_logits(struct forward *f, uint32_t first, uint32_t n, float *out);
 
 /* Whether layer il attends through the model's sliding window. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements kv.h.  Blocks are taken from the top of a stack and given back in reverse order of the table, so that a
- * sequence that starts over finds its blocks warm; which block a position gets changes no result. */
+/* Implements kv.h.  Blocks are taken from the top of a stack and given back in reverse order of the
+ * table, so that a sequence that starts over finds its blocks warm; which block a position gets
+ * changes no result. */
 #include "worker/engine/kv.h"
 
 #include <string.h>
@@ -17,10 +18,13 @@ static uint64_t round_up(uint64_t n, uint64_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Bytes of one block of one layer: sizes are far from overflow once plan_check has seen the model. */
-static uint64_t layer_block_bytes(const struct hparams *hp, uint32_t il, enum kv_type type, uint32_t block_len)
+/* Bytes of one block of one layer: sizes are far from overflow once plan_check has seen the model.
+ */
+static uint64_t layer_block_bytes(const struct hparams *hp, uint32_t il, enum kv_type type,
+                                  uint32_t block_len)
 {
-    uint64_t per_pos = (uint64_t)hp->layers[il].n_head_kv * ((uint64_t)hp->k_dim + hp->v_dim) * type_bytes(type);
+    uint64_t per_pos =
+        (uint64_t)hp->layers[il].n_head_kv * ((uint64_t)hp->k_dim + hp->v_dim) * type_bytes(type);
     uint64_t n;
     return size_mul(per_pos, block_len, &n) && n <= UINT64_MAX - 64 ? round_up(n, 64) : 0;
 }
@@ -42,12 +46,14 @@ static int init_arrays(struct kv *kv, struct err *err)
     kv->refs = kv->layers ? mem_try_alloc(kv->n_blocks, sizeof *kv->refs, err) : NULL;
     kv->free_list = kv->refs ? mem_try_alloc(kv->n_blocks, sizeof *kv->free_list, err) : NULL;
     kv->seqs = kv->free_list ? mem_try_alloc(kv->n_slots, sizeof *kv->seqs, err) : NULL;
-    kv->tables = kv->seqs ? mem_try_alloc((size_t)kv->n_slots * kv->max_seq_blocks, sizeof *kv->tables, err) : NULL;
+    kv->tables =
+        kv->seqs ? mem_try_alloc((size_t)kv->n_slots * kv->max_seq_blocks, sizeof *kv->tables, err)
+                 : NULL;
     return kv->tables ? 0 : -err->code;
 }
 
-int kv_init(struct kv *kv, const struct hparams *hp, enum kv_type type, uint32_t block_len, uint32_t n_blocks,
-            uint32_t n_slots, uint32_t n_ctx, struct err *err)
+int kv_init(struct kv *kv, const struct hparams *hp, enum kv_type type, uint32_t block_len,
+            uint32_t n_blocks, uint32_t n_slots, uint32_t n_ctx, struct err *err)
 {
     *kv = (struct kv){.type = type,
                       .block_len = block_len,
@@ -72,7 +78,8 @@ int kv_init(struct kv *kv, const struct hparams *hp, enum kv_type type, uint32_t
         l->v_offset_bytes = l->k_head_bytes * hp->layers[i].n_head_kv;
         offset += l->block_bytes * n_blocks;
     }
-    /* Not mem_try_aligned: that writes every byte, and a pool planned for the worst case may stay mostly unused. */
+    /* Not mem_try_aligned: that writes every byte, and a pool planned for the worst case may stay
+     * mostly unused. */
     kv->pool_mem = mem_try_alloc(offset + 64, 1, err);
     if (!kv->pool_mem) {
         kv_release(kv);
@@ -140,7 +147,8 @@ uint32_t kv_own_cost(const struct kv *kv, uint32_t slot, uint32_t first, uint32_
 {
     const struct kv_seq *s = &kv->seqs[slot];
     uint32_t n = 0;
-    for (uint32_t i = first / kv->block_len; first < end && i < s->n_blocks && i <= (end - 1) / kv->block_len; i++)
+    for (uint32_t i = first / kv->block_len;
+         first < end && i < s->n_blocks && i <= (end - 1) / kv->block_len; i++)
         n += kv->refs[s->blocks[i]] > 1;
     return n;
 }
@@ -196,8 +204,8 @@ void *kv_v_row(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, uint
 {
     const struct kv_layer *l = &kv->layers[il];
     uint32_t b = kv->seqs[slot].blocks[pos / kv->block_len];
-    return kv->pool + l->offset_bytes + b * l->block_bytes + l->v_offset_bytes + h * l->v_head_bytes +
-           (pos % kv->block_len) * kv->v_row_bytes;
+    return kv->pool + l->offset_bytes + b * l->block_bytes + l->v_offset_bytes +
+           h * l->v_head_bytes + (pos % kv->block_len) * kv->v_row_bytes;
 }
 
 void kv_fill_attn(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, struct kern_attn *a)

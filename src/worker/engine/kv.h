@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The paged key/value cache: a pool of blocks of block_len positions, reference counts, block tables.
+/* The paged key/value cache: a pool of blocks of block_len positions, reference counts, block
+ * tables.
  *
- * A block holds its positions' keys and values of every layer.  A sequence reaches its positions through a block
- * table; sequences that share a prefix share its blocks, and a block with more than one owner is copied before it is
- * written (Kwon et al. 2023, PagedAttention).  Memory: layer by layer, in a layer block by block, in a block the key
- * rows of each head, then the value rows of each head.  Everything is allocated in kv_init; nothing afterwards.
- * One thread at a time for the calls below; rows may be written by any thread between them. */
+ * A block holds its positions' keys and values of every layer.  A sequence reaches its positions
+ * through a block table; sequences that share a prefix share its blocks, and a block with more than
+ * one owner is copied before it is written (Kwon et al. 2023, PagedAttention).  Memory: layer by
+ * layer, in a layer block by block, in a block the key rows of each head, then the value rows of
+ * each head.  Everything is allocated in kv_init; nothing afterwards. One thread at a time for the
+ * calls below; rows may be written by any thread between them. */
 #ifndef WORKER_ENGINE_KV_H
 #define WORKER_ENGINE_KV_H
 
@@ -13,9 +15,9 @@
 #include "worker/model/hparams.h"
 
 struct kv_layer {
-    size_t offset_bytes;       /* of this layer in the pool */
-    size_t block_bytes;        /* one block of this layer */
-    size_t v_offset_bytes;     /* values in a block of this layer */
+    size_t offset_bytes;               /* of this layer in the pool */
+    size_t block_bytes;                /* one block of this layer */
+    size_t v_offset_bytes;             /* values in a block of this layer */
     size_t k_head_bytes, v_head_bytes; /* from one head's rows to the next's */
 };
 
@@ -35,22 +37,23 @@ struct kv {
     uint32_t *refs;          /* owned, [n_blocks] */
     uint32_t *free_list;     /* owned, a stack of n_free block numbers */
     uint32_t n_free;
-    struct kv_seq *seqs;     /* owned, [n_slots] */
-    uint32_t *tables;        /* owned, [n_slots][max_seq_blocks] */
+    struct kv_seq *seqs; /* owned, [n_slots] */
+    uint32_t *tables;    /* owned, [n_slots][max_seq_blocks] */
 };
 
 /* Bytes of one block, all layers; 0 on overflow. */
 uint64_t kv_block_bytes(const struct hparams *hp, enum kv_type type, uint32_t block_len);
 
 /* n_slots sequences of at most n_ctx positions each.  E_NOMEM; on failure nothing is held. */
-int kv_init(struct kv *kv, const struct hparams *hp, enum kv_type type, uint32_t block_len, uint32_t n_blocks,
-            uint32_t n_slots, uint32_t n_ctx, struct err *err) MUST_USE;
+int kv_init(struct kv *kv, const struct hparams *hp, enum kv_type type, uint32_t block_len,
+            uint32_t n_blocks, uint32_t n_slots, uint32_t n_ctx, struct err *err) MUST_USE;
 void kv_release(struct kv *kv);
 
-/* Gives slot blocks for its first n_pos positions.  False, with nothing changed, when there are not enough. */
+/* Gives slot blocks for its first n_pos positions.  False, with nothing changed, when there are not
+ * enough. */
 bool kv_try_grow(struct kv *kv, uint32_t slot, uint32_t n_pos) MUST_USE;
-/* Makes positions first .. end - 1 of slot (blocks it has) writable: shared blocks among them are copied.  False,
- * with nothing changed, when there are not enough free blocks. */
+/* Makes positions first .. end - 1 of slot (blocks it has) writable: shared blocks among them are
+ * copied.  False, with nothing changed, when there are not enough free blocks. */
 bool kv_try_own(struct kv *kv, uint32_t slot, uint32_t first, uint32_t end) MUST_USE;
 /* How many free blocks kv_try_own would take. */
 uint32_t kv_own_cost(const struct kv *kv, uint32_t slot, uint32_t first, uint32_t end);
@@ -70,8 +73,8 @@ void *kv_v_row(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, uint
 /* Fills the cache's part of an attention call: table, bases, strides, block_len. */
 void kv_fill_attn(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, struct kern_attn *a);
 
-/* The invariant: every block is free or counted exactly as often as tables name it, never both.  NULL, or what is
- * broken.  For tests and debug builds; allocates nothing, slow. */
+/* The invariant: every block is free or counted exactly as often as tables name it, never both.
+ * NULL, or what is broken.  For tests and debug builds; allocates nothing, slow. */
 const char *kv_validate(const struct kv *kv);
 
 #endif

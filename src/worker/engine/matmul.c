@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Matrix products over the team: cut into chunks of rows, several products of one input in one call.  Scheduler
- * thread; pieces run on the team's. */
+/* Matrix products over the team: cut into chunks of rows, several products of one input in one
+ * call.  Scheduler thread; pieces run on the team's. */
 #include "worker/engine/forward_impl.h"
 
 /* A piece's weights stay in a core's second-level cache while all rows of the batch pass by. */
-#define CHUNK_BYTES 65536u
+#define CHUNK_BYTES         65536u
 #define CHUNK_ROWS_MULTIPLE 16u /* whole tiles for the kernels */
-#define MAX_PRODUCTS 3
+#define MAX_PRODUCTS        3
 
 struct product {
     struct kern_mat mat;
@@ -17,6 +17,7 @@ struct product {
     uint32_t chunk_rows, n_chunks;
     size_t expert_stride; /* experts only */
     const float *expert_scales;
+    float last_scale, softcap; /* logits only: 1 and 0 elsewhere */
 };
 
 struct matmul_step {
@@ -36,8 +37,8 @@ static void cut(struct product *p)
     p->n_chunks = (p->mat.n_rows + rows - 1) / rows;
 }
 
-static void run_chunk(struct forward *f, const struct product *p, const struct kern_act *x, const struct kern_mat *mat,
-                      float scale, float *out, uint32_t chunk)
+static void run_chunk(struct forward *f, const struct product *p, const struct kern_act *x,
+                      const struct kern_mat *mat, float scale, float *out, uint32_t chunk)
 {
     const uint32_t row0 = chunk * p->chunk_rows, row1 = MIN_OF(row0 + p->chunk_rows, mat->n_rows);
     f->kern->matmul[mat->type](mat, row0, row1, x, out + row0, p->ld);
@@ -47,11 +48,15 @@ static void run_chunk(struct forward *f, const struct product *p, const struct k
             f->kern->scale(y, scale, y, row1 - row0);
         if (p->bias)
             f->kern->add(y, p->bias + row0, y, row1 - row0);
+        if (p->last_scale != 1.0f)
+            f->kern->scale(y, p->last_scale, y, row1 - row0);
+        if (p->softcap > 0)
+            f->kern->softcap(y, p->softcap, y, row1 - row0);
     }
 }
 
-static struct kern_act act_view(const struct forward *f, const struct act_rows *x, const struct kern_mat *mat,
-                                uint32_t first, uint32_t n)
+static struct kern_act act_view(const struct forward *f, const struct act_rows *x,
+                                const struct kern_mat *mat, uint32_t first, uint32_t n)
 {
     const enum act_format format = f->kern->act_for[mat->type];
     const size_t row_bytes = kern_act_row_bytes(format, mat->n_cols);
@@ -79,18 +84,37 @@ static void run_piece(void *ctx, uint32_t piece, uint32_t thread)
     run_chunk(s->f, p, &x, &p->mat, p->scale, p->out, piece);
 }
 
-void matmul_run(struct forward *f, uint32_t n, const struct linear *const *in, const struct act_rows *x,
-                uint32_t n_rows, float *const *out, const size_t *ld)
+void matmul_run(struct forward *f, uint32_t n, const struct linear *const *in,
+                const struct act_rows *x, uint32_t n_rows, float *const *out, const size_t *ld)
 {
     struct matmul_step s = {.f = f, .x = x, .n_rows = n_rows, .n = n};
     BUG_ON(n > MAX_PRODUCTS);
     for (uint32_t i = 0; i < n; i++) {
-        s.p[i] = (struct product){
-            .mat = in[i]->mat, .bias = in[i]->bias, .scale = in[i]->scale, .out = out[i], .ld = ld[i]};
+        s.p[i] = (struct product){.mat = in[i]->mat,
+                                  .bias = in[i]->bias,
+                                  .scale = in[i]->scale,
+                                  .out = out[i],
+                                  .ld = ld[i],
+                                  .last_scale = 1};
         cut(&s.p[i]);
         s.n_chunks += s.p[i].n_chunks;
     }
     team_run(f->team, s.n_chunks, run_piece, &s);
+}
+
+void matmul_run_output(struct forward *f, const struct act_rows *x, uint32_t n_rows, float *out)
+{
+    const struct linear *l = &f->w->output;
+    struct matmul_step s = {.f = f, .x = x, .n_rows = n_rows, .n = 1};
+    s.p[0] = (struct product){.mat = l->mat,
+                              .bias = l->bias,
+                              .scale = l->scale,
+                              .out = out,
+                              .ld = f->hp->n_vocab,
+                              .last_scale = f->logit_scale,
+                              .softcap = f->final_softcap};
+    cut(&s.p[0]);
+    team_run(f->team, s.p[0].n_chunks, run_piece, &s);
 }
 
 static void run_expert_piece(void *ctx, uint32_t piece, uint32_t thread)
@@ -106,11 +130,12 @@ static void run_expert_piece(void *ctx, uint32_t piece, uint32_t thread)
     struct kern_mat mat = p->mat;
     mat.data = (const char *)mat.data + expert * p->expert_stride;
     const struct kern_act x = act_view(f, s->x, &mat, first, f->expert_first[expert + 1] - first);
-    run_chunk(f, p, &x, &mat, p->expert_scales ? p->expert_scales[expert] : 1.0f, p->out + first * p->ld, chunk);
+    run_chunk(f, p, &x, &mat, p->expert_scales ? p->expert_scales[expert] : 1.0f,
+              p->out + first * p->ld, chunk);
 }
 
-void matmul_run_experts(struct forward *f, uint32_t n, const struct experts *const *in, const struct act_rows *x,
-                        float *const *out)
+void matmul_run_experts(struct forward *f, uint32_t n, const struct experts *const *in,
+                        const struct act_rows *x, float *const *out)
 {
     struct matmul_step s = {.f = f, .x = x, .n = n};
     BUG_ON(n > MAX_PRODUCTS);
@@ -119,7 +144,8 @@ void matmul_run_experts(struct forward *f, uint32_t n, const struct experts *con
                                   .out = out[i],
                                   .ld = in[i]->mat.n_rows,
                                   .expert_stride = in[i]->stride_bytes,
-                                  .expert_scales = in[i]->scales};
+                                  .expert_scales = in[i]->scales,
+                                  .last_scale = 1};
         cut(&s.p[i]);
         s.n_chunks += s.p[i].n_chunks;
     }

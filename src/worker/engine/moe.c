@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Mixture of experts: softmax over all experts, the n_expert_used best, their weights made to sum to 1 (Mixtral,
- * granite).  Rows are ordered by expert, so that each expert's matrices are read once for the whole batch; every
- * token's outputs are then added in the order of its own choices.  Scheduler thread and the team's. */
+/* Mixture of experts: softmax over all experts, the n_expert_used best, their weights made to sum
+ * to 1 (Mixtral, granite).  Rows are ordered by expert, so that each expert's matrices are read
+ * once for the whole batch; every token's outputs are then added in the order of its own choices.
+ * Scheduler thread and the team's. */
 #include <math.h>
 #include <string.h>
 
@@ -21,7 +22,8 @@ static void run_piece(void *ctx, uint32_t piece, uint32_t thread)
 {
     const struct moe_step *s = ctx;
     (void)thread;
-    for (uint32_t r = piece * ROWS_PER_PIECE; r < MIN_OF((piece + 1) * ROWS_PER_PIECE, s->n_rows); r++)
+    for (uint32_t r = piece * ROWS_PER_PIECE; r < MIN_OF((piece + 1) * ROWS_PER_PIECE, s->n_rows);
+         r++)
         s->fn(s, r);
 }
 
@@ -32,7 +34,8 @@ static void run(struct moe_step *s, uint32_t n_rows, void (*fn)(const struct moe
     team_run(s->f->team, (n_rows + ROWS_PER_PIECE - 1) / ROWS_PER_PIECE, run_piece, s);
 }
 
-/* The best experts of one row and their weights.  Comparisons are written so that NaN cannot leave the range. */
+/* The best experts of one row and their weights.  Comparisons are written so that NaN cannot leave
+ * the range. */
 static void choose(const struct moe_step *s, uint32_t row)
 {
     struct forward *f = s->f;
@@ -57,7 +60,8 @@ static void choose(const struct moe_step *s, uint32_t row)
         weights[j] = p[best] / sum;
         total += weights[j];
     }
-    total = total > 6.103515625e-5f ? total : 6.103515625e-5f; /* as llama.cpp: the smallest float16 */
+    total =
+        total > 6.103515625e-5f ? total : 6.103515625e-5f; /* as llama.cpp: the smallest float16 */
     for (uint32_t j = 0; j < n_used; j++)
         weights[j] /= total;
 }
@@ -99,7 +103,8 @@ static void activate(const struct moe_step *s, uint32_t row)
         f->kern->gelu_mul(g, u, g, n_ff);
     else
         f->kern->silu_mul(g, u, g, n_ff);
-    f->kern->act_prepare[format](g, f->mid.rows[format] + row * kern_act_row_bytes(format, n_ff), n_ff);
+    f->kern->act_prepare[format](g, f->mid.rows[format] + row * kern_act_row_bytes(format, n_ff),
+                                 n_ff);
 }
 
 static void activate_shared(const struct moe_step *s, uint32_t row)
@@ -109,7 +114,8 @@ static void activate_shared(const struct moe_step *s, uint32_t row)
     const enum act_format format = f->kern->act_for[s->lw->down.mat.type];
     float *g = f->gate + (size_t)row * n_ff, *u = f->up + (size_t)row * n_ff;
     f->kern->silu_mul(g, u, g, n_ff);
-    f->kern->act_prepare[format](g, f->mid.rows[format] + row * kern_act_row_bytes(format, n_ff), n_ff);
+    f->kern->act_prepare[format](g, f->mid.rows[format] + row * kern_act_row_bytes(format, n_ff),
+                                 n_ff);
 }
 
 static void combine(const struct moe_step *s, uint32_t row)

@@ -11,11 +11,12 @@
 #include "worker/engine/sched.h"
 
 /* Ranges of what may be declared. */
-#define MAX_THREADS    1024u
-#define MAX_SEQS       4096u
-#define MAX_BATCH      65536u
-#define MAX_BLOCK      4096u
-/* Heads times their width, and experts: far above any model, and no product of two of them overflows 64 bits. */
+#define MAX_THREADS 1024u
+#define MAX_SEQS    4096u
+#define MAX_BATCH   65536u
+#define MAX_BLOCK   4096u
+/* Heads times their width, and experts: far above any model, and no product of two of them
+ * overflows 64 bits. */
 #define MAX_HEADS_WIDTH (1u << 24)
 #define MAX_EXPERTS     4096u
 
@@ -28,11 +29,15 @@ static uint64_t machine_bytes(void)
 /* The metadata as far as the engine's own arithmetic relies on it. */
 static int check_model(const struct hparams *hp, struct err *err)
 {
-    if (hp->n_expert > MAX_EXPERTS || hp->n_expert_used > hp->n_expert || (hp->n_expert && hp->n_expert_used == 0))
-        return err_set(err, E_FORMAT, "the model uses %u of %u experts; at most %u can be, and at least 1 must be used",
-                       hp->n_expert_used, hp->n_expert, MAX_EXPERTS);
+    if (hp->n_expert > MAX_EXPERTS || hp->n_expert_used > hp->n_expert ||
+        (hp->n_expert && hp->n_expert_used == 0))
+        return err_set(
+            err, E_FORMAT,
+            "the model uses %u of %u experts; at most %u can be, and at least 1 must be used",
+            hp->n_expert_used, hp->n_expert, MAX_EXPERTS);
     if (hp->n_rot % 2 || hp->n_rot > hp->k_dim)
-        return err_set(err, E_FORMAT, "rope.dimension_count is %u; it must be even and at most the head's %u",
+        return err_set(err, E_FORMAT,
+                       "rope.dimension_count is %u; it must be even and at most the head's %u",
                        hp->n_rot, hp->k_dim);
     for (uint32_t i = 0; i < hp->n_layer; i++) {
         const struct hparams_layer *l = &hp->layers[i];
@@ -42,10 +47,14 @@ static int check_model(const struct hparams *hp, struct err *err)
                            "none may be 0 and heads "
                            "must be a multiple of key heads",
                            i, l->n_head, l->n_head_kv, l->n_ff);
-        if ((uint64_t)l->n_head * MAX_OF(hp->k_dim, hp->v_dim) > MAX_HEADS_WIDTH || l->n_ff > LIMIT_MODEL_WIDTH)
-            return err_set(err, E_LIMIT, "layer %u has %u heads of %u and a feed-forward width of %u; heads in all are "
-                           "limited to %u, the feed-forward to %u", i, l->n_head, MAX_OF(hp->k_dim, hp->v_dim), l->n_ff,
-                           MAX_HEADS_WIDTH, LIMIT_MODEL_WIDTH);
+        if ((uint64_t)l->n_head * MAX_OF(hp->k_dim, hp->v_dim) > MAX_HEADS_WIDTH ||
+            l->n_ff > LIMIT_MODEL_WIDTH)
+            return err_set(
+                err, E_LIMIT,
+                "layer %u has %u heads of %u and a feed-forward width of %u; heads in all are "
+                "limited to %u, the feed-forward to %u",
+                i, l->n_head, MAX_OF(hp->k_dim, hp->v_dim), l->n_ff, MAX_HEADS_WIDTH,
+                LIMIT_MODEL_WIDTH);
     }
     return 0;
 }
@@ -57,16 +66,18 @@ static int check_range(const char *what, uint32_t value, uint32_t max, struct er
     return err_set(err, E_INVALID, "%s is %u; at most %u is possible", what, value, max);
 }
 
-static int fill_config(const struct hparams *hp, const struct engine_config *cfg, struct engine_config *c,
-                       struct err *err)
+static int fill_config(const struct hparams *hp, const struct engine_config *cfg,
+                       struct engine_config *c, struct err *err)
 {
     *c = *cfg;
     c->n_threads = c->n_threads ? c->n_threads : 1;
     c->max_num_seqs = c->max_num_seqs ? c->max_num_seqs : ENGINE_DEFAULT_SEQS;
-    c->max_num_batched_tokens = c->max_num_batched_tokens ? c->max_num_batched_tokens : ENGINE_DEFAULT_BATCH;
+    c->max_num_batched_tokens =
+        c->max_num_batched_tokens ? c->max_num_batched_tokens : ENGINE_DEFAULT_BATCH;
     c->block_size = c->block_size ? c->block_size : ENGINE_DEFAULT_BLOCK;
     if (c->n_ctx == 0)
-        c->n_ctx = hp->n_ctx_train && hp->n_ctx_train < ENGINE_DEFAULT_CTX ? hp->n_ctx_train : ENGINE_DEFAULT_CTX;
+        c->n_ctx = hp->n_ctx_train && hp->n_ctx_train < ENGINE_DEFAULT_CTX ? hp->n_ctx_train
+                                                                           : ENGINE_DEFAULT_CTX;
     c->memory_limit_bytes = c->memory_limit_bytes ? c->memory_limit_bytes : machine_bytes();
     int r = check_range("the number of threads", c->n_threads, MAX_THREADS, err);
     if (r == 0)
@@ -83,12 +94,14 @@ static int fill_config(const struct hparams *hp, const struct engine_config *cfg
         r = err_set(err, E_INVALID, "the cache's type is unknown; it can be f32 or f16");
     if (r == 0 && c->max_num_batched_tokens < c->max_num_seqs)
         r = err_set(err, E_INVALID,
-                    "max_num_batched_tokens (%u) is below max_num_seqs (%u); every sequence needs one token a step",
+                    "max_num_batched_tokens (%u) is below max_num_seqs (%u); every sequence needs "
+                    "one token a step",
                     c->max_num_batched_tokens, c->max_num_seqs);
     return r;
 }
 
-/* Blocks for n_ctx x max_num_seqs, or as many as kv_cache_bytes hold; at least one whole context. */
+/* Blocks for n_ctx x max_num_seqs, or as many as kv_cache_bytes hold; at least one whole context.
+ */
 static int plan_cache(const struct hparams *hp, struct engine_plan *p, struct err *err)
 {
     const struct engine_config *c = &p->config;
@@ -101,7 +114,8 @@ static int plan_cache(const struct hparams *hp, struct engine_plan *p, struct er
         n = MIN_OF(c->kv_cache_bytes / p->block_bytes, n);
     if (n < per_seq)
         return err_set(err, E_LIMIT,
-                       "a key/value cache of %" PRIu64 " bytes holds %" PRIu64 " tokens, fewer than the context of %u, "
+                       "a key/value cache of %" PRIu64 " bytes holds %" PRIu64
+                       " tokens, fewer than the context of %u, "
                        "which needs %" PRIu64 " bytes; raise the cache's size or lower the context",
                        c->kv_cache_bytes, n * c->block_size, c->n_ctx, per_seq * p->block_bytes);
     if (n > UINT32_MAX)
@@ -114,8 +128,8 @@ static int plan_cache(const struct hparams *hp, struct engine_plan *p, struct er
     return 0;
 }
 
-static int plan_scratch(const struct hparams *hp, const struct forward_dims *d, uint64_t small_bytes,
-                        struct engine_plan *p, struct err *err)
+static int plan_scratch(const struct hparams *hp, const struct forward_dims *d,
+                        uint64_t small_bytes, struct engine_plan *p, struct err *err)
 {
     const struct engine_config *c = &p->config;
     const uint64_t per_seq = ((uint64_t)c->n_ctx + c->block_size - 1) / c->block_size;
@@ -125,7 +139,8 @@ static int plan_scratch(const struct hparams *hp, const struct forward_dims *d, 
         (uint64_t)c->max_num_seqs * hp->n_vocab * sizeof(float), /* logits */
         c->n_threads * sampler_bytes(hp->n_vocab),
         sched_bytes(c->max_num_seqs, c->max_num_batched_tokens),
-        (uint64_t)p->n_blocks * 2 * sizeof(uint32_t) + per_seq * c->max_num_seqs * sizeof(uint32_t), /* tables */
+        (uint64_t)p->n_blocks * 2 * sizeof(uint32_t) +
+            per_seq * c->max_num_seqs * sizeof(uint32_t), /* tables */
     };
     p->scratch_bytes = 0;
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
@@ -163,16 +178,18 @@ int plan_make(const struct gguf *g, const struct hparams *hp, const struct engin
         return err_set(err, E_LIMIT, "the size of the model in memory overflows 64 bits");
     if (p.total_bytes > p.config.memory_limit_bytes)
         return err_set(err, E_LIMIT,
-                       "weights %" PRIu64 " + key/value cache %" PRIu64 " + activations %" PRIu64 " = %" PRIu64
-                       " bytes, more than the memory limit of %" PRIu64
-                       "; lower the context (%u), max_num_seqs (%u) or the cache's size, or use a smaller quantisation",
-                       p.weight_bytes, p.kv_bytes, p.scratch_bytes, p.total_bytes, p.config.memory_limit_bytes,
-                       p.config.n_ctx, p.config.max_num_seqs);
+                       "weights %" PRIu64 " + key/value cache %" PRIu64 " + activations %" PRIu64
+                       " = %" PRIu64 " bytes, more than the memory limit of %" PRIu64
+                       "; lower the context (%u), max_num_seqs (%u) or the cache's size, or use a "
+                       "smaller quantisation",
+                       p.weight_bytes, p.kv_bytes, p.scratch_bytes, p.total_bytes,
+                       p.config.memory_limit_bytes, p.config.n_ctx, p.config.max_num_seqs);
     *ret = p;
     return 0;
 }
 
-int engine_plan(const struct gguf *g, const struct engine_config *cfg, struct engine_plan *ret, struct err *err)
+int engine_plan(const struct gguf *g, const struct engine_config *cfg, struct engine_plan *ret,
+                struct err *err)
 {
     struct hparams hp;
     struct forward_dims dims;
@@ -193,7 +210,8 @@ void engine_plan_print(const struct engine_plan *p, struct buf *out)
     buf_printf(out, "sequences           %16" PRIu32 " at once\n", c->max_num_seqs);
     buf_printf(out, "batch               %16" PRIu32 " tokens a step\n", c->max_num_batched_tokens);
     buf_printf(out, "cache type          %16s\n", c->kv_type == KV_F16 ? "f16" : "f32");
-    buf_printf(out, "cache block         %16" PRIu32 " tokens, %" PRIu64 " bytes\n", c->block_size, p->block_bytes);
+    buf_printf(out, "cache block         %16" PRIu32 " tokens, %" PRIu64 " bytes\n", c->block_size,
+               p->block_bytes);
     buf_printf(out, "cache blocks        %16" PRIu32 "\n", p->n_blocks);
     buf_printf(out, "weights             %16" PRIu64 " bytes, mapped\n", p->weight_bytes);
     buf_printf(out, "key/value cache     %16" PRIu64 " bytes\n", p->kv_bytes);

@@ -8,12 +8,13 @@
 
 /* ---- checks ---- */
 
-static int check_tokens(const struct sched *s, const int32_t *tokens, uint32_t n, const char *what, struct err *err)
+static int check_tokens(const struct sched *s, const int32_t *tokens, uint32_t n, const char *what,
+                        struct err *err)
 {
     for (uint32_t i = 0; i < n; i++)
         if (tokens[i] < 0 || (uint32_t)tokens[i] >= s->n_vocab)
-            return err_set(err, E_INVALID, "%s %u is %d; the model's tokens go from 0 to %u", what, i, tokens[i],
-                           s->n_vocab - 1);
+            return err_set(err, E_INVALID, "%s %u is %d; the model's tokens go from 0 to %u", what,
+                           i, tokens[i], s->n_vocab - 1);
     return 0;
 }
 
@@ -39,20 +40,23 @@ static int check_request(const struct sched *s, const struct engine_request *r, 
         return err_set(err, E_INVALID, "the prompt has no tokens; at least 1 is needed");
     if (r->n_prompt >= s->n_ctx)
         return err_set(err, E_CONTEXT,
-                       "the prompt has %u tokens and the context %u; with room for at least one token of the answer a "
+                       "the prompt has %u tokens and the context %u; with room for at least one "
+                       "token of the answer a "
                        "prompt can have %u",
                        r->n_prompt, s->n_ctx, s->n_ctx - 1);
     if (p->n < 1 || p->n > LIMIT_REQUEST_CHOICES)
-        return err_set(err, E_INVALID, "n is %u; 1 to %u choices are possible", p->n, LIMIT_REQUEST_CHOICES);
+        return err_set(err, E_INVALID, "n is %u; 1 to %u choices are possible", p->n,
+                       LIMIT_REQUEST_CHOICES);
     if (p->top_logprobs > LIMIT_REQUEST_TOP_LOGPROBS)
         return err_set(err, E_INVALID, "top_logprobs is %u; at most %u are given", p->top_logprobs,
                        LIMIT_REQUEST_TOP_LOGPROBS);
     if (!(p->temperature >= 0) || !(p->top_p > 0) || !(p->repetition_penalty > 0))
-        return err_set(err, E_INVALID,
-                       "temperature must be at least 0, top_p and repetition_penalty must be above 0");
+        return err_set(
+            err, E_INVALID,
+            "temperature must be at least 0, top_p and repetition_penalty must be above 0");
     if (r->n_logit_bias > LIMIT_REQUEST_LOGIT_BIAS)
-        return err_set(err, E_INVALID, "logit_bias has %u entries; at most %u are possible", r->n_logit_bias,
-                       LIMIT_REQUEST_LOGIT_BIAS);
+        return err_set(err, E_INVALID, "logit_bias has %u entries; at most %u are possible",
+                       r->n_logit_bias, LIMIT_REQUEST_LOGIT_BIAS);
     for (uint32_t i = 0; i < r->n_logit_bias; i++) {
         int rc = check_tokens(s, &r->logit_bias[i].token, 1, "logit_bias token", err);
         if (rc)
@@ -61,13 +65,16 @@ static int check_request(const struct sched *s, const struct engine_request *r, 
     const uint32_t want = kv_blocks_for(s->kv, r->n_prompt + answer_limit(s, r));
     if (want > s->kv->n_blocks)
         return err_set(err, E_LIMIT,
-                       "the request needs %u cache blocks of %u tokens and there are %u in all; shorten it, lower "
+                       "the request needs %u cache blocks of %u tokens and there are %u in all; "
+                       "shorten it, lower "
                        "max_tokens or load the model with a larger kv-cache",
                        want, s->kv->block_len, s->kv->n_blocks);
     if (find(s, r->id))
-        return err_set(err, E_EXISTS, "a request with id %llu is running", (unsigned long long)r->id);
+        return err_set(err, E_EXISTS, "a request with id %llu is running",
+                       (unsigned long long)r->id);
     if (s->n_requests_waiting >= LIMIT_REQUESTS_QUEUED)
-        return err_set(err, E_BUSY, "%u requests are waiting already; try again later", s->n_requests_waiting);
+        return err_set(err, E_BUSY, "%u requests are waiting already; try again later",
+                       s->n_requests_waiting);
     return check_tokens(s, r->prompt, r->n_prompt, "prompt token", err);
 }
 
@@ -124,8 +131,12 @@ int sched_submit(struct sched *s, const struct engine_request *in, struct err *e
                           .n_bias = in->n_logit_bias,
                           .n_live = in->params.n};
     r->prompt = copy_array(in->prompt, in->n_prompt, sizeof *in->prompt, err);
-    r->stop_tokens = r->prompt ? copy_array(in->stop_tokens, in->n_stop_tokens, sizeof *in->stop_tokens, err) : NULL;
-    r->bias = r->stop_tokens ? copy_array(in->logit_bias, in->n_logit_bias, sizeof *in->logit_bias, err) : NULL;
+    r->stop_tokens =
+        r->prompt ? copy_array(in->stop_tokens, in->n_stop_tokens, sizeof *in->stop_tokens, err)
+                  : NULL;
+    r->bias = r->stop_tokens
+                  ? copy_array(in->logit_bias, in->n_logit_bias, sizeof *in->logit_bias, err)
+                  : NULL;
     rc = r->bias ? init_seqs(r, answer_limit(s, in), err) : -err->code;
     if (rc) {
         request_free(r);

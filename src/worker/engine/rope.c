@@ -4,13 +4,16 @@
 
 #include <math.h>
 
-/* The dimension whose frequency turns `turns` times within the original context (YaRN, section 3.2). */
+/* The dimension whose frequency turns `turns` times within the original context (YaRN,
+ * section 3.2). */
 static float yarn_dim(const struct rope *r, float turns)
 {
-    return (float)r->n_rot * logf(r->n_ctx_orig / (turns * 2.0f * (float)M_PI)) / (2.0f * logf(r->base));
+    return (float)r->n_rot * logf(r->n_ctx_orig / (turns * 2.0f * (float)M_PI)) /
+           (2.0f * logf(r->base));
 }
 
-/* Share of the unstretched angle for pair i: ext_factor for fast ones, 0 for slow ones; lo and hi: the ramp's ends. */
+/* Share of the unstretched angle for pair i: ext_factor for fast ones, 0 for slow ones; lo and hi:
+ * the ramp's ends. */
 static float yarn_share(const struct rope *r, float lo, float hi, uint32_t i)
 {
     const float y = ((float)i - lo) / fmaxf(0.001f, hi - lo);

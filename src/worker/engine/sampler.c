@@ -8,7 +8,7 @@
 #include "lib/base/mem.h"
 
 #define TEMPERATURE_MIN 1e-5f /* below it, greedy */
-#define BIAS_BAN (-100.0f)
+#define BIAS_BAN        (-100.0f)
 
 uint64_t sampler_bytes(uint32_t n_vocab)
 {
@@ -17,7 +17,8 @@ uint64_t sampler_bytes(uint32_t n_vocab)
 
 int sampler_init(struct sampler *s, uint32_t n_vocab, struct err *err)
 {
-    *s = (struct sampler){.n_vocab = n_vocab, .mem = mem_try_aligned((size_t)sampler_bytes(n_vocab), err)};
+    *s = (struct sampler){.n_vocab = n_vocab,
+                          .mem = mem_try_aligned((size_t)sampler_bytes(n_vocab), err)};
     if (!s->mem)
         return err_wrap(err, "memory for sampling");
     const size_t step = (size_t)sampler_bytes(n_vocab) / 4;
@@ -39,8 +40,8 @@ void sampler_release(struct sampler *s)
 static void philox_round(uint32_t c[4], const uint32_t k[2])
 {
     const uint64_t p0 = (uint64_t)0xD2511F53u * c[0], p1 = (uint64_t)0xCD9E8D57u * c[2];
-    const uint32_t n[4] = {(uint32_t)(p1 >> 32) ^ c[1] ^ k[0], (uint32_t)p1, (uint32_t)(p0 >> 32) ^ c[3] ^ k[1],
-                           (uint32_t)p0};
+    const uint32_t n[4] = {(uint32_t)(p1 >> 32) ^ c[1] ^ k[0], (uint32_t)p1,
+                           (uint32_t)(p0 >> 32) ^ c[3] ^ k[1], (uint32_t)p0};
     memcpy(c, n, sizeof n);
 }
 
@@ -161,8 +162,8 @@ struct cut {
     uint32_t n_ties; /* and of this key the first n_ties */
 };
 
-/* Walking the values downwards, the place where the sum of weights reaches target: three rounds over 11, 11 and 10
- * bits of the key.  weights NULL: every value weighs 1. */
+/* Walking the values downwards, the place where the sum of weights reaches target: three rounds
+ * over 11, 11 and 10 bits of the key.  weights NULL: every value weighs 1. */
 static struct cut find_cut(const float *values, const float *weights, uint32_t n, double target)
 {
     static const int shifts[3] = {21, 10, 0}, bits[3] = {11, 11, 10};
@@ -180,7 +181,8 @@ static struct cut find_cut(const float *values, const float *weights, uint32_t n
         uint32_t bin = n_bins - 1;
         while (bin > 0 && !(sums[bin] > 0 && above + sums[bin] >= target))
             above += sums[bin--];
-        if (above + sums[bin] < target) /* rounding: the finer sums fall short.  All of this range is kept. */
+        if (above + sums[bin] <
+            target) /* rounding: the finer sums fall short.  All of this range is kept. */
             return (struct cut){.key = prefix, .n_ties = UINT32_MAX};
         prefix |= bin << shifts[round];
         mask |= (n_bins - 1) << shifts[round];
@@ -226,7 +228,8 @@ static uint32_t collect(struct sampler *s, float floor)
     return n;
 }
 
-static int32_t draw(const struct sampler *s, const float *weights, uint32_t n, double total, double u)
+static int32_t draw(const struct sampler *s, const float *weights, uint32_t n, double total,
+                    double u)
 {
     double left = u * total;
     uint32_t last = 0;
@@ -245,7 +248,8 @@ static int32_t sample(struct sampler *s, const struct sampler_input *in, float m
 {
     const struct gen_params *p = in->params;
     for (uint32_t i = 0; i < s->n_vocab; i++)
-        s->logits[i] = (s->logits[i] - max) / p->temperature; /* the largest becomes 0: no overflow */
+        s->logits[i] =
+            (s->logits[i] - max) / p->temperature; /* the largest becomes 0: no overflow */
     uint32_t n = collect(s, p->min_p > 0 ? fminf(logf(p->min_p), 0.0f) : -INFINITY);
     if (p->top_k && p->top_k < n)
         n = keep(s, NULL, n, find_cut(s->values, NULL, n, p->top_k));
@@ -281,7 +285,8 @@ int sampler_run(struct sampler *s, const struct sampler_input *in, struct sample
         return -E_INTERNAL;
     const double norm = p->want_logprobs ? log_sum_exp(in->logits, s->n_vocab, max) : 0;
     if (p->want_logprobs) {
-        find_top(in->logits, s->n_vocab, MIN_OF(MIN_OF(p->top_logprobs, SAMPLER_TOP_MAX), s->n_vocab), ret);
+        find_top(in->logits, s->n_vocab,
+                 MIN_OF(MIN_OF(p->top_logprobs, SAMPLER_TOP_MAX), s->n_vocab), ret);
         for (uint32_t i = 0; i < ret->n_top; i++)
             ret->top[i].logprob = (float)((double)ret->top[i].logprob - norm);
     }
@@ -294,7 +299,8 @@ int sampler_run(struct sampler *s, const struct sampler_input *in, struct sample
     apply_penalties(s, in);
     if (!row_max(s->logits, s->n_vocab, &max))
         return -E_INTERNAL;
-    ret->token = p->temperature < TEMPERATURE_MIN ? first_max(s->logits, s->n_vocab) : sample(s, in, max);
+    ret->token =
+        p->temperature < TEMPERATURE_MIN ? first_max(s->logits, s->n_vocab) : sample(s, in, max);
     if (p->want_logprobs)
         ret->logprob = (float)((double)in->logits[ret->token] - norm);
     return 0;

@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From a row of logits to a token.
  *
- * Order (vLLM's): log-probabilities are read from the raw logits; end-of-generation and stop tokens are banned below
- * min_tokens; logit_bias (-100 and less bans); repetition penalty over prompt and answer (a positive logit is divided,
- * others multiplied, once per distinct token); frequency and presence penalties over the answer; temperature 0 takes
- * the largest, the first of equals; otherwise temperature, min_p, top_k, top_p, and one draw.
+ * Order (vLLM's): log-probabilities are read from the raw logits; end-of-generation and stop tokens
+ * are banned below min_tokens; logit_bias (-100 and less bans); repetition penalty over prompt and
+ * answer (a positive logit is divided, others multiplied, once per distinct token); frequency and
+ * presence penalties over the answer; temperature 0 takes the largest, the first of equals;
+ * otherwise temperature, min_p, top_k, top_p, and one draw.
  *
  *   min_p  keeps tokens whose probability is at least min_p times the largest's
  *   top_k  keeps exactly the k largest, of equal logits those with lower ids
- *   top_p  keeps the smallest set of largest tokens whose probabilities sum to at least top_p, ties alike
+ *   top_p  keeps the smallest set of largest tokens whose probabilities sum to at least top_p, ties
+ * alike
  *
- * The draw inverts the cumulative distribution over the kept tokens in id order with one uniform number, which is a
- * function of the request's seed, the choice and the index of the token in its answer (Philox4x32-10, Salmon et al.
- * 2011): nothing depends on what other requests did.  No sorting: thresholds are found by radix selection on the
- * bits of the logits, linear in the vocabulary whatever the values are.
+ * The draw inverts the cumulative distribution over the kept tokens in id order with one uniform
+ * number, which is a function of the request's seed, the choice and the index of the token in its
+ * answer (Philox4x32-10, Salmon et al. 2011): nothing depends on what other requests did.  No
+ * sorting: thresholds are found by radix selection on the bits of the logits, linear in the
+ * vocabulary whatever the values are.
  *
  * Allocates nothing after sampler_init.  One struct sampler per thread. */
 #ifndef WORKER_ENGINE_SAMPLER_H
@@ -57,7 +60,8 @@ struct sampler_result {
     struct engine_top top[SAMPLER_TOP_MAX]; /* best first, of equals the lower id */
 };
 
-/* 0, or -E_INTERNAL when nothing can be sampled: a logit is not a number or +infinity, or every token is banned. */
+/* 0, or -E_INTERNAL when nothing can be sampled: a logit is not a number or +infinity, or every
+ * token is banned. */
 int sampler_run(struct sampler *s, const struct sampler_input *in, struct sampler_result *ret);
 
 /* Uniform in [0, 1), 53 bits. */

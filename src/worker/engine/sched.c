@@ -9,7 +9,8 @@
 
 static bool is_before(const struct seq *a, const struct seq *b)
 {
-    return a->req->arrival != b->req->arrival ? a->req->arrival < b->req->arrival : a->choice < b->choice;
+    return a->req->arrival != b->req->arrival ? a->req->arrival < b->req->arrival
+                                              : a->choice < b->choice;
 }
 
 void seq_list_insert(struct seq_list *l, struct seq *q)
@@ -61,7 +62,8 @@ static void preempt(struct sched *s, struct seq *q)
     s->n_preemptions++;
 }
 
-/* Blocks for q's next n_batch positions; younger sequences make room.  What q writes is its own since admission. */
+/* Blocks for q's next n_batch positions; younger sequences make room.  What q writes is its own
+ * since admission. */
 static bool make_room(struct sched *s, struct seq *q, uint32_t n_batch)
 {
     BUG_ON(kv_own_cost(s->kv, q->slot, q->n_cached, q->n_cached + n_batch) != 0);
@@ -74,7 +76,8 @@ static bool make_room(struct sched *s, struct seq *q, uint32_t n_batch)
     return true;
 }
 
-/* A sibling that runs and has the prompt up to its last token in the cache; *ret_soon: one that is on its way. */
+/* A sibling that runs and has the prompt up to its last token in the cache; *ret_soon: one that is
+ * on its way. */
 static const struct seq *find_prompt_holder(const struct seq *q, bool *ret_soon)
 {
     const struct request *r = q->req;
@@ -92,16 +95,20 @@ static const struct seq *find_prompt_holder(const struct seq *q, bool *ret_soon)
 
 enum admission { ADMITTED, ADMIT_LATER, ADMIT_BLOCKED };
 
-/* Takes a slot and blocks for all that q has so far.  One block more is left for the others' next steps. */
+/* Takes a slot and blocks for all that q has so far.  One block more is left for the others' next
+ * steps. */
 static enum admission try_admit(struct sched *s, struct seq *q)
 {
     bool soon;
     const struct seq *holder = find_prompt_holder(q, &soon);
     if (!holder && soon)
         return ADMIT_LATER;
-    const uint32_t shared = holder ? q->req->n_prompt - 1 : 0; /* the last position is computed again: its logits */
-    const uint32_t want = kv_blocks_for(s->kv, seq_n_tokens(q)), have = kv_blocks_for(s->kv, shared);
-    const uint32_t copied = shared % s->kv->block_len != 0; /* the block that the last position writes into */
+    const uint32_t shared =
+        holder ? q->req->n_prompt - 1 : 0; /* the last position is computed again: its logits */
+    const uint32_t want = kv_blocks_for(s->kv, seq_n_tokens(q)),
+                   have = kv_blocks_for(s->kv, shared);
+    const uint32_t copied =
+        shared % s->kv->block_len != 0; /* the block that the last position writes into */
     if (want - have + copied + (s->running.n != 0) > s->kv->n_free)
         return ADMIT_BLOCKED;
     q->slot = slot_take(s);
@@ -120,13 +127,12 @@ static enum admission try_admit(struct sched *s, struct seq *q)
 static void admit(struct sched *s, uint32_t budget)
 {
     struct seq *next;
-    for (struct seq *q = s->waiting.first; q && budget > 0 && s->running.n < s->max_seqs; q = next) {
+    for (struct seq *q = s->waiting.first; q && budget > 0 && s->running.n < s->max_seqs;
+         q = next) {
         next = q->next;
         switch (try_admit(s, q)) {
-        case ADMIT_BLOCKED:
-            return;
-        case ADMIT_LATER:
-            continue;
+        case ADMIT_BLOCKED: return;
+        case ADMIT_LATER: continue;
         case ADMITTED:
             q->n_batch = MIN_OF(seq_n_tokens(q) - q->n_cached, budget);
             budget -= q->n_batch;
@@ -146,7 +152,8 @@ static void lay_out(struct sched *s)
         q->out_row = UINT32_MAX;
         for (uint32_t i = 0; i < q->n_batch; i++, n++) {
             const uint32_t pos = q->n_cached + i;
-            s->tokens[n] = pos < q->req->n_prompt ? q->req->prompt[pos] : q->answer[pos - q->req->n_prompt];
+            s->tokens[n] =
+                pos < q->req->n_prompt ? q->req->prompt[pos] : q->answer[pos - q->req->n_prompt];
             s->pos[n] = pos;
             s->slots[n] = q->slot;
         }
@@ -171,7 +178,8 @@ void sched_build(struct sched *s)
             if ((left == 1) != (decodes == 1))
                 continue;
             const uint32_t n = MIN_OF(left, s->max_tok - b->n_tok);
-            if (!make_room(s, q, n)) /* older ones hold the blocks: they go on, and give them back */
+            if (!make_room(s, q,
+                           n)) /* older ones hold the blocks: they go on, and give them back */
                 continue;
             q->n_batch = n;
             b->n_tok += n;
@@ -191,13 +199,15 @@ void sched_commit(struct sched *s)
 
 uint64_t sched_bytes(uint32_t max_seqs, uint32_t max_tok)
 {
-    return (uint64_t)max_seqs * (sizeof(bool) + sizeof(struct seq *)) + (uint64_t)max_tok * 4 * sizeof(uint32_t);
+    return (uint64_t)max_seqs * (sizeof(bool) + sizeof(struct seq *)) +
+           (uint64_t)max_tok * 4 * sizeof(uint32_t);
 }
 
-int sched_init(struct sched *s, struct kv *kv, uint32_t n_ctx, uint32_t n_vocab, uint32_t max_seqs, uint32_t max_tok,
-               struct err *err)
+int sched_init(struct sched *s, struct kv *kv, uint32_t n_ctx, uint32_t n_vocab, uint32_t max_seqs,
+               uint32_t max_tok, struct err *err)
 {
-    *s = (struct sched){.kv = kv, .n_ctx = n_ctx, .n_vocab = n_vocab, .max_seqs = max_seqs, .max_tok = max_tok};
+    *s = (struct sched){
+        .kv = kv, .n_ctx = n_ctx, .n_vocab = n_vocab, .max_seqs = max_seqs, .max_tok = max_tok};
     s->slot_used = mem_try_alloc(max_seqs, sizeof *s->slot_used, err);
     s->out_seqs = s->slot_used ? mem_try_alloc(max_seqs, sizeof *s->out_seqs, err) : NULL;
     s->tokens = s->out_seqs ? mem_try_alloc(max_tok, sizeof *s->tokens, err) : NULL;

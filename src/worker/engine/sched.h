@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Continuous batching: which tokens of which sequences run in the next step.
  *
- * A request has n choices, each a sequence with its own answer; all share the prompt's cache blocks where they can.
- * Per step: decodes first, oldest first; then chunks of prompts, oldest first, while max_num_batched_tokens lasts;
- * then waiting sequences are admitted in order of arrival, none past the first that does not fit (a choice whose
- * sibling is still computing the shared prompt waits aside and holds up nobody).  A sequence is admitted with all
- * blocks for what it has so far; when a decode finds no block, the youngest running sequence gives all of its blocks
- * back and waits at its place in the order of arrival, to be computed again: the oldest always advances, so nobody
- * starves.  None of this changes an answer.
+ * A request has n choices, each a sequence with its own answer; all share the prompt's cache blocks
+ * where they can. Per step: decodes first, oldest first; then chunks of prompts, oldest first,
+ * while max_num_batched_tokens lasts; then waiting sequences are admitted in order of arrival, none
+ * past the first that does not fit (a choice whose sibling is still computing the shared prompt
+ * waits aside and holds up nobody).  A sequence is admitted with all blocks for what it has so far;
+ * when a decode finds no block, the youngest running sequence gives all of its blocks back and
+ * waits at its place in the order of arrival, to be computed again: the oldest always advances, so
+ * nobody starves.  None of this changes an answer.
  *
  * Owns requests, sequences and batch arrays; borrows the cache.  One thread. */
 #ifndef WORKER_ENGINE_SCHED_H
@@ -21,32 +22,33 @@ enum seq_state { SEQ_WAITING, SEQ_RUNNING, SEQ_DONE };
 struct request;
 
 struct seq {
-    struct seq *next, *prev; /* in sched.waiting or sched.running, by arrival, then choice; NULL when done */
+    struct seq *next,
+        *prev; /* in sched.waiting or sched.running, by arrival, then choice; NULL when done */
     struct request *req;
     uint32_t choice;
     enum seq_state state;
-    uint32_t slot;           /* running: in the cache */
-    uint32_t n_cached;       /* positions whose keys and values are stored */
-    int32_t *answer;         /* owned, [cap_answer] */
+    uint32_t slot;     /* running: in the cache */
+    uint32_t n_cached; /* positions whose keys and values are stored */
+    int32_t *answer;   /* owned, [cap_answer] */
     uint32_t n_answer, cap_answer;
-    uint32_t n_batch;        /* tokens of this sequence in the batch being built */
-    uint32_t out_row;        /* its row of logits in the batch; UINT32_MAX: none */
+    uint32_t n_batch; /* tokens of this sequence in the batch being built */
+    uint32_t out_row; /* its row of logits in the batch; UINT32_MAX: none */
 };
 
 struct request {
     struct request *next, *prev;
     uint64_t id, arrival;
     struct gen_params params;
-    int32_t *prompt;         /* owned */
+    int32_t *prompt; /* owned */
     uint32_t n_prompt;
-    const int32_t *eog;      /* borrowed */
+    const int32_t *eog; /* borrowed */
     uint32_t n_eog;
-    int32_t *stop_tokens;    /* owned */
+    int32_t *stop_tokens; /* owned */
     uint32_t n_stop_tokens;
     struct gen_logit_bias *bias; /* owned */
     uint32_t n_bias;
-    struct seq *seqs;        /* owned, [params.n] */
-    uint32_t n_live;         /* choices not done */
+    struct seq *seqs; /* owned, [params.n] */
+    uint32_t n_live;  /* choices not done */
     bool started;
 };
 
@@ -62,22 +64,23 @@ struct sched {
     uint32_t n_requests, n_requests_waiting;
     uint64_t n_arrivals;
     struct seq_list waiting, running;
-    bool *slot_used;          /* owned, [max_seqs] */
+    bool *slot_used; /* owned, [max_seqs] */
     /* The batch: owned arrays, [max_tok]. */
     struct batch batch;
     int32_t *tokens;
     uint32_t *pos, *slots, *out;
-    struct seq **out_seqs;    /* owned, [max_seqs]: whose logits row i is */
+    struct seq **out_seqs; /* owned, [max_seqs]: whose logits row i is */
     uint64_t n_preemptions;
 };
 
 uint64_t sched_bytes(uint32_t max_seqs, uint32_t max_tok);
-int sched_init(struct sched *s, struct kv *kv, uint32_t n_ctx, uint32_t n_vocab, uint32_t max_seqs, uint32_t max_tok,
-               struct err *err) MUST_USE;
+int sched_init(struct sched *s, struct kv *kv, uint32_t n_ctx, uint32_t n_vocab, uint32_t max_seqs,
+               uint32_t max_tok, struct err *err) MUST_USE;
 void sched_release(struct sched *s);
 
 int sched_submit(struct sched *s, const struct engine_request *r, struct err *err) MUST_USE;
-/* Ends sequences: their blocks are free and they are in no list at once; memory goes with sched_reap. */
+/* Ends sequences: their blocks are free and they are in no list at once; memory goes with
+ * sched_reap. */
 void sched_end_request(struct sched *s, uint64_t id);
 void sched_end_choice(struct sched *s, uint64_t id, uint32_t choice);
 void sched_end_seq(struct sched *s, struct seq *q);

@@ -26,7 +26,8 @@ static void tensor_name(char name[NAME_MAX_BYTES], int layer, const char *stem, 
         snprintf(name, NAME_MAX_BYTES, "blk.%d.%s.%s", layer, stem, suffix);
 }
 
-static const struct gguf_tensor *find(struct binder *b, int layer, const char *stem, const char *suffix)
+static const struct gguf_tensor *find(struct binder *b, int layer, const char *stem,
+                                      const char *suffix)
 {
     char name[NAME_MAX_BYTES];
     tensor_name(name, layer, stem, suffix);
@@ -37,10 +38,12 @@ static int missing(struct binder *b, int layer, const char *stem, const char *su
 {
     char name[NAME_MAX_BYTES];
     tensor_name(name, layer, stem, suffix);
-    return err_set(b->err, E_FORMAT, "tensor '%s' is missing; an %s model needs it", name, b->hp->arch);
+    return err_set(b->err, E_FORMAT, "tensor '%s' is missing; an %s model needs it", name,
+                   b->hp->arch);
 }
 
-static int check_shape(struct binder *b, const struct gguf_tensor *t, uint64_t d0, uint64_t d1, uint64_t d2)
+static int check_shape(struct binder *b, const struct gguf_tensor *t, uint64_t d0, uint64_t d1,
+                       uint64_t d2)
 {
     if (t->dims[0] == d0 && t->dims[1] == d1 && t->dims[2] == d2 && t->dims[3] == 1)
         return 0;
@@ -48,8 +51,8 @@ static int check_shape(struct binder *b, const struct gguf_tensor *t, uint64_t d
                    "tensor '%.*s' has shape [%llu, %llu, %llu, %llu]; the model's metadata ask for "
                    "[%llu, %llu, %llu, 1]",
                    STR_ARG(t->name), (unsigned long long)t->dims[0], (unsigned long long)t->dims[1],
-                   (unsigned long long)t->dims[2], (unsigned long long)t->dims[3], (unsigned long long)d0,
-                   (unsigned long long)d1, (unsigned long long)d2);
+                   (unsigned long long)t->dims[2], (unsigned long long)t->dims[3],
+                   (unsigned long long)d0, (unsigned long long)d1, (unsigned long long)d2);
 }
 
 static int check_weight_type(struct binder *b, const struct gguf_tensor *t)
@@ -57,13 +60,14 @@ static int check_weight_type(struct binder *b, const struct gguf_tensor *t)
     if (dtype_info(t->type)->is_weight && b->kern->matmul[t->type])
         return 0;
     const char *name = dtype_info(t->type)->name;
-    return err_set(b->err, E_UNSUPPORTED, "tensor '%.*s' is of type %s, which no weight matrix can have",
-                   STR_ARG(t->name), name ? name : "?");
+    return err_set(b->err, E_UNSUPPORTED,
+                   "tensor '%.*s' is of type %s, which no weight matrix can have", STR_ARG(t->name),
+                   name ? name : "?");
 }
 
 /* A vector of n elements as float32 in w->small; *ret NULL when it is absent and optional. */
-static int bind_vector(struct binder *b, int layer, const char *stem, const char *suffix, uint64_t n,
-                       bool required, const float **ret)
+static int bind_vector(struct binder *b, int layer, const char *stem, const char *suffix,
+                       uint64_t n, bool required, const float **ret)
 {
     struct err *err = b->err;
     const struct gguf_tensor *t = find(b, layer, stem, suffix);
@@ -74,8 +78,9 @@ static int bind_vector(struct binder *b, int layer, const char *stem, const char
     if (r)
         return r;
     if (t->type != DTYPE_F32 && t->type != DTYPE_F16 && t->type != DTYPE_BF16)
-        return err_set(err, E_UNSUPPORTED, "tensor '%.*s' is of type %s; a vector must be F32, F16 or BF16",
-                       STR_ARG(t->name), dtype_info(t->type)->name ? dtype_info(t->type)->name : "?");
+        return err_set(
+            err, E_UNSUPPORTED, "tensor '%.*s' is of type %s; a vector must be F32, F16 or BF16",
+            STR_ARG(t->name), dtype_info(t->type)->name ? dtype_info(t->type)->name : "?");
     BUG_ON(n > b->w->cap_small - b->w->n_small);
     float *dst = b->w->small + b->w->n_small;
     if (t->type == DTYPE_F32)
@@ -115,10 +120,10 @@ static struct kern_mat mat_rows(const struct kern_mat *m, uint32_t row0, uint32_
     return v;
 }
 
-/* STEM.weight [n_in, n_out] with an optional STEM.bias and, where heeded, STEM.scale.  scale_last: the factor also
- * multiplies the bias. */
-static int bind_linear(struct binder *b, int layer, const char *stem, uint32_t n_in, uint32_t n_out, bool required,
-                       bool with_scale, bool scale_last, struct linear *ret)
+/* STEM.weight [n_in, n_out] with an optional STEM.bias and, where heeded, STEM.scale.  scale_last:
+ * the factor also multiplies the bias. */
+static int bind_linear(struct binder *b, int layer, const char *stem, uint32_t n_in, uint32_t n_out,
+                       bool required, bool with_scale, bool scale_last, struct linear *ret)
 {
     *ret = (struct linear){.scale = 1.0f};
     const struct gguf_tensor *t = find(b, layer, stem, "weight");
@@ -144,8 +149,8 @@ static int bind_linear(struct binder *b, int layer, const char *stem, uint32_t n
     return 0;
 }
 
-static int bind_experts(struct binder *b, int layer, const char *stem, uint32_t n_in, uint32_t n_out, bool with_scale,
-                        struct experts *ret)
+static int bind_experts(struct binder *b, int layer, const char *stem, uint32_t n_in,
+                        uint32_t n_out, bool with_scale, struct experts *ret)
 {
     const struct gguf_tensor *t = find(b, layer, stem, "weight");
     if (!t)
@@ -158,7 +163,8 @@ static int bind_experts(struct binder *b, int layer, const char *stem, uint32_t 
     ret->mat = mat_of(t, n_in, n_out);
     ret->stride_bytes = ret->mat.row_bytes * n_out;
     ret->scales = NULL;
-    return with_scale ? bind_vector(b, layer, stem, "scale", b->hp->n_expert, false, &ret->scales) : 0;
+    return with_scale ? bind_vector(b, layer, stem, "scale", b->hp->n_expert, false, &ret->scales)
+                      : 0;
 }
 
 /* q, k and v: three tensors, or one whose rows are q, then k, then v. */
@@ -167,7 +173,8 @@ static int bind_qkv(struct binder *b, int il, struct layer_weights *lw)
     const struct hparams *hp = b->hp;
     const struct hparams_layer *hl = &hp->layers[il];
     const bool scaled = b->w->arch->tensor_scales & ARCH_SCALE_QKV;
-    const uint32_t nq = hl->n_head * hp->k_dim, nk = hl->n_head_kv * hp->k_dim, nv = hl->n_head_kv * hp->v_dim;
+    const uint32_t nq = hl->n_head * hp->k_dim, nk = hl->n_head_kv * hp->k_dim,
+                   nv = hl->n_head_kv * hp->v_dim;
     int r;
     if (find(b, il, "attn_qkv", "weight")) {
         struct linear all;
@@ -204,16 +211,18 @@ static int bind_norms(struct binder *b, int il, struct layer_weights *lw)
             r = bind_vector(b, il, "ffn_norm", "weight", hp->n_embd, true, &lw->ffn_norm);
     }
     if (r == 0 && a->post_norm) {
-        r = bind_vector(b, il, "post_attention_norm", "weight", hp->n_embd, true, &lw->attn_post_norm);
+        r = bind_vector(b, il, "post_attention_norm", "weight", hp->n_embd, true,
+                        &lw->attn_post_norm);
         if (r == 0)
             r = bind_vector(b, il, "post_ffw_norm", "weight", hp->n_embd, true, &lw->ffn_post_norm);
     }
     if (r == 0 && a->qk_norm != ARCH_QK_NORM_NONE) {
         const bool whole = a->qk_norm == ARCH_QK_NORM_WIDTH;
-        r = bind_vector(b, il, "attn_q_norm", "weight", (whole ? hl->n_head : 1ull) * hp->k_dim, true, &lw->q_norm);
+        r = bind_vector(b, il, "attn_q_norm", "weight", (whole ? hl->n_head : 1ull) * hp->k_dim,
+                        true, &lw->q_norm);
         if (r == 0)
-            r = bind_vector(b, il, "attn_k_norm", "weight", (whole ? hl->n_head_kv : 1ull) * hp->k_dim, true,
-                            &lw->k_norm);
+            r = bind_vector(b, il, "attn_k_norm", "weight",
+                            (whole ? hl->n_head_kv : 1ull) * hp->k_dim, true, &lw->k_norm);
     }
     return r;
 }
@@ -247,7 +256,8 @@ static int bind_moe_ffn(struct binder *b, int il, struct layer_weights *lw)
     const uint32_t n_embd = hp->n_embd, n_ff = hp->layers[il].n_ff;
     const bool exps = b->w->arch->tensor_scales & ARCH_SCALE_EXPERTS;
     const bool shared = b->w->arch->tensor_scales & ARCH_SCALE_SHARED;
-    int r = bind_linear(b, il, "ffn_gate_inp", n_embd, hp->n_expert, true, false, false, &lw->router);
+    int r =
+        bind_linear(b, il, "ffn_gate_inp", n_embd, hp->n_expert, true, false, false, &lw->router);
     if (r == 0)
         r = bind_experts(b, il, "ffn_gate_exps", n_embd, n_ff, exps, &lw->gate_exps);
     if (r == 0)
@@ -258,13 +268,14 @@ static int bind_moe_ffn(struct binder *b, int il, struct layer_weights *lw)
     if (!t)
         return r;
     if (t->dims[1] < 1 || t->dims[1] > LIMIT_MODEL_WIDTH)
-        return err_set(b->err, E_FORMAT, "tensor '%.*s' has %llu rows; 1 to %u are allowed", STR_ARG(t->name),
-                       (unsigned long long)t->dims[1], LIMIT_MODEL_WIDTH);
+        return err_set(b->err, E_FORMAT, "tensor '%.*s' has %llu rows; 1 to %u are allowed",
+                       STR_ARG(t->name), (unsigned long long)t->dims[1], LIMIT_MODEL_WIDTH);
     const uint32_t n_sh = (uint32_t)t->dims[1];
     r = bind_linear(b, il, "ffn_gate_shexp", n_embd, n_sh, true, shared, true, &lw->gate);
     if (r == 0)
         r = bind_linear(b, il, "ffn_up_shexp", n_embd, n_sh, true, shared, true, &lw->up);
-    return r ? r : bind_linear(b, il, "ffn_down_shexp", n_sh, n_embd, true, shared, true, &lw->down);
+    return r ? r
+             : bind_linear(b, il, "ffn_down_shexp", n_sh, n_embd, true, shared, true, &lw->down);
 }
 
 static int bind_layer(struct binder *b, int il, struct layer_weights *lw)
@@ -312,7 +323,8 @@ static bool is_small(const struct gguf_tensor *t)
     return t->dims[1] == 1 && t->dims[2] == 1 && t->dims[3] == 1;
 }
 
-int weights_measure(const struct gguf *g, const struct hparams *hp, struct weights_sizes *ret, struct err *err)
+int weights_measure(const struct gguf *g, const struct hparams *hp, struct weights_sizes *ret,
+                    struct err *err)
 {
     struct weights_sizes s = {0};
     for (uint32_t i = 0; i < hp->n_layer; i++)
@@ -323,20 +335,22 @@ int weights_measure(const struct gguf *g, const struct hparams *hp, struct weigh
         bool ok = true;
         for (uint32_t d = 0; d < 4; d++)
             ok = ok && size_mul(n, t->dims[d], &n);
-        ok = ok && size_add(s.n_params, n, &s.n_params) && size_add(s.n_bytes, t->n_bytes, &s.n_bytes);
+        ok = ok && size_add(s.n_params, n, &s.n_params) &&
+             size_add(s.n_bytes, t->n_bytes, &s.n_bytes);
         if (ok && is_small(t))
             ok = size_mul(n, sizeof(float), &n) && size_add(s.small_bytes, n, &s.small_bytes);
         if (!ok)
             return err_set(err, E_LIMIT, "the sizes of the model's tensors overflow 64 bits");
-        if (str_has_suffix(t->name, STR_LIT(".ffn_up_shexp.weight")) && t->dims[1] <= LIMIT_MODEL_WIDTH)
+        if (str_has_suffix(t->name, STR_LIT(".ffn_up_shexp.weight")) &&
+            t->dims[1] <= LIMIT_MODEL_WIDTH)
             s.n_ff_max = MAX_OF(s.n_ff_max, (uint32_t)t->dims[1]);
     }
     *ret = s;
     return 0;
 }
 
-int weights_bind(const struct gguf *g, const struct hparams *hp, const struct arch *arch, const struct kern *k,
-                 struct weights *ret, struct err *err)
+int weights_bind(const struct gguf *g, const struct hparams *hp, const struct arch *arch,
+                 const struct kern *k, struct weights *ret, struct err *err)
 {
     struct weights_sizes sizes;
     struct binder b = {.g = g, .hp = hp, .kern = k, .w = ret, .err = err};
@@ -344,7 +358,8 @@ int weights_bind(const struct gguf *g, const struct hparams *hp, const struct ar
     if (r)
         return r;
     if (hp->n_expert && !arch->has_experts)
-        return err_set(err, E_UNSUPPORTED, "an %s model with experts (expert_count %u) is not supported", arch->name,
+        return err_set(err, E_UNSUPPORTED,
+                       "an %s model with experts (expert_count %u) is not supported", arch->name,
                        hp->n_expert);
     *ret = (struct weights){.arch = arch, .cap_small = (size_t)(sizes.small_bytes / sizeof(float))};
     ret->small = mem_try_alloc(ret->cap_small, sizeof *ret->small, err);

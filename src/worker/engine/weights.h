@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tensors of a model, found by name, checked for shape and type, and bound to the places forward.c uses.
+/* The tensors of a model, found by name, checked for shape and type, and bound to the places
+ * forward.c uses.
  *
- * Matrices stay where the file is mapped.  Norms, biases and factors (1-D, small) are copied as float32 into one
- * block that struct weights owns.  Fused projections are bound as views of their rows, so that the forward pass
- * knows no fused form.  Filled once, then read-only: any thread. */
+ * Matrices stay where the file is mapped.  Norms, biases and factors (1-D, small) are copied as
+ * float32 into one block that struct weights owns.  Fused projections are bound as views of their
+ * rows, so that the forward pass knows no fused form.  Filled once, then read-only: any thread. */
 #ifndef WORKER_ENGINE_WEIGHTS_H
 #define WORKER_ENGINE_WEIGHTS_H
 
@@ -26,11 +27,13 @@ struct experts {
 };
 
 struct layer_weights {
-    const float *attn_norm, *attn_post_norm, *ffn_norm, *ffn_post_norm; /* NULL where the family has none */
+    const float *attn_norm, *attn_post_norm, *ffn_norm,
+        *ffn_post_norm; /* NULL where the family has none */
     const float *q_norm, *k_norm;
     struct linear q, k, v, o;
-    struct linear gate, up, down;    /* dense; or, beside experts, the shared expert; data NULL: none */
-    struct linear router;            /* data NULL: dense */
+    struct linear gate, up,
+        down;             /* dense; or, beside experts, the shared expert; data NULL: none */
+    struct linear router; /* data NULL: dense */
     struct experts gate_exps, up_exps, down_exps;
 };
 
@@ -41,7 +44,7 @@ struct weights {
     struct linear output;
     const float *output_norm;
     const float *rope_freqs, *rope_long, *rope_short; /* [n_rot / 2] or NULL */
-    float *small; /* owned: the copies */
+    float *small;                                     /* owned: the copies */
     size_t n_small, cap_small;
 };
 
@@ -51,13 +54,13 @@ struct weights_sizes {
     uint64_t small_bytes; /* of the copies */
     uint32_t n_ff_max;    /* the widest feed-forward, shared experts included */
 };
-int weights_measure(const struct gguf *g, const struct hparams *hp, struct weights_sizes *ret, struct err *err)
-    MUST_USE;
+int weights_measure(const struct gguf *g, const struct hparams *hp, struct weights_sizes *ret,
+                    struct err *err) MUST_USE;
 
-/* E_FORMAT naming a missing or misshapen tensor, what was expected and what was found; E_UNSUPPORTED for a type that
- * is no weight's; E_NOMEM.  On failure nothing is held. */
-int weights_bind(const struct gguf *g, const struct hparams *hp, const struct arch *arch, const struct kern *k,
-                 struct weights *ret, struct err *err) MUST_USE;
+/* E_FORMAT naming a missing or misshapen tensor, what was expected and what was found;
+ * E_UNSUPPORTED for a type that is no weight's; E_NOMEM.  On failure nothing is held. */
+int weights_bind(const struct gguf *g, const struct hparams *hp, const struct arch *arch,
+                 const struct kern *k, struct weights *ret, struct err *err) MUST_USE;
 void weights_release(struct weights *w);
 
 #endif
