@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements serve.h.  The main thread waits in poll for signals (signalfd), for POST /berth/v1/shutdown (eventfd) and
- * for idleness; everything else happens on the runner's and the server's threads.
+/* Implements serve.h.  The main thread waits in poll for signals (signalfd), for POST
+ * /berth/v1/shutdown (eventfd) and for idleness; everything else happens on the runner's and the
+ * server's threads.
  *
- * Stop order: stop accepting, let running requests end within the grace, end the rest, then the workers. */
+ * Stop order: stop accepting, let running requests end within the grace, end the rest, then the
+ * workers. */
 #include "daemon/serve.h"
 
 #include <arpa/inet.h>
@@ -34,7 +36,8 @@ struct daemon {
 
 void daemon_config_init(struct daemon_config *cfg)
 {
-    *cfg = (struct daemon_config){.host = "127.0.0.1", .port = 0, .log_level = LOG_LEVEL_INFO, .ready_fd = -1};
+    *cfg = (struct daemon_config){
+        .host = "127.0.0.1", .port = 0, .log_level = LOG_LEVEL_INFO, .ready_fd = -1};
 }
 
 /* One line to whoever started us, then end of file.  They may have left. */
@@ -68,7 +71,8 @@ static void raise_fd_limit(void)
     }
 }
 
-/* Blocks the signals we wait for, before any thread is made; workers are spawned with an empty mask. */
+/* Blocks the signals we wait for, before any thread is made; workers are spawned with an empty
+ * mask. */
 static int signals_open(struct daemon *d, struct err *err)
 {
     sigset_t set;
@@ -96,19 +100,30 @@ static int start(struct daemon *d, struct err *err)
 {
     const struct daemon_config *cfg = d->cfg;
     if (!host_is_loopback(d->host) && !cfg->allow_remote)
-        return err_set(err, E_DENIED, "refusing to listen on %s: anyone who reaches it could use this daemon, which "
-                       "asks for no key; use 127.0.0.1, or --allow-remote if the network is yours", d->host);
+        return err_set(
+            err, E_DENIED,
+            "refusing to listen on %s: anyone who reaches it could use this daemon, which "
+            "asks for no key; use 127.0.0.1, or --allow-remote if the network is yours",
+            d->host);
     raise_fd_limit();
     int rc = signals_open(d, err);
     if (rc == 0)
         rc = runner_new(&cfg->runner, &d->runner, err);
     if (rc < 0)
         return rc;
-    d->api = api_new(&(struct api_config){.runner = d->runner, .models_dirs = cfg->runner.models_dirs, .host = d->host,
-                                          .keep_alive_ms = cfg->keep_alive_ms, .shutdown = on_shutdown, .ctx = d});
-    struct httpd_config hc = {.host = d->host, .port = cfg->port, .n_threads = cfg->n_http_threads,
-                              .on_headers = api_on_headers, .on_request = api_on_request,
-                              .on_refusal = api_on_refusal, .ctx = d->api};
+    d->api = api_new(&(struct api_config){.runner = d->runner,
+                                          .models_dirs = cfg->runner.models_dirs,
+                                          .host = d->host,
+                                          .keep_alive_ms = cfg->keep_alive_ms,
+                                          .shutdown = on_shutdown,
+                                          .ctx = d});
+    struct httpd_config hc = {.host = d->host,
+                              .port = cfg->port,
+                              .n_threads = cfg->n_http_threads,
+                              .on_headers = api_on_headers,
+                              .on_request = api_on_request,
+                              .on_refusal = api_on_refusal,
+                              .ctx = d->api};
     rc = httpd_start(&hc, &d->httpd, err);
     if (rc == 0)
         api_set_httpd(d->api, d->httpd);
@@ -120,13 +135,15 @@ static bool is_idle(struct daemon *d)
     uint32_t n_connections, n_requests;
     uint64_t quiet_ms;
     httpd_activity(d->httpd, &n_connections, &n_requests, &quiet_ms);
-    return d->cfg->exit_idle_s && !n_connections && !n_requests && quiet_ms >= (uint64_t)d->cfg->exit_idle_s * 1000;
+    return d->cfg->exit_idle_s && !n_connections && !n_requests &&
+           quiet_ms >= (uint64_t)d->cfg->exit_idle_s * 1000;
 }
 
 /* True when a signal came within timeout_ms (negative: no limit); *ret_why says which. */
 static bool wait_stop(struct daemon *d, int timeout_ms, const char **ret_why)
 {
-    struct pollfd fds[2] = {{.fd = d->signal_fd, .events = POLLIN}, {.fd = d->shutdown_fd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = d->signal_fd, .events = POLLIN},
+                            {.fd = d->shutdown_fd, .events = POLLIN}};
     if (poll(fds, 2, timeout_ms) <= 0)
         return false;
     struct signalfd_siginfo info;
@@ -186,7 +203,10 @@ static void stop(struct daemon *d)
 
 int daemon_main(const struct daemon_config *cfg)
 {
-    struct daemon d = {.cfg = cfg, .host = cfg->host ? cfg->host : "127.0.0.1", .signal_fd = -1, .shutdown_fd = -1};
+    struct daemon d = {.cfg = cfg,
+                       .host = cfg->host ? cfg->host : "127.0.0.1",
+                       .signal_fd = -1,
+                       .shutdown_fd = -1};
     struct err err = ERR_INIT;
     char line[ERR_MSG_MAX + 16];
     log_init(cfg->log_level, cfg->log_json, "serve");
@@ -197,8 +217,8 @@ int daemon_main(const struct daemon_config *cfg)
         say_ready(cfg, line);
     } else {
         bool v6 = strchr(d.host, ':') != NULL;
-        dprintf(STDOUT_FILENO, "berth %s listens on http://%s%s%s:%u\n", BERTH_VERSION, v6 ? "[" : "", d.host,
-                v6 ? "]" : "", httpd_port(d.httpd));
+        dprintf(STDOUT_FILENO, "berth %s listens on http://%s%s%s:%u\n", BERTH_VERSION,
+                v6 ? "[" : "", d.host, v6 ? "]" : "", httpd_port(d.httpd));
         snprintf(line, sizeof(line), "port=%u pid=%d\n", httpd_port(d.httpd), (int)getpid());
         say_ready(cfg, line);
         run(&d);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bodies of completions and chat completions: any bytes to a checked request or an error that is JSON.  The first byte
- * chooses the route; an accepted request must pass its own check, its JSON texts must parse again. */
+/* Bodies of completions and chat completions: any bytes to a checked request or an error that is
+ * JSON.  The first byte chooses the route; an accepted request must pass its own check, its JSON
+ * texts must parse again. */
 #include <stdint.h>
 
 #include "daemon/api/body.h"
@@ -17,7 +18,8 @@ static void check_json(struct str text)
     if (text.len == 0)
         return;
     int rc = json_parse(text, &v, &err);
-    BUG_ON(rc < 0 && err.code != E_LIMIT); /* arguments made objects may nest deeper than one text may */
+    BUG_ON(rc < 0 &&
+           err.code != E_LIMIT); /* arguments made objects may nest deeper than one text may */
     json_decref(v);
 }
 

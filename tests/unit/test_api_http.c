@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP API over a runner that plays known models, defined here instead of daemon/runner's: its answers, failures
- * and races, from many threads at once (run it under TSan).
+/* The HTTP API over a runner that plays known models, defined here instead of daemon/runner's: its
+ * answers, failures and races, from many threads at once (run it under TSan).
  *
- * `test_api_http --serve --port N --ready-fd N` serves the same until SIGTERM, for tests/scenario/test_api.py. */
+ * `test_api_http --serve --port N --ready-fd N` serves the same until SIGTERM, for
+ * tests/scenario/test_api.py. */
 #include "tests/support/cmocka_all.h"
 
 #include <arpa/inet.h>
@@ -21,18 +22,15 @@
 #include "lib/base/mem.h"
 #include "lib/codec/json.h"
 
-/* --- the runner that plays --------------------------------------------------------------------------------------
- * "words"     max_tokens words (default 5) for each choice, at once
- * "ns/words"  the same under a name with a slash
- * "slow"      the same, 5 ms apart, endless without max_tokens
- * "late"      the same as words, ended before runner_generate has returned
- * "flood"     64 KiB words as fast as they go, 64 MiB without max_tokens
- * "echo"      the request as the runner sees it, as JSON
- * "crash"     two words, then FAILED with E_GONE
- * "silent"    nothing at all until it is canceled
- * "thinking"  nothing for 700 ms, then as words
- * "bytes"     words that break UTF-8 apart into tokens
- * "fail-N"    FAILED with err code N and nothing before; "refuse-N": runner_generate fails with it */
+/* --- the runner that plays
+ * -------------------------------------------------------------------------------------- "words"
+ * max_tokens words (default 5) for each choice, at once "ns/words"  the same under a name with a
+ * slash "slow"      the same, 5 ms apart, endless without max_tokens "late"      the same as words,
+ * ended before runner_generate has returned "flood"     64 KiB words as fast as they go, 64 MiB
+ * without max_tokens "echo"      the request as the runner sees it, as JSON "crash"     two words,
+ * then FAILED with E_GONE "silent"    nothing at all until it is canceled "thinking"  nothing for
+ * 700 ms, then as words "bytes"     words that break UTF-8 apart into tokens "fail-N"    FAILED
+ * with err code N and nothing before; "refuse-N": runner_generate fails with it */
 
 struct runner {
     pthread_mutex_t lock;
@@ -53,8 +51,8 @@ struct play {
     atomic_bool canceled;
 };
 
-static const char *const fake_names[] = {"bytes", "crash", "echo", "flood", "late", "ns/words", "silent", "slow",
-                                         "thinking", "words"};
+static const char *const fake_names[] = {"bytes",    "crash",  "echo", "flood",    "late",
+                                         "ns/words", "silent", "slow", "thinking", "words"};
 
 static void wait_ms(unsigned ms)
 {
@@ -95,7 +93,8 @@ static bool is_known(const char *name)
     return strncmp(name, "fail-", 5) == 0 || strncmp(name, "refuse-", 7) == 0;
 }
 
-int runner_register(struct runner *r, const char *path, const char *name, char *ret_name, struct err *err)
+int runner_register(struct runner *r, const char *path, const char *name, char *ret_name,
+                    struct err *err)
 {
     (void)r;
     if (strcmp(path + strlen(path) - MIN_OF(strlen(path), 5), ".gguf") != 0)
@@ -104,7 +103,8 @@ int runner_register(struct runner *r, const char *path, const char *name, char *
     return 0;
 }
 
-int runner_set_template(struct runner *r, const char *model, struct str chat_template, struct err *err)
+int runner_set_template(struct runner *r, const char *model, struct str chat_template,
+                        struct err *err)
 {
     (void)r;
     if (!is_known(model))
@@ -120,8 +120,10 @@ int runner_list(struct runner *r, struct model_list *ret, struct err *err)
     ret->items = mem_alloc(ret->n * sizeof(*ret->items));
     for (size_t i = 0; i < ret->n; i++) {
         struct model_info *m = &ret->items[i];
-        *m = (struct model_info){.name = mem_dup(fake_names[i], strlen(fake_names[i])), .path = mem_dup("/m.gguf", 7),
-                                 .file_bytes = 1000, .modified_unix = 1700000000};
+        *m = (struct model_info){.name = mem_dup(fake_names[i], strlen(fake_names[i])),
+                                 .path = mem_dup("/m.gguf", 7),
+                                 .file_bytes = 1000,
+                                 .modified_unix = 1700000000};
         if (strcmp(fake_names[i], "slow") == 0) { /* where tests look at what the runner was told */
             m->state = MODEL_READY;
             m->n_running = r->n_running;
@@ -150,7 +152,11 @@ static void send_text(struct play *p, uint32_t choice, struct str text)
 {
     struct gen_top top[2] = {{1, -0.5f, text}, {2, -1.0f / 0.0f, STR_LIT("\xff")}};
     struct gen_token token = {1, -0.5f, text, top, 2};
-    struct gen_event ev = {.type = GEN_EVENT_DELTA, .request_id = p->id, .choice = choice, .text = text, .n_tokens = 1,
+    struct gen_event ev = {.type = GEN_EVENT_DELTA,
+                           .request_id = p->id,
+                           .choice = choice,
+                           .text = text,
+                           .n_tokens = 1,
                            .tokens = p->req.params.want_logprobs ? &token : NULL};
     p->fn(p->ctx, &ev);
 }
@@ -176,7 +182,8 @@ static void send_words(struct play *p, uint32_t n, unsigned pause_ms, size_t byt
 static void send_split(struct play *p)
 {
     /* Two tokens of two bytes make U+1F30A; the first gives no text yet. */
-    struct gen_token half[2] = {{7, -1, STR_LIT("\xF0\x9F"), NULL, 0}, {8, -2, STR_LIT("\x8C\x8A"), NULL, 0}};
+    struct gen_token half[2] = {{7, -1, STR_LIT("\xF0\x9F"), NULL, 0},
+                                {8, -2, STR_LIT("\x8C\x8A"), NULL, 0}};
     struct gen_event ev = {.type = GEN_EVENT_DELTA, .n_tokens = 1};
     ev.tokens = p->req.params.want_logprobs ? &half[0] : NULL;
     p->fn(p->ctx, &ev);
@@ -197,12 +204,21 @@ static void send_echo(struct play *p)
     const struct gen_params *s = &q->params;
     struct buf b;
     buf_init(&b, 1 << 20);
-    buf_printf(&b, "{\"input\":%d,\"max_tokens\":%u,\"min_tokens\":%u,\"n\":%u,\"has_seed\":%d,\"seed\":%llu",
-               (int)q->input, s->max_tokens, s->min_tokens, s->n, s->has_seed, (unsigned long long)s->seed);
-    buf_printf(&b, ",\"temperature\":%g,\"top_k\":%u,\"top_p\":%g,\"min_p\":%g,\"repetition\":%g,\"presence\":%g,"
-               "\"frequency\":%g", (double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p,
-               (double)s->repetition_penalty, (double)s->presence_penalty, (double)s->frequency_penalty);
-    buf_printf(&b, ",\"want_logprobs\":%d,\"top_logprobs\":%u,\"ignore_eos\":%d,\"add_special\":%d,\"echo\":%d",
+    buf_printf(
+        &b,
+        "{\"input\":%d,\"max_tokens\":%u,\"min_tokens\":%u,\"n\":%u,\"has_seed\":%d,\"seed\":%llu",
+        (int)q->input, s->max_tokens, s->min_tokens, s->n, s->has_seed,
+        (unsigned long long)s->seed);
+    buf_printf(&b,
+               ",\"temperature\":%g,\"top_k\":%u,\"top_p\":%g,\"min_p\":%g,\"repetition\":%g,"
+               "\"presence\":%g,"
+               "\"frequency\":%g",
+               (double)s->temperature, s->top_k, (double)s->top_p, (double)s->min_p,
+               (double)s->repetition_penalty, (double)s->presence_penalty,
+               (double)s->frequency_penalty);
+    buf_printf(&b,
+               ",\"want_logprobs\":%d,\"top_logprobs\":%u,\"ignore_eos\":%d,\"add_special\":%d,"
+               "\"echo\":%d",
                s->want_logprobs, s->top_logprobs, s->ignore_eos, s->add_special, s->echo);
     put_bytes(&b, "text", q->text);
     put_bytes(&b, "messages", q->messages_json);
@@ -221,7 +237,8 @@ static void send_echo(struct play *p)
     }
     buf_append_str(&b, "],\"bias\":[");
     for (uint32_t i = 0; i < q->n_logit_bias; i++)
-        buf_printf(&b, "%s[%d,%g]", i ? "," : "", q->logit_bias[i].token, (double)q->logit_bias[i].bias);
+        buf_printf(&b, "%s[%d,%g]", i ? "," : "", q->logit_bias[i].token,
+                   (double)q->logit_bias[i].bias);
     buf_append_str(&b, "]}");
     send_text(p, 0, (struct str){buf_str(&b), b.len});
     buf_release(&b);
@@ -239,7 +256,8 @@ static bool send_body(struct play *p)
         return false;
     }
     if (strncmp(m, "fail-", 5) == 0) {
-        struct gen_event failed = {.type = GEN_EVENT_FAILED, .code = (int)strtol(m + 5, NULL, 10),
+        struct gen_event failed = {.type = GEN_EVENT_FAILED,
+                                   .code = (int)strtol(m + 5, NULL, 10),
                                    .message = STR_LIT("as \"asked\"")};
         p->fn(p->ctx, &failed);
         return true;
@@ -258,7 +276,8 @@ static bool send_body(struct play *p)
     else
         send_words(p, strcmp(m, "crash") == 0 ? 2 : n ? n : 5, 0, 0);
     if (strcmp(m, "crash") == 0) {
-        struct gen_event died = {.type = GEN_EVENT_FAILED, .code = E_GONE, .message = STR_LIT("the worker died")};
+        struct gen_event died = {
+            .type = GEN_EVENT_FAILED, .code = E_GONE, .message = STR_LIT("the worker died")};
         p->fn(p->ctx, &died);
         return true;
     }
@@ -271,9 +290,12 @@ static void *play_run(void *arg)
     struct runner *r = p->runner;
     if (!send_body(p)) {
         bool canceled = atomic_load(&p->canceled);
-        struct gen_event ev = {.type = GEN_EVENT_CHOICE_DONE, .stop_index = -1, .n_generated = 5,
-                               .finish = canceled ? GEN_FINISH_CANCEL
-                                         : p->req.params.max_tokens ? GEN_FINISH_LENGTH : GEN_FINISH_STOP};
+        struct gen_event ev = {.type = GEN_EVENT_CHOICE_DONE,
+                               .stop_index = -1,
+                               .n_generated = 5,
+                               .finish = canceled                   ? GEN_FINISH_CANCEL
+                                         : p->req.params.max_tokens ? GEN_FINISH_LENGTH
+                                                                    : GEN_FINISH_STOP};
         for (uint32_t c = 0; c < p->req.params.n; c++) {
             ev.choice = c;
             p->fn(p->ctx, &ev);
@@ -296,8 +318,8 @@ static void *play_run(void *arg)
     return NULL;
 }
 
-static int play_start(struct runner *r, const char *model, struct gen_request *req, runner_event_fn fn, void *ctx,
-                      uint64_t *ret_id, struct err *err)
+static int play_start(struct runner *r, const char *model, struct gen_request *req,
+                      runner_event_fn fn, void *ctx, uint64_t *ret_id, struct err *err)
 {
     if (strncmp(model, "refuse-", 7) == 0 || !is_known(model)) {
         gen_request_release(req);
@@ -328,8 +350,8 @@ static int play_start(struct runner *r, const char *model, struct gen_request *r
     return 0;
 }
 
-int runner_generate(struct runner *r, const char *model, struct gen_request *req, runner_event_fn fn, void *ctx,
-                    uint64_t *ret_id, struct err *err)
+int runner_generate(struct runner *r, const char *model, struct gen_request *req,
+                    runner_event_fn fn, void *ctx, uint64_t *ret_id, struct err *err)
 {
     return play_start(r, model, req, fn, ctx, ret_id, err);
 }
@@ -362,7 +384,8 @@ int runner_unload(struct runner *r, const char *model, bool *ret_was_loaded, str
     return 0;
 }
 
-/* --- a small client ---------------------------------------------------------------------------------------------- */
+/* --- a small client
+ * ---------------------------------------------------------------------------------------------- */
 
 struct server {
     struct runner *runner;
@@ -384,8 +407,11 @@ static void server_start(struct server *s)
     assert_int_equal(runner_new(NULL, &s->runner, &err), 0);
     s->api = api_new(&(struct api_config){
         .runner = s->runner, .keep_alive_ms = 300, .shutdown = count_shutdown, .ctx = s});
-    struct httpd_config hc = {.n_threads = 3, .on_headers = api_on_headers, .on_request = api_on_request,
-                              .on_refusal = api_on_refusal, .ctx = s->api};
+    struct httpd_config hc = {.n_threads = 3,
+                              .on_headers = api_on_headers,
+                              .on_request = api_on_request,
+                              .on_refusal = api_on_refusal,
+                              .ctx = s->api};
     assert_int_equal(httpd_start(&hc, &s->httpd, &err), 0);
     api_set_httpd(s->api, s->httpd);
 }
@@ -411,8 +437,10 @@ static int post(const struct server *s, const char *path, const char *body)
 {
     char head[512];
     int fd = dial(s);
-    int n = snprintf(head, sizeof(head), "POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-                     "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n", path, strlen(body));
+    int n = snprintf(head, sizeof(head),
+                     "POST %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                     "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+                     path, strlen(body));
     BUG_ON(send(fd, head, (size_t)n, MSG_NOSIGNAL) != n);
     BUG_ON(send(fd, body, strlen(body), MSG_NOSIGNAL) != (ssize_t)strlen(body));
     return fd;
@@ -461,7 +489,9 @@ static void expect(struct server *s, const char *body, const char *wanted)
     mem_free(answer);
 }
 
-/* --- tests ------------------------------------------------------------------------------------------------------- */
+/* --- tests
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 static void answers_come_whole_and_streamed(void **state)
 {
@@ -473,10 +503,12 @@ static void answers_come_whole_and_streamed(void **state)
     expect(&s, BODY("late", ""), "\"text\":\"w0 w1 w2 w3 w4 \"");
     expect(&s, BODY("late", ",\"stream\":true"), "data: [DONE]\n\n");
     expect(&s, BODY("thinking", ",\"stream\":true"), ": keep-alive\n\n");
-    expect(&s, BODY("crash", ",\"stream\":true"), "data: {\"error\":{\"message\":\"the worker died\"");
+    expect(&s, BODY("crash", ",\"stream\":true"),
+           "data: {\"error\":{\"message\":\"the worker died\"");
     expect(&s, BODY("crash", ""), "HTTP/1.1 500 ");
     expect(&s, BODY("crash", ",\"stream\":false"), "\"code\":\"worker_crashed\"");
-    expect(&s, BODY("fail-17", ",\"stream\":true"), "HTTP/1.1 400 "); /* E_CONTEXT, before anything streamed */
+    expect(&s, BODY("fail-17", ",\"stream\":true"),
+           "HTTP/1.1 400 "); /* E_CONTEXT, before anything streamed */
     expect(&s, BODY("refuse-11", ""), "HTTP/1.1 429 ");
     server_stop(&s);
 }
@@ -484,8 +516,8 @@ static void answers_come_whole_and_streamed(void **state)
 static void a_client_that_leaves_cancels(void **state)
 {
     (void)state;
-    static const char *const bodies[] = {BODY("silent", ""), BODY("silent", ",\"stream\":true"), BODY("slow", ""),
-                                         BODY("slow", ",\"stream\":true")};
+    static const char *const bodies[] = {BODY("silent", ""), BODY("silent", ",\"stream\":true"),
+                                         BODY("slow", ""), BODY("slow", ",\"stream\":true")};
     struct server s;
     server_start(&s);
     for (unsigned i = 0; i < ARRAY_LEN(bodies); i++) {
@@ -529,24 +561,12 @@ static void *one_client(void *arg)
     unsigned seed = (unsigned)(uintptr_t)pthread_self();
     for (int i = 0; i < 12; i++) {
         switch (rand_r(&seed) % 6) {
-        case 0:
-            expect(s, BODY("words", ",\"n\":3,\"logprobs\":2"), "w4 ");
-            break;
-        case 1:
-            expect(s, BODY("words", ",\"stream\":true,\"n\":2"), "[DONE]");
-            break;
-        case 2:
-            expect(s, BODY("slow", ",\"stream\":true,\"max_tokens\":4"), "[DONE]");
-            break;
-        case 3:
-            close(post(s, "/v1/completions", BODY("slow", ",\"stream\":true")));
-            break;
-        case 4:
-            close(post(s, "/v1/completions", BODY("late", "")));
-            break;
-        default:
-            expect(s, BODY("fail-16", ",\"stream\":true"), "worker_crashed");
-            break;
+        case 0: expect(s, BODY("words", ",\"n\":3,\"logprobs\":2"), "w4 "); break;
+        case 1: expect(s, BODY("words", ",\"stream\":true,\"n\":2"), "[DONE]"); break;
+        case 2: expect(s, BODY("slow", ",\"stream\":true,\"max_tokens\":4"), "[DONE]"); break;
+        case 3: close(post(s, "/v1/completions", BODY("slow", ",\"stream\":true"))); break;
+        case 4: close(post(s, "/v1/completions", BODY("late", ""))); break;
+        default: expect(s, BODY("fail-16", ",\"stream\":true"), "worker_crashed"); break;
         }
     }
     return NULL;
@@ -578,7 +598,9 @@ static void stopping_ends_what_runs(void **state)
         server_start(&s);
         for (int i = 0; i < 8; i++)
             fds[i] = post(&s, "/v1/completions",
-                          i & 1 ? BODY("slow", ",\"stream\":true") : i & 2 ? BODY("silent", "") : BODY("slow", ""));
+                          i & 1   ? BODY("slow", ",\"stream\":true")
+                          : i & 2 ? BODY("silent", "")
+                                  : BODY("slow", ""));
         wait_ms((unsigned)round * 10);
         server_stop(&s);
         for (int i = 0; i < 8; i++)
@@ -591,7 +613,8 @@ static void load_answers_from_another_thread(void **state)
     (void)state;
     struct server s;
     server_start(&s);
-    char *answer = read_all(post(&s, "/berth/v1/load", "{\"model\":\"slow\",\"chat_template\":\"some\"}"));
+    char *answer =
+        read_all(post(&s, "/berth/v1/load", "{\"model\":\"slow\",\"chat_template\":\"some\"}"));
     assert_non_null(strstr(answer, "\"state\":\"ready\""));
     mem_free(answer);
     answer = read_all(post(&s, "/berth/v1/load", "{\"model\":\"fail-4\"}"));

@@ -14,7 +14,8 @@
 #define SUITE "tests/data/json/test_parsing"
 
 /* Accepted by the standard and refused here on purpose. */
-static const char *const stricter[] = {"y_object_duplicated_key.json", "y_object_duplicated_key_and_value.json",
+static const char *const stricter[] = {"y_object_duplicated_key.json",
+                                       "y_object_duplicated_key_and_value.json",
                                        "y_object_escaped_null_in_key.json"};
 
 static bool parses(const void *p, size_t n)
@@ -114,7 +115,8 @@ static void getters_name_the_field(void **state)
     json_t *o = NULL;
     struct err err = ERR_INIT;
     struct str s = {NULL, 0};
-    struct str text = STR_LIT("{\"s\":\"x\",\"n\":null,\"b\":true,\"i\":7,\"w\":8.0,\"d\":0.5,\"a\":[1],\"o\":{}}");
+    struct str text = STR_LIT(
+        "{\"s\":\"x\",\"n\":null,\"b\":true,\"i\":7,\"w\":8.0,\"d\":0.5,\"a\":[1],\"o\":{}}");
     int64_t i = -1;
     double d = -1;
     bool b = false;
@@ -179,7 +181,8 @@ static void values_survive_a_round_trip(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "{\"z\":1,\"a\":[true,false,null,-7,0.1,1.0,\"\xC3\xA9\",\"\\u0000\"],\"m\":{\"\":{}}}", "[]", "\"x\"", "-0.0"};
+        "{\"z\":1,\"a\":[true,false,null,-7,0.1,1.0,\"\xC3\xA9\",\"\\u0000\"],\"m\":{\"\":{}}}",
+        "[]", "\"x\"", "-0.0"};
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         json_t *v = NULL;
         struct err err = ERR_INIT;
@@ -196,9 +199,12 @@ static void values_survive_a_round_trip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_suite_of_others),          cmocka_unit_test(refusals_say_where),
-        cmocka_unit_test(depth_and_size_are_bounded),   cmocka_unit_test(getters_name_the_field),
-        cmocka_unit_test(writer_makes_json_of_anything), cmocka_unit_test(values_survive_a_round_trip),
+        cmocka_unit_test(the_suite_of_others),
+        cmocka_unit_test(refusals_say_where),
+        cmocka_unit_test(depth_and_size_are_bounded),
+        cmocka_unit_test(getters_name_the_field),
+        cmocka_unit_test(writer_makes_json_of_anything),
+        cmocka_unit_test(values_survive_a_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

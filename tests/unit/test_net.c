@@ -20,8 +20,9 @@ static bool note_event(void *ctx, struct str name, struct str data)
 static void events_survive_any_cut(void **state)
 {
     (void)state;
-    static const char stream[] = ": ping\n\ndata: {\"a\":1}\n\nevent: e\r\ndata:x\r\ndata: y\r\n\r\nid: 7\rdata\r\r\n"
-                                 "data: [DONE]\n\ndata: unfinished";
+    static const char stream[] =
+        ": ping\n\ndata: {\"a\":1}\n\nevent: e\r\ndata:x\r\ndata: y\r\n\r\nid: 7\rdata\r\r\n"
+        "data: [DONE]\n\ndata: unfinished";
     for (size_t step = 1; step < sizeof(stream); step++) {
         struct sse_reader r;
         struct buf out;
@@ -29,8 +30,9 @@ static void events_survive_any_cut(void **state)
         sse_reader_init(&r, 1000);
         buf_init(&out, 10000);
         for (size_t i = 0; i < sizeof(stream) - 1; i += step)
-            assert_int_equal(sse_reader_feed(&r, stream + i, MIN_OF(step, sizeof(stream) - 1 - i), note_event, &out,
-                                             &err), 0);
+            assert_int_equal(sse_reader_feed(&r, stream + i, MIN_OF(step, sizeof(stream) - 1 - i),
+                                             note_event, &out, &err),
+                             0);
         assert_string_equal(buf_str(&out), "[message|{\"a\":1}][e|x\ny][message|][message|[DONE]]");
         buf_release(&out);
         sse_reader_release(&r);
@@ -45,13 +47,15 @@ static void events_are_bounded_and_can_be_ended(void **state)
     struct err err = ERR_INIT;
     buf_init(&out, 1000);
     sse_reader_init(&r, 20);
-    assert_int_equal(sse_reader_feed(&r, "data: 0123456789012345678", 25, note_event, &out, &err), -E_LIMIT);
+    assert_int_equal(sse_reader_feed(&r, "data: 0123456789012345678", 25, note_event, &out, &err),
+                     -E_LIMIT);
     sse_reader_release(&r);
     assert_int_equal(
         sse_reader_feed(&r, "data: 01234567\ndata: 890123456789\n\n", 35, note_event, &out, &err),
         -E_LIMIT);
     sse_reader_release(&r);
-    assert_int_equal(sse_reader_feed(&r, "data: stop\n\ndata: x\n\n", 21, note_event, &out, &err), -E_CANCELED);
+    assert_int_equal(sse_reader_feed(&r, "data: stop\n\ndata: x\n\n", 21, note_event, &out, &err),
+                     -E_CANCELED);
     assert_string_equal(buf_str(&out), "[message|stop]");
     sse_reader_release(&r);
     buf_release(&out);
@@ -87,7 +91,8 @@ static void on_request(void *ctx, struct httpd_request *r)
         return;
     }
     buf_init(&out, 1 << 20);
-    buf_printf(&out, "%s %s %s %.*s", httpd_method(r), httpd_path(r), h ? h : "-", STR_ARG(httpd_body(r)));
+    buf_printf(&out, "%s %s %s %.*s", httpd_method(r), httpd_path(r), h ? h : "-",
+               STR_ARG(httpd_body(r)));
     httpd_answer_buf(r, strcmp(httpd_path(r), "/teapot") == 0 ? 418 : 200, "text/plain", &out);
     buf_release(&out);
 }
@@ -110,8 +115,12 @@ static void fetch(struct httpd *h, const char *method, const char *path, const c
     static const char *const headers[] = {"x-test: yes", NULL};
     snprintf(url, sizeof(url), "http://127.0.0.1:%u%s", httpd_port(h), path);
     buf_init(&out, 1 << 20);
-    struct httpc_request rq = {.method = method, .url = url, .body = body, .body_len = body ? strlen(body) : 0,
-                               .headers = headers, .total_timeout_ms = 5000};
+    struct httpc_request rq = {.method = method,
+                               .url = url,
+                               .body = body,
+                               .body_len = body ? strlen(body) : 0,
+                               .headers = headers,
+                               .total_timeout_ms = 5000};
     int rc = httpc_fetch(&rq, &got, &out, &err);
     if (rc < 0)
         fail_msg("%s", err.msg);
@@ -172,8 +181,10 @@ static void client_says_why_it_failed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(events_survive_any_cut),     cmocka_unit_test(events_are_bounded_and_can_be_ended),
-        cmocka_unit_test(what_is_written_reads_back), cmocka_unit_test(client_fetches),
+        cmocka_unit_test(events_survive_any_cut),
+        cmocka_unit_test(events_are_bounded_and_can_be_ended),
+        cmocka_unit_test(what_is_written_reads_back),
+        cmocka_unit_test(client_fetches),
         cmocka_unit_test(client_says_why_it_failed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

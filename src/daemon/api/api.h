@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The HTTP API over the runner: routes, guards, OpenAI's dialect, management.
  *
- * Owns nothing but itself; borrows the runner.  Its three callbacks are what an httpd_config wants; they run on HTTP
- * threads.  Answers of generations are given on the runner's loop thread. */
+ * Owns nothing but itself; borrows the runner.  Its three callbacks are what an httpd_config wants;
+ * they run on HTTP threads.  Answers of generations are given on the runner's loop thread. */
 #ifndef DAEMON_API_API_H
 #define DAEMON_API_API_H
 
@@ -11,10 +11,10 @@
 
 struct api_config {
     struct runner *runner;
-    const char *models_dirs;          /* as configured, for GET /berth/v1/status; may be NULL */
-    const char *host;                 /* what httpd listens on */
-    uint32_t keep_alive_ms;           /* silence after which a stream says so; 0: fifteen seconds */
-    void (*shutdown)(void *ctx);      /* POST /berth/v1/shutdown; called once its answer is given */
+    const char *models_dirs;     /* as configured, for GET /berth/v1/status; may be NULL */
+    const char *host;            /* what httpd listens on */
+    uint32_t keep_alive_ms;      /* silence after which a stream says so; 0: fifteen seconds */
+    void (*shutdown)(void *ctx); /* POST /berth/v1/shutdown; called once its answer is given */
     void *ctx;
 };
 

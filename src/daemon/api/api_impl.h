@@ -13,8 +13,8 @@
 struct api {
     struct api_config cfg;
     _Atomic(struct httpd *) httpd;
-    uint64_t started_ms;    /* monotonic */
-    char fingerprint[20];   /* "fp_" and 12 digits: changes with what could change answers */
+    uint64_t started_ms;  /* monotonic */
+    char fingerprint[20]; /* "fp_" and 12 digits: changes with what could change answers */
 };
 
 /* Answers r, now or later.  rest: what the route's "*" matched, else "". */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements body.h: the table of param.def, the walk over a body's keys, and refusals that name near names. */
+/* Implements body.h: the table of param.def, the walk over a body's keys, and refusals that name
+ * near names. */
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>
@@ -27,11 +28,13 @@ struct row {
 
 static const struct row rows[] = {
 #define FIELD(field) offsetof(struct gen_params, field)
-#define NUM(name, where, field, min, max, doc) {name, doc, "", NULL, min, max, FIELD(field), where, KIND_NUM},
-#define UINT(name, where, field, min, max, doc) {name, doc, "", NULL, min, max, FIELD(field), where, KIND_UINT},
-#define FLAG(name, where, field, doc) {name, doc, "", NULL, 0, 0, FIELD(field), where, KIND_FLAG},
-#define CALL(name, where, fn, doc) {name, doc, "", read_##fn, 0, 0, 0, where, KIND_CALL},
-#define IGNORED(name, where, why) {name, why, "", NULL, 0, 0, 0, where, KIND_IGNORED},
+#define NUM(name, where, field, min, max, doc)                                                     \
+    {name, doc, "", NULL, min, max, FIELD(field), where, KIND_NUM},
+#define UINT(name, where, field, min, max, doc)                                                    \
+    {name, doc, "", NULL, min, max, FIELD(field), where, KIND_UINT},
+#define FLAG(name, where, field, doc)      {name, doc, "", NULL, 0, 0, FIELD(field), where, KIND_FLAG},
+#define CALL(name, where, fn, doc)         {name, doc, "", read_##fn, 0, 0, 0, where, KIND_CALL},
+#define IGNORED(name, where, why)          {name, why, "", NULL, 0, 0, 0, where, KIND_IGNORED},
 #define REFUSED(name, where, neutral, why) {name, why, neutral, NULL, 0, 0, 0, where, KIND_REFUSED},
 #include "daemon/api/param.def"
 };
@@ -43,9 +46,11 @@ size_t api_param_count(void)
 
 struct api_param api_param_at(size_t i)
 {
-    static const char *const kinds[] = {"number", "integer", "boolean", "value", "ignored", "refused"};
+    static const char *const kinds[] = {"number", "integer", "boolean",
+                                        "value",  "ignored", "refused"};
     const struct row *row = &rows[i];
-    return (struct api_param){row->name, kinds[row->kind], row->doc, row->where, row->min, row->max};
+    return (struct api_param){row->name,  kinds[row->kind], row->doc,
+                              row->where, row->min,         row->max};
 }
 
 static const struct row *row_find(const char *name, unsigned dialect)
@@ -71,7 +76,8 @@ static unsigned distance(const char *a, const char *b)
         unsigned diagonal = row[0];
         row[0] = (unsigned)i;
         for (size_t j = 1; j <= lb; j++) {
-            unsigned replace = diagonal + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
+            unsigned replace =
+                diagonal + (tolower((unsigned char)a[i - 1]) != tolower((unsigned char)b[j - 1]));
             diagonal = row[j];
             row[j] = MIN_OF(replace, MIN_OF(row[j - 1], row[j]) + 1);
         }
@@ -84,18 +90,21 @@ static int refuse_unknown(struct reader *r, const char *name)
     const struct row *near = NULL, *elsewhere = row_find(name, BOTH);
     unsigned best = 4;
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        unsigned d = rows[i].where & r->b->dialect && rows[i].kind < KIND_IGNORED ? distance(name, rows[i].name) : best;
+        unsigned d = rows[i].where & r->b->dialect && rows[i].kind < KIND_IGNORED
+                         ? distance(name, rows[i].name)
+                         : best;
         if (d < best) {
             best = d;
             near = &rows[i];
         }
     }
     if (elsewhere)
-        return api_refuse(r->e, name, "unknown_parameter", "'%s' is a parameter of %s, not of this route", name,
+        return api_refuse(r->e, name, "unknown_parameter",
+                          "'%s' is a parameter of %s, not of this route", name,
                           elsewhere->where == CHAT ? "/v1/chat/completions" : "/v1/completions");
     if (near)
-        return api_refuse(r->e, name, "unknown_parameter", "'%s' is not a parameter here; did you mean '%s'?", name,
-                          near->name);
+        return api_refuse(r->e, name, "unknown_parameter",
+                          "'%s' is not a parameter here; did you mean '%s'?", name, near->name);
     return api_refuse(r->e, name, "unknown_parameter", "'%s' is not a parameter here", name);
 }
 
@@ -115,30 +124,36 @@ static bool is_neutral(const char *neutral, const json_t *v)
     return same;
 }
 
-int read_int(struct reader *r, const char *name, const json_t *v, int64_t min, int64_t max, int64_t *ret)
+int read_int(struct reader *r, const char *name, const json_t *v, int64_t min, int64_t max,
+             int64_t *ret)
 {
     double real = json_real_value(v);
     /* 8.0 is an integer to clients that know only doubles. */
     bool whole = json_is_real(v) && real == floor(real) && fabs(real) <= 9007199254740992.0;
     if (!json_is_integer(v) && !whole)
-        return api_refuse(r->e, name, "invalid_type", "'%s' must be an integer between %lld and %lld, not %s", name,
+        return api_refuse(r->e, name, "invalid_type",
+                          "'%s' must be an integer between %lld and %lld, not %s", name,
                           (long long)min, (long long)max, json_kind(v));
     int64_t i = json_is_integer(v) ? (int64_t)json_integer_value(v) : (int64_t)real;
     if (i < min || i > max)
-        return api_refuse(r->e, name, "invalid_value", "'%s' must be between %lld and %lld, not %lld", name,
-                          (long long)min, (long long)max, (long long)i);
+        return api_refuse(r->e, name, "invalid_value",
+                          "'%s' must be between %lld and %lld, not %lld", name, (long long)min,
+                          (long long)max, (long long)i);
     *ret = i;
     return 0;
 }
 
-int read_num(struct reader *r, const char *name, const json_t *v, double min, double max, double *ret)
+int read_num(struct reader *r, const char *name, const json_t *v, double min, double max,
+             double *ret)
 {
     if (!json_is_number(v))
-        return api_refuse(r->e, name, "invalid_type", "'%s' must be a number between %g and %g, not %s", name, min, max,
+        return api_refuse(r->e, name, "invalid_type",
+                          "'%s' must be a number between %g and %g, not %s", name, min, max,
                           json_kind(v));
     double d = json_number_value(v);
     if (!(d >= min && d <= max))
-        return api_refuse(r->e, name, "invalid_value", "'%s' must be between %g and %g, not %g", name, min, max, d);
+        return api_refuse(r->e, name, "invalid_value", "'%s' must be between %g and %g, not %g",
+                          name, min, max, d);
     *ret = d;
     return 0;
 }
@@ -184,19 +199,16 @@ static int read_row(struct reader *r, const struct row *row, const json_t *v)
         break;
     case KIND_FLAG:
         if (!json_is_boolean(v))
-            return api_refuse(r->e, row->name, "invalid_type", "'%s' must be true or false, not %s", row->name,
-                              json_kind(v));
+            return api_refuse(r->e, row->name, "invalid_type", "'%s' must be true or false, not %s",
+                              row->name, json_kind(v));
         *(bool *)(void *)field = json_is_true(v);
         break;
-    case KIND_CALL:
-        rc = row->fn(r, row->name, v);
-        break;
-    case KIND_IGNORED:
-        break;
+    case KIND_CALL: rc = row->fn(r, row->name, v); break;
+    case KIND_IGNORED: break;
     case KIND_REFUSED:
         if (!is_neutral(row->neutral, v))
-            rc = api_refuse(r->e, row->name, "unsupported_parameter", "'%s' is not supported with this value: %s",
-                            row->name, row->doc);
+            rc = api_refuse(r->e, row->name, "unsupported_parameter",
+                            "'%s' is not supported with this value: %s", row->name, row->doc);
         break;
     }
     return rc;
@@ -214,12 +226,15 @@ static int check_whole(struct reader *r)
         return api_refuse(r->e, "messages", "missing_required_parameter",
                           "'messages' is missing: an array of at least one message");
     if (b->dialect == API_COMPLETION && b->req.input == GEN_INPUT_TEXT && !b->req.text.p)
-        return api_refuse(r->e, "prompt", "missing_required_parameter", "'prompt' is missing: a string or token ids");
+        return api_refuse(r->e, "prompt", "missing_required_parameter",
+                          "'prompt' is missing: a string or token ids");
     if (p->echo && p->want_logprobs)
         return api_refuse(r->e, "logprobs", "unsupported_parameter",
-                          "'echo' with 'logprobs' is not supported: probabilities of prompt tokens are not available");
+                          "'echo' with 'logprobs' is not supported: probabilities of prompt tokens "
+                          "are not available");
     if (p->top_logprobs && !p->want_logprobs)
-        return api_refuse(r->e, "top_logprobs", "invalid_value", "'top_logprobs' needs 'logprobs' to be true");
+        return api_refuse(r->e, "top_logprobs", "invalid_value",
+                          "'top_logprobs' needs 'logprobs' to be true");
     if (r->hide_tools)
         b->req.tools_json = (struct str){NULL, 0};
     if (!p->has_seed) {
@@ -246,7 +261,8 @@ int api_json_parse(struct str text, bool may_be_empty, json_t **ret, struct api_
     struct err err = ERR_INIT;
     json_t *v = NULL;
     if (text.len == 0 && !may_be_empty)
-        return api_refuse(e, NULL, "invalid_json", "the request has no body; it must be a JSON object");
+        return api_refuse(e, NULL, "invalid_json",
+                          "the request has no body; it must be a JSON object");
     if (text.len == 0) {
         v = json_object();
     } else if (json_parse(text, &v, &err) < 0) {
@@ -255,7 +271,8 @@ int api_json_parse(struct str text, bool may_be_empty, json_t **ret, struct api_
         return -err.code;
     }
     if (!json_is_object(v)) {
-        int rc = api_refuse(e, NULL, "invalid_json", "the request's body must be a JSON object, not %s", json_kind(v));
+        int rc = api_refuse(e, NULL, "invalid_json",
+                            "the request's body must be a JSON object, not %s", json_kind(v));
         json_decref(v);
         return rc;
     }
@@ -263,7 +280,8 @@ int api_json_parse(struct str text, bool may_be_empty, json_t **ret, struct api_
     return 0;
 }
 
-int api_body_parse(struct api_body *b, enum api_dialect dialect, struct str text, struct api_error *e)
+int api_body_parse(struct api_body *b, enum api_dialect dialect, struct str text,
+                   struct api_error *e)
 {
     *b = (struct api_body){.dialect = dialect};
     json_t *root = NULL;

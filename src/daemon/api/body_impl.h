@@ -12,7 +12,8 @@ struct reader {
     bool hide_tools;                               /* tool_choice "none" */
 };
 
-/* Reads one parameter, never null, into r->b; 0, or negative with r->e filled.  name: as the client wrote it. */
+/* Reads one parameter, never null, into r->b; 0, or negative with r->e filled.  name: as the client
+ * wrote it. */
 typedef int (*read_fn)(struct reader *r, const char *name, const json_t *v);
 
 int read_model(struct reader *r, const char *name, const json_t *v);
@@ -34,8 +35,10 @@ int read_stop(struct reader *r, const char *name, const json_t *v);
 int read_stop_token_ids(struct reader *r, const char *name, const json_t *v);
 
 /* Numbers with their range named on refusal. */
-int read_int(struct reader *r, const char *name, const json_t *v, int64_t min, int64_t max, int64_t *ret);
-int read_num(struct reader *r, const char *name, const json_t *v, double min, double max, double *ret);
+int read_int(struct reader *r, const char *name, const json_t *v, int64_t min, int64_t max,
+             int64_t *ret);
+int read_num(struct reader *r, const char *name, const json_t *v, double min, double max,
+             double *ret);
 /* Bytes or err: memory for the request was not to be had, or too much was asked. */
 int no_room(struct reader *r, const char *name, const struct err *err);
 /* v as compact JSON in the request's arena. */

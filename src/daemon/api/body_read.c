@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Readers of the parameters that are more than a number or a flag, except conversations (body_chat.c). */
+/* Readers of the parameters that are more than a number or a flag, except conversations
+ * (body_chat.c). */
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +18,8 @@ int read_model(struct reader *r, const char *name, const json_t *v)
     struct err err = ERR_INIT;
     struct str s = string_of(v);
     if (!json_is_string(v))
-        return api_refuse(r->e, name, "invalid_type", "'model' must be a string, not %s", json_kind(v));
+        return api_refuse(r->e, name, "invalid_type", "'model' must be a string, not %s",
+                          json_kind(v));
     if (s.len == 0 || s.len > LIMIT_MODEL_NAME_BYTES || memchr(s.p, '\0', s.len))
         return api_refuse(r->e, name, "invalid_value", "'model' must be a name of 1 to %u bytes",
                           LIMIT_MODEL_NAME_BYTES);
@@ -26,11 +28,13 @@ int read_model(struct reader *r, const char *name, const json_t *v)
 }
 
 /* An array of token ids into the request's arena. */
-static int read_ids(struct reader *r, const char *name, const json_t *v, const int32_t **ret, uint32_t *ret_n)
+static int read_ids(struct reader *r, const char *name, const json_t *v, const int32_t **ret,
+                    uint32_t *ret_n)
 {
     struct err err = ERR_INIT;
     size_t n = json_array_size(v);
-    int32_t *ids = arena_try_alloc(&r->b->req.arena, n * sizeof(*ids), &err); /* n <= LIMIT_JSON_VALUES */
+    int32_t *ids =
+        arena_try_alloc(&r->b->req.arena, n * sizeof(*ids), &err); /* n <= LIMIT_JSON_VALUES */
     if (!ids)
         return no_room(r, name, &err);
     for (size_t i = 0; i < n; i++) {
@@ -54,7 +58,8 @@ int read_prompt(struct reader *r, const char *name, const json_t *v)
     if (json_is_array(v) && (json_is_string(first) || json_is_array(first))) {
         if (json_array_size(v) != 1)
             return api_refuse(r->e, name, "unsupported_value",
-                              "'prompt' holds %zu prompts: send one request for each", json_array_size(v));
+                              "'prompt' holds %zu prompts: send one request for each",
+                              json_array_size(v));
         v = first;
     }
     if (json_is_string(v)) {
@@ -76,10 +81,12 @@ int read_response_format(struct reader *r, const char *name, const json_t *v)
 {
     const json_t *type = json_object_get(v, "type");
     if (!json_is_object(v) || !json_is_string(type))
-        return api_refuse(r->e, name, "invalid_type", "'response_format' must be an object with a type");
+        return api_refuse(r->e, name, "invalid_type",
+                          "'response_format' must be an object with a type");
     if (strcmp(json_string_value(type), "text") != 0)
         return api_refuse(r->e, name, "unsupported_parameter",
-                          "'response_format' of type '%s' is not supported: constrained output is not available yet",
+                          "'response_format' of type '%s' is not supported: constrained output is "
+                          "not available yet",
                           json_string_value(type));
     return 0;
 }
@@ -91,8 +98,8 @@ int read_max_tokens(struct reader *r, const char *name, const json_t *v)
     if (rc < 0)
         return rc;
     if (r->max_tokens_from && r->b->req.params.max_tokens != (uint32_t)n)
-        return api_refuse(r->e, name, "invalid_value", "'%s' and '%s' mean the same and differ", name,
-                          r->max_tokens_from);
+        return api_refuse(r->e, name, "invalid_value", "'%s' and '%s' mean the same and differ",
+                          name, r->max_tokens_from);
     r->max_tokens_from = name;
     r->b->req.params.max_tokens = (uint32_t)n;
     return 0;
@@ -101,7 +108,8 @@ int read_max_tokens(struct reader *r, const char *name, const json_t *v)
 static int read_bool(struct reader *r, const char *name, const json_t *v, bool *ret)
 {
     if (!json_is_boolean(v))
-        return api_refuse(r->e, name, "invalid_type", "'%s' must be true or false, not %s", name, json_kind(v));
+        return api_refuse(r->e, name, "invalid_type", "'%s' must be true or false, not %s", name,
+                          json_kind(v));
     *ret = json_is_true(v);
     return 0;
 }
@@ -116,7 +124,8 @@ int read_stream_options(struct reader *r, const char *name, const json_t *v)
     const char *key;
     json_t *item;
     if (!json_is_object(v))
-        return api_refuse(r->e, name, "invalid_type", "'stream_options' must be an object, not %s", json_kind(v));
+        return api_refuse(r->e, name, "invalid_type", "'stream_options' must be an object, not %s",
+                          json_kind(v));
     json_object_foreach((json_t *)v, key, item)
     {
         bool on = false;
@@ -127,8 +136,10 @@ int read_stream_options(struct reader *r, const char *name, const json_t *v)
             return rc;
         if (strcmp(key, "include_usage") == 0)
             r->b->include_usage = on;
-        else if (strcmp(key, "include_obfuscation") != 0 && (on || strcmp(key, "continuous_usage_stats") != 0))
-            return api_refuse(r->e, full, "unsupported_parameter", "'%s' is not supported; include_usage is", full);
+        else if (strcmp(key, "include_obfuscation") != 0 &&
+                 (on || strcmp(key, "continuous_usage_stats") != 0))
+            return api_refuse(r->e, full, "unsupported_parameter",
+                              "'%s' is not supported; include_usage is", full);
     }
     return 0;
 }
@@ -158,10 +169,11 @@ int read_repetition_penalty(struct reader *r, const char *name, const json_t *v)
         return rc;
     float *field = &r->b->req.params.repetition_penalty;
     if (d <= 0)
-        return api_refuse(r->e, name, "invalid_value", "'%s' must be above 0 and at most 100", name);
+        return api_refuse(r->e, name, "invalid_value", "'%s' must be above 0 and at most 100",
+                          name);
     if (r->repetition_from && *field != (float)d)
-        return api_refuse(r->e, name, "invalid_value", "'%s' and '%s' mean the same and differ", name,
-                          r->repetition_from);
+        return api_refuse(r->e, name, "invalid_value", "'%s' and '%s' mean the same and differ",
+                          name, r->repetition_from);
     r->repetition_from = name;
     *field = (float)d;
     return 0;
@@ -184,10 +196,12 @@ int read_logit_bias(struct reader *r, const char *name, const json_t *v)
     struct err err = ERR_INIT;
     if (!json_is_object(v))
         return api_refuse(r->e, name, "invalid_type",
-                          "'logit_bias' must be an object from token ids to numbers, not %s", json_kind(v));
+                          "'logit_bias' must be an object from token ids to numbers, not %s",
+                          json_kind(v));
     size_t n = json_object_size(v);
     if (n > LIMIT_REQUEST_LOGIT_BIAS)
-        return api_refuse(r->e, name, "invalid_value", "'logit_bias' must have at most %u entries, not %zu",
+        return api_refuse(r->e, name, "invalid_value",
+                          "'logit_bias' must have at most %u entries, not %zu",
                           LIMIT_REQUEST_LOGIT_BIAS, n);
     struct gen_logit_bias *list = arena_try_alloc(&r->b->req.arena, n * sizeof(*list), &err);
     if (!list)
@@ -203,7 +217,8 @@ int read_logit_bias(struct reader *r, const char *name, const json_t *v)
         snprintf(full, sizeof(full), "logit_bias.%.40s", key);
         if (id < 0)
             return api_refuse(r->e, full, "invalid_value",
-                              "'%s': a key of logit_bias must be a token id between 0 and %d", full, INT32_MAX);
+                              "'%s': a key of logit_bias must be a token id between 0 and %d", full,
+                              INT32_MAX);
         int rc = read_num(r, full, item, -100, 100, &d);
         if (rc < 0)
             return rc;
@@ -231,12 +246,12 @@ int read_stop(struct reader *r, const char *name, const json_t *v)
     struct err err = ERR_INIT;
     bool one = json_is_string(v);
     if (!one && !json_is_array(v))
-        return api_refuse(r->e, name, "invalid_type", "'stop' must be a string or an array of strings, not %s",
-                          json_kind(v));
+        return api_refuse(r->e, name, "invalid_type",
+                          "'stop' must be a string or an array of strings, not %s", json_kind(v));
     size_t n = one ? 1 : json_array_size(v);
     if (n > LIMIT_REQUEST_STOPS)
-        return api_refuse(r->e, name, "invalid_value", "'stop' must have at most %u strings, not %zu",
-                          LIMIT_REQUEST_STOPS, n);
+        return api_refuse(r->e, name, "invalid_value",
+                          "'stop' must have at most %u strings, not %zu", LIMIT_REQUEST_STOPS, n);
     struct str *stops = arena_try_alloc(&r->b->req.arena, n * sizeof(*stops), &err);
     if (!stops)
         return no_room(r, name, &err);
@@ -244,9 +259,12 @@ int read_stop(struct reader *r, const char *name, const json_t *v)
         const json_t *item = one ? v : json_array_get(v, i);
         struct str s = string_of(item);
         if (!json_is_string(item) || s.len == 0 || s.len > LIMIT_REQUEST_STOP_BYTES)
-            return api_refuse(r->e, name, "invalid_value", "'stop' must hold strings of 1 to %u bytes; item %zu is %s",
+            return api_refuse(r->e, name, "invalid_value",
+                              "'stop' must hold strings of 1 to %u bytes; item %zu is %s",
                               LIMIT_REQUEST_STOP_BYTES, i,
-                              !json_is_string(item) ? json_kind(item) : s.len ? "longer" : "empty");
+                              !json_is_string(item) ? json_kind(item)
+                              : s.len               ? "longer"
+                                                    : "empty");
         stops[i] = (struct str){arena_try_dup(&r->b->req.arena, s.p, s.len, &err), s.len};
         if (!stops[i].p)
             return no_room(r, name, &err);
@@ -259,10 +277,11 @@ int read_stop(struct reader *r, const char *name, const json_t *v)
 int read_stop_token_ids(struct reader *r, const char *name, const json_t *v)
 {
     if (!json_is_array(v))
-        return api_refuse(r->e, name, "invalid_type", "'stop_token_ids' must be an array of token ids, not %s",
-                          json_kind(v));
+        return api_refuse(r->e, name, "invalid_type",
+                          "'stop_token_ids' must be an array of token ids, not %s", json_kind(v));
     if (json_array_size(v) > LIMIT_REQUEST_STOPS)
-        return api_refuse(r->e, name, "invalid_value", "'stop_token_ids' must have at most %u ids, not %zu",
-                          LIMIT_REQUEST_STOPS, json_array_size(v));
+        return api_refuse(r->e, name, "invalid_value",
+                          "'stop_token_ids' must have at most %u ids, not %zu", LIMIT_REQUEST_STOPS,
+                          json_array_size(v));
     return read_ids(r, name, v, &r->b->req.stop_tokens, &r->b->req.n_stop_tokens);
 }

@@ -17,8 +17,8 @@ struct row {
     bool no_retry;
 };
 
-/* From the generic codes of lib and runner.  Clients retry 408, 409, 429 and 5xx unless told otherwise, so what will
- * fail again says so. */
+/* From the generic codes of lib and runner.  Clients retry 408, 409, 429 and 5xx unless told
+ * otherwise, so what will fail again says so. */
 static const struct row rows[E_N_CODES] = {
     [E_INVALID] = {400, "invalid_request_error", "invalid_value", 0, false},
     [E_FORMAT] = {400, "invalid_request_error", "invalid_format", 0, false},
@@ -44,8 +44,11 @@ void api_error_from(struct api_error *e, const struct err *err)
 {
     int code = err->code > 0 && err->code < E_N_CODES ? err->code : E_INTERNAL;
     const struct row *row = &rows[code];
-    *e = (struct api_error){.status = row->status, .type = row->type, .code = row->code,
-                            .retry_after_s = row->retry_after_s, .no_retry = row->no_retry};
+    *e = (struct api_error){.status = row->status,
+                            .type = row->type,
+                            .code = row->code,
+                            .retry_after_s = row->retry_after_s,
+                            .no_retry = row->no_retry};
     snprintf(e->msg, sizeof(e->msg), "%s", err->msg[0] ? err->msg : "something went wrong here");
     if (code == E_NOTFOUND)
         snprintf(e->param, sizeof(e->param), "model");
@@ -73,7 +76,8 @@ int api_refuse(struct api_error *e, const char *param, const char *code, const c
 
 int api_refuse_err(struct api_error *e, const char *param, const struct err *err)
 {
-    return api_refuse(e, param, err->code == E_FORMAT ? "invalid_format" : "invalid_value", "%s", err->msg);
+    return api_refuse(e, param, err->code == E_FORMAT ? "invalid_format" : "invalid_value", "%s",
+                      err->msg);
 }
 
 void api_error_put(struct buf *out, const struct api_error *e)

@@ -11,14 +11,15 @@ struct api_error {
     const char *type, *code; /* static strings */
     char param[64];          /* the request's field, or "" */
     char msg[ERR_MSG_MAX];
-    uint32_t retry_after_s;  /* 0: no such header */
-    bool no_retry;           /* x-should-retry: false: asking again changes nothing */
+    uint32_t retry_after_s; /* 0: no such header */
+    bool no_retry;          /* x-should-retry: false: asking again changes nothing */
 };
 
 /* Fills e with the status for err's code. */
 void api_error_from(struct api_error *e, const struct err *err);
 /* The request is wrong in its field param (NULL: as a whole): 400.  Returns -E_INVALID. */
-int api_refuse(struct api_error *e, const char *param, const char *code, const char *fmt, ...) PRINTF_LIKE(4, 5);
+int api_refuse(struct api_error *e, const char *param, const char *code, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
 /* As api_refuse, with the sentence of err. */
 int api_refuse_err(struct api_error *e, const char *param, const struct err *err);
 

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who may speak to a daemon without keys: programs of this machine, not web pages.
  *
- * A page of another site can make a browser send requests here.  So the Host must be one that only this machine's
- * users write (against names that resolve to 127.0.0.1), an Origin must be of this machine, and a body must be
- * declared as JSON, which browsers do not send across sites without asking first. */
+ * A page of another site can make a browser send requests here.  So the Host must be one that only
+ * this machine's users write (against names that resolve to 127.0.0.1), an Origin must be of this
+ * machine, and a body must be declared as JSON, which browsers do not send across sites without
+ * asking first. */
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "daemon/api/api_impl.h"
 
-/* Splits "host", "host:port" or "[v6]:port"; false when it is none of them.  out has the host without brackets. */
+/* Splits "host", "host:port" or "[v6]:port"; false when it is none of them.  out has the host
+ * without brackets. */
 static bool split_host(const char *s, size_t len, char out[256])
 {
     const char *end = s + len, *host = s;
@@ -40,7 +42,8 @@ static bool split_host(const char *s, size_t len, char out[256])
 
 static bool is_local_name(const char *host)
 {
-    return strcasecmp(host, "localhost") == 0 || strcmp(host, "127.0.0.1") == 0 || strcmp(host, "::1") == 0;
+    return strcasecmp(host, "localhost") == 0 || strcmp(host, "127.0.0.1") == 0 ||
+           strcmp(host, "::1") == 0;
 }
 
 static bool is_address(const char *host)
@@ -49,7 +52,8 @@ static bool is_address(const char *host)
     return inet_pton(AF_INET, host, bytes) == 1 || inet_pton(AF_INET6, host, bytes) == 1;
 }
 
-/* Listening on every address, no name is ours to know, but numbers cannot be rebound by a name server. */
+/* Listening on every address, no name is ours to know, but numbers cannot be rebound by a name
+ * server. */
 static bool host_is_ours(const struct api *a, const char *host)
 {
     const char *bound = a->cfg.host ? a->cfg.host : "127.0.0.1";
@@ -65,8 +69,8 @@ static bool origin_is_ours(const struct api *a, const char *origin)
     return n > 0 && split_host(rest, strlen(rest), host) && host_is_ours(a, host);
 }
 
-/* Whether the body's declared type will do.  Tools such as curl -d say it is a form unless told otherwise; pages say so
- * too, but a browser's request has an Origin or a Sec-Fetch-Site header. */
+/* Whether the body's declared type will do.  Tools such as curl -d say it is a form unless told
+ * otherwise; pages say so too, but a browser's request has an Origin or a Sec-Fetch-Site header. */
 static bool type_is_json(struct httpd_request *r)
 {
     const char *type = httpd_header(r, "Content-Type");
@@ -85,7 +89,8 @@ int guard_check(const struct api *a, struct httpd_request *r)
     char host[256];
     const char *value = httpd_header(r, "Host");
     if (value && !(split_host(value, strlen(value), host) && host_is_ours(a, host))) {
-        api_answer_status(r, 403, "the Host header does not name this server: use localhost or 127.0.0.1");
+        api_answer_status(r, 403,
+                          "the Host header does not name this server: use localhost or 127.0.0.1");
         return -E_DENIED;
     }
     const char *origin = httpd_header(r, "Origin");

@@ -13,8 +13,10 @@
 
 #define LIST_MAX_BYTES (64u << 20)
 
-static const char *const state_names[] = {
-    [MODEL_IDLE] = "idle", [MODEL_LOADING] = "loading", [MODEL_READY] = "ready", [MODEL_FAILED] = "failed"};
+static const char *const state_names[] = {[MODEL_IDLE] = "idle",
+                                          [MODEL_LOADING] = "loading",
+                                          [MODEL_READY] = "ready",
+                                          [MODEL_FAILED] = "failed"};
 
 static void answer_err(struct httpd_request *r, const struct err *err)
 {
@@ -23,8 +25,8 @@ static void answer_err(struct httpd_request *r, const struct err *err)
     api_error_answer(r, &e);
 }
 
-/* The body as an object (new reference), or NULL and the request is answered.  Keys that are not in known, which ends
- * with NULL, are refused. */
+/* The body as an object (new reference), or NULL and the request is answered.  Keys that are not in
+ * known, which ends with NULL, are refused. */
 static json_t *body_or_answer(struct httpd_request *r, const char *const *known)
 {
     struct api_error e;
@@ -50,10 +52,11 @@ static json_t *body_or_answer(struct httpd_request *r, const char *const *known)
     return root;
 }
 
-/* A string field of root as a C string.  NULL and the request is answered when it is missing (if required) or of
- * another type, empty or not plain; NULL and *absent when it may be missing and is. */
-static const char *string_or_answer(struct httpd_request *r, const json_t *root, const char *name, bool required,
-                                    size_t max, bool *absent)
+/* A string field of root as a C string.  NULL and the request is answered when it is missing (if
+ * required) or of another type, empty or not plain; NULL and *absent when it may be missing and is.
+ */
+static const char *string_or_answer(struct httpd_request *r, const json_t *root, const char *name,
+                                    bool required, size_t max, bool *absent)
 {
     struct api_error e;
     struct err err = ERR_INIT;
@@ -80,17 +83,20 @@ static void put_info(const struct model_info *m, struct buf *out)
     json_put_str(out, str_from(m->name));
     buf_append_str(out, ",\"path\":");
     json_put_str(out, str_from(m->path));
-    buf_printf(out, ",\"state\":\"%s\",\"file_bytes\":%llu,\"modified_unix\":%lld", state_names[m->state],
-               (unsigned long long)m->file_bytes, (long long)m->modified_unix);
+    buf_printf(out, ",\"state\":\"%s\",\"file_bytes\":%llu,\"modified_unix\":%lld",
+               state_names[m->state], (unsigned long long)m->file_bytes,
+               (long long)m->modified_unix);
     if (m->state == MODEL_READY) {
-        buf_printf(out, ",\"pid\":%d,\"n_ctx\":%u,\"n_running\":%u,\"n_waiting\":%u,\"weight_bytes\":%llu,"
-                   "\"kv_bytes\":%llu,\"scratch_bytes\":%llu,\"n_params\":%llu,\"has_chat_template\":%s,"
-                   "\"loaded_unix\":%lld,"
-                   "\"n_requests\":%llu,\"arch\":",
-                   m->pid, m->n_ctx, m->n_running, m->n_waiting, (unsigned long long)m->weight_bytes,
-                   (unsigned long long)m->kv_bytes, (unsigned long long)m->scratch_bytes,
-                   (unsigned long long)m->n_params, m->has_chat_template ? "true" : "false",
-                   (long long)m->loaded_unix, (unsigned long long)m->n_requests);
+        buf_printf(
+            out,
+            ",\"pid\":%d,\"n_ctx\":%u,\"n_running\":%u,\"n_waiting\":%u,\"weight_bytes\":%llu,"
+            "\"kv_bytes\":%llu,\"scratch_bytes\":%llu,\"n_params\":%llu,\"has_chat_template\":%s,"
+            "\"loaded_unix\":%lld,"
+            "\"n_requests\":%llu,\"arch\":",
+            m->pid, m->n_ctx, m->n_running, m->n_waiting, (unsigned long long)m->weight_bytes,
+            (unsigned long long)m->kv_bytes, (unsigned long long)m->scratch_bytes,
+            (unsigned long long)m->n_params, m->has_chat_template ? "true" : "false",
+            (long long)m->loaded_unix, (unsigned long long)m->n_requests);
         json_put_str(out, str_from(m->arch));
         buf_append_str(out, ",\"quant\":");
         json_put_str(out, str_from(m->quant));
@@ -132,10 +138,13 @@ void handle_status(struct api *a, struct httpd_request *r, const char *rest)
         httpd_activity(h, &n_connections, &n_requests, &quiet_ms);
     struct buf out;
     buf_init(&out, LIST_MAX_BYTES);
-    buf_printf(&out, "{\"version\":\"%s\",\"pid\":%d,\"uptime_s\":%llu,\"connections\":%u,\"requests\":%u,"
-               "\"models_dirs\":[", BERTH_VERSION, (int)getpid(),
-               (unsigned long long)((uint64_t)ts.tv_sec - a->started_ms / 1000),
-               n_connections, n_requests);
+    buf_printf(
+        &out,
+        "{\"version\":\"%s\",\"pid\":%d,\"uptime_s\":%llu,\"connections\":%u,\"requests\":%u,"
+        "\"models_dirs\":[",
+        BERTH_VERSION, (int)getpid(),
+        (unsigned long long)((uint64_t)ts.tv_sec - a->started_ms / 1000), n_connections,
+        n_requests);
     const char *sep = "";
     for (const char *s = a->cfg.models_dirs ? a->cfg.models_dirs : ""; *s;) {
         size_t n = strcspn(s, ":");
@@ -157,8 +166,10 @@ void handle_register(struct api *a, struct httpd_request *r, const char *rest)
     struct err err = ERR_INIT;
     bool absent;
     json_t *root = body_or_answer(r, known);
-    const char *path = root ? string_or_answer(r, root, "path", true, LIMIT_PATH_BYTES, &absent) : NULL;
-    const char *name = path ? string_or_answer(r, root, "name", false, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
+    const char *path =
+        root ? string_or_answer(r, root, "path", true, LIMIT_PATH_BYTES, &absent) : NULL;
+    const char *name =
+        path ? string_or_answer(r, root, "name", false, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
     if (!path || (!name && !absent)) {
         json_decref(root);
         return;
@@ -194,7 +205,8 @@ static int set_template(struct api *a, const json_t *root, const char *model, st
     if (json_field_str(root, "chat_template", &text, err) < 0)
         return -err->code;
     if (text.len > LIMIT_TEMPLATE_BYTES)
-        return err_set(err, E_INVALID, "'chat_template' has %zu bytes, more than %u", text.len, LIMIT_TEMPLATE_BYTES);
+        return err_set(err, E_INVALID, "'chat_template' has %zu bytes, more than %u", text.len,
+                       LIMIT_TEMPLATE_BYTES);
     return runner_set_template(a->cfg.runner, model, text, err);
 }
 
@@ -205,7 +217,8 @@ void handle_configure(struct api *a, struct httpd_request *r, const char *rest)
     struct err err = ERR_INIT;
     bool absent;
     json_t *root = body_or_answer(r, known);
-    const char *model = root ? string_or_answer(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
+    const char *model =
+        root ? string_or_answer(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
     if (model && set_template(a, root, model, &err) < 0)
         answer_err(r, &err);
     else if (model)
@@ -247,8 +260,8 @@ static void load_event(void *ctx, const struct gen_event *ev)
     struct load *l = ctx;
     struct err err = ERR_INIT;
     if (ev->type == GEN_EVENT_FAILED) {
-        err_set(&err, (enum err_code)(ev->code > 0 && ev->code < E_N_CODES ? ev->code : E_INTERNAL), "%.*s",
-                STR_ARG(ev->message));
+        err_set(&err, (enum err_code)(ev->code > 0 && ev->code < E_N_CODES ? ev->code : E_INTERNAL),
+                "%.*s", STR_ARG(ev->message));
         answer_err(l->r, &err);
     } else if (ev->type == GEN_EVENT_DONE) {
         httpd_run_later(l->r, load_answer, l);
@@ -265,7 +278,8 @@ void handle_load(struct api *a, struct httpd_request *r, const char *rest)
     struct err err = ERR_INIT;
     bool absent;
     json_t *root = body_or_answer(r, known);
-    const char *model = root ? string_or_answer(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
+    const char *model =
+        root ? string_or_answer(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
     if (!model) {
         json_decref(root);
         return;
@@ -290,12 +304,14 @@ void handle_unload(struct api *a, struct httpd_request *r, const char *rest)
     struct err err = ERR_INIT;
     bool absent, was_loaded = false;
     json_t *root = body_or_answer(r, known);
-    const char *model = root ? string_or_answer(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
+    const char *model =
+        root ? string_or_answer(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
     if (model && runner_unload(a->cfg.runner, model, &was_loaded, &err) < 0)
         answer_err(r, &err);
     else if (model)
         httpd_answer(r, 200, API_JSON,
-                     was_loaded ? STR_LIT("{\"was_loaded\":true}") : STR_LIT("{\"was_loaded\":false}"));
+                     was_loaded ? STR_LIT("{\"was_loaded\":true}")
+                                : STR_LIT("{\"was_loaded\":false}"));
     json_decref(root);
 }
 
@@ -345,7 +361,8 @@ void handle_engines_unload(struct api *a, struct httpd_request *r, const char *r
     if (!root)
         return;
     int n = 0;
-    if (json_field_bool(root, "all", &all, &err) < 0 || json_field_arr(root, "models", &models, &err) < 0)
+    if (json_field_bool(root, "all", &all, &err) < 0 ||
+        json_field_arr(root, "models", &models, &err) < 0)
         n = -1;
     else if (!all && !models)
         n = err_set(&err, E_INVALID, "say which: {\"models\": [\"NAME\"]} or {\"all\": true}");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is there: health, version, OpenAI's model list, Docker Model Runner's list of running models. */
+/* What is there: health, version, OpenAI's model list, Docker Model Runner's list of running
+ * models. */
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -46,10 +47,13 @@ static void put_model(const struct model_info *m, struct buf *out)
 {
     buf_append_str(out, "{\"id\":");
     json_put_str(out, str_from(m->name));
-    buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"berth\"", (long long)m->modified_unix);
+    buf_printf(out, ",\"object\":\"model\",\"created\":%lld,\"owned_by\":\"berth\"",
+               (long long)m->modified_unix);
     if (m->state == MODEL_READY) {
-        buf_printf(out, ",\"max_model_len\":%u,\"meta\":{\"n_ctx\":%u,\"n_params\":%llu,\"size\":%llu,"
-                   "\"architecture\":", m->n_ctx, m->n_ctx, (unsigned long long)m->n_params,
+        buf_printf(out,
+                   ",\"max_model_len\":%u,\"meta\":{\"n_ctx\":%u,\"n_params\":%llu,\"size\":%llu,"
+                   "\"architecture\":",
+                   m->n_ctx, m->n_ctx, (unsigned long long)m->n_params,
                    (unsigned long long)m->file_bytes);
         json_put_str(out, str_from(m->arch));
         buf_append_str(out, ",\"quantization\":");
@@ -96,7 +100,8 @@ void handle_model(struct api *a, struct httpd_request *r, const char *rest)
     }
     struct err err = ERR_INIT;
     struct api_error e;
-    err_set(&err, E_NOTFOUND, "there is no model '%.200s': GET /v1/models lists those there are", rest);
+    err_set(&err, E_NOTFOUND, "there is no model '%.200s': GET /v1/models lists those there are",
+            rest);
     api_error_from(&e, &err);
     api_error_answer(r, &e);
     buf_release(&out);
@@ -117,7 +122,8 @@ void handle_engines_ps(struct api *a, struct httpd_request *r, const char *rest)
         if (m->state != MODEL_READY && m->state != MODEL_LOADING)
             continue;
         bool in_use = m->n_running || m->n_waiting || m->state == MODEL_LOADING;
-        char stamp[32] = "0001-01-01T00:00:00Z"; /* Go's zero time, which its clients take for "now in use" */
+        char stamp[32] =
+            "0001-01-01T00:00:00Z"; /* Go's zero time, which its clients take for "now in use" */
         struct tm tm;
         time_t loaded = (time_t)m->loaded_unix;
         if (!in_use && gmtime_r(&loaded, &tm))

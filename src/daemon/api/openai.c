@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* POST /v1/completions and /v1/chat/completions: from a request to a running generation and back.
  *
- * A job hangs on its HTTP request and dies with it.  The runner's loop thread holds a reference until the last event;
- * the job's lock orders its events against keep-alives, which come from a thread of httpd. */
+ * A job hangs on its HTTP request and dies with it.  The runner's loop thread holds a reference
+ * until the last event; the job's lock orders its events against keep-alives, which come from a
+ * thread of httpd. */
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,19 +17,19 @@
 #include "lib/base/mem.h"
 #include "lib/net/sse.h"
 
-#define KEEP_ALIVE_MS    15000u
-#define CHUNK_MAX_BYTES  (16u << 20) /* one chunk: a delta of the worker is at most 1 MiB */
+#define KEEP_ALIVE_MS   15000u
+#define CHUNK_MAX_BYTES (16u << 20) /* one chunk: a delta of the worker is at most 1 MiB */
 
 struct job {
     struct api *api;
-    struct httpd_request *r;   /* the job is its ctx */
+    struct httpd_request *r; /* the job is its ctx */
     bool stream;
-    atomic_ullong run_id;      /* the runner's, 0 until known */
-    atomic_bool gone;          /* the client has left */
-    pthread_mutex_t lock;      /* guards everything below */
+    atomic_ullong run_id; /* the runner's, 0 until known */
+    atomic_bool gone;     /* the client has left */
+    pthread_mutex_t lock; /* guards everything below */
     struct shape shape;
     struct shape_usage usage;
-    struct buf out;            /* one event's chunks */
+    struct buf out; /* one event's chunks */
     bool begun, ended;
 };
 
@@ -41,7 +42,8 @@ static void job_free(void *ctx)
     mem_free(j);
 }
 
-/* Either this or the thread that stores the id sees the other's write, so that one of them cancels. */
+/* Either this or the thread that stores the id sees the other's write, so that one of them cancels.
+ */
 static void job_gone(void *ctx)
 {
     struct job *j = ctx;
@@ -106,8 +108,8 @@ static void fail_locked(struct job *j, const struct err *err)
 static void set_timing(struct job *j, const struct gen_event *ev)
 {
     char text[128];
-    snprintf(text, sizeof(text), "queue;dur=%.1f, prefill;dur=%.1f, decode;dur=%.1f", ev->queue_ms, ev->prefill_ms,
-             ev->decode_ms);
+    snprintf(text, sizeof(text), "queue;dur=%.1f, prefill;dur=%.1f, decode;dur=%.1f", ev->queue_ms,
+             ev->prefill_ms, ev->decode_ms);
     httpd_set_header(j->r, "Server-Timing", text);
 }
 
@@ -159,8 +161,7 @@ static void stream_event_locked(struct job *j, const struct gen_event *ev)
         shape_chunk_finish(&j->shape, ev->choice, ev->finish, &j->out);
         break;
     case GEN_EVENT_DONE:
-    case GEN_EVENT_FAILED:
-        break;
+    case GEN_EVENT_FAILED: break;
     }
     stream_flush_locked(j);
 }
@@ -175,7 +176,8 @@ static bool event_is_sound(const struct job *j, const struct gen_event *ev)
 /* A choice that ended by cancel or error has no finish_reason to show: DONE or FAILED tells. */
 static bool is_shown(const struct gen_event *ev)
 {
-    return ev->type != GEN_EVENT_CHOICE_DONE || ev->finish == GEN_FINISH_STOP || ev->finish == GEN_FINISH_LENGTH;
+    return ev->type != GEN_EVENT_CHOICE_DONE || ev->finish == GEN_FINISH_STOP ||
+           ev->finish == GEN_FINISH_LENGTH;
 }
 
 static void job_event(void *ctx, const struct gen_event *ev)
@@ -187,8 +189,8 @@ static void job_event(void *ctx, const struct gen_event *ev)
     if (j->ended || !event_is_sound(j, ev)) {
         /* nothing more to say */
     } else if (ev->type == GEN_EVENT_FAILED) {
-        err_set(&err, (enum err_code)(ev->code > 0 && ev->code < E_N_CODES ? ev->code : E_INTERNAL), "%.*s",
-                STR_ARG(ev->message));
+        err_set(&err, (enum err_code)(ev->code > 0 && ev->code < E_N_CODES ? ev->code : E_INTERNAL),
+                "%.*s", STR_ARG(ev->message));
         fail_locked(j, &err);
     } else if (ev->type == GEN_EVENT_DONE) {
         done_locked(j, ev);
@@ -216,7 +218,8 @@ static void make_id(enum api_dialect dialect, char out[48])
 }
 
 /* NULL and err, or a job hung on r. */
-static struct job *job_new(struct api *a, struct httpd_request *r, const struct api_body *b, struct err *err)
+static struct job *job_new(struct api *a, struct httpd_request *r, const struct api_body *b,
+                           struct err *err)
 {
     char id[48];
     struct job *j = mem_try_alloc(1, sizeof(*j), err);
@@ -255,7 +258,8 @@ static void generate(struct api *a, struct httpd_request *r, enum api_dialect di
     }
     httpd_on_gone(r, job_gone, j);
     if (j->stream)
-        httpd_on_quiet(r, a->cfg.keep_alive_ms ? a->cfg.keep_alive_ms : KEEP_ALIVE_MS, job_quiet, j);
+        httpd_on_quiet(r, a->cfg.keep_alive_ms ? a->cfg.keep_alive_ms : KEEP_ALIVE_MS, job_quiet,
+                       j);
     /* The model's name dies with the request, which runner_generate takes. */
     char *model = mem_dup(body.model, strlen(body.model));
     httpd_request_ref(r);

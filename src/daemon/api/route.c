@@ -38,7 +38,8 @@ struct api *api_new(const struct api_config *cfg)
     uint64_t h = 0xcbf29ce484222325u; /* FNV-1a of the version: stable, unlike map_hash */
     for (const char *s = BERTH_VERSION; *s; s++)
         h = (h ^ (unsigned char)*s) * 0x100000001b3u;
-    snprintf(a->fingerprint, sizeof(a->fingerprint), "fp_%012llx", (unsigned long long)(h & 0xffffffffffffu));
+    snprintf(a->fingerprint, sizeof(a->fingerprint), "fp_%012llx",
+             (unsigned long long)(h & 0xffffffffffffu));
     return a;
 }
 
@@ -92,7 +93,8 @@ static bool path_matches(const char *pattern, const char *path, const char **res
 }
 
 /* The row, or NULL with *allowed the methods of the path's rows ("" when there are none). */
-static const struct route *route_find(const char *method, const char *path, const char **rest, char allowed[64])
+static const struct route *route_find(const char *method, const char *path, const char **rest,
+                                      char allowed[64])
 {
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
     allowed[0] = '\0';
@@ -102,7 +104,8 @@ static const struct route *route_find(const char *method, const char *path, cons
             continue;
         if (strcmp(routes[i].method, wanted) == 0)
             return &routes[i];
-        snprintf(allowed, 64, "%s%s", routes[i].method, strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
+        snprintf(allowed, 64, "%s%s", routes[i].method,
+                 strcmp(routes[i].method, "GET") == 0 ? ", HEAD" : "");
     }
     return NULL;
 }
@@ -133,7 +136,8 @@ static void answer_preflight(struct httpd_request *r)
 {
     httpd_set_header(r, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
     const char *wanted = httpd_header(r, "Access-Control-Request-Headers");
-    httpd_set_header(r, "Access-Control-Allow-Headers", wanted ? wanted : "Content-Type, Authorization");
+    httpd_set_header(r, "Access-Control-Allow-Headers",
+                     wanted ? wanted : "Content-Type, Authorization");
     httpd_set_header(r, "Access-Control-Max-Age", "600");
     httpd_answer(r, 204, NULL, STR_LIT(""));
 }
@@ -150,7 +154,8 @@ void api_on_headers(void *api, struct httpd_request *r)
         answer_preflight(r);
     } else if (!route_find(httpd_method(r), httpd_path(r), &rest, allowed)) {
         struct err err = ERR_INIT; /* cleans what it quotes */
-        err_set(&err, E_NOTFOUND, allowed[0] ? "%s %.100s: this route answers %s" : "there is no route %s %.100s%s",
+        err_set(&err, E_NOTFOUND,
+                allowed[0] ? "%s %.100s: this route answers %s" : "there is no route %s %.100s%s",
                 httpd_method(r), httpd_path(r), allowed);
         snprintf(text, sizeof(text), "%s", err.msg);
         if (allowed[0])

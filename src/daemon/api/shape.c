@@ -14,26 +14,31 @@ static const char *const object_names[][2] = {
     [API_CHAT] = {"chat.completion", "chat.completion.chunk"},
 };
 
-static void put_head(struct buf *b, const char *id, const char *object, int64_t created, const char *model,
-                     const char *fingerprint)
+static void put_head(struct buf *b, const char *id, const char *object, int64_t created,
+                     const char *model, const char *fingerprint)
 {
-    buf_printf(b, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", id, object, (long long)created);
+    buf_printf(b, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", id, object,
+               (long long)created);
     json_put_str(b, str_from(model));
     buf_printf(b, ",\"system_fingerprint\":\"%s\",\"choices\":[", fingerprint);
 }
 
-int shape_init(struct shape *s, const struct api_body *b, const char *id, int64_t created, const char *fingerprint,
-               struct err *err)
+int shape_init(struct shape *s, const struct api_body *b, const char *id, int64_t created,
+               const char *fingerprint, struct err *err)
 {
     const struct gen_params *p = &b->req.params;
-    *s = (struct shape){.dialect = b->dialect, .include_usage = b->include_usage, .want_logprobs = p->want_logprobs,
-                        .top_logprobs = p->top_logprobs, .n = p->n};
+    *s = (struct shape){.dialect = b->dialect,
+                        .include_usage = b->include_usage,
+                        .want_logprobs = p->want_logprobs,
+                        .top_logprobs = p->top_logprobs,
+                        .n = p->n};
     s->choices = mem_try_alloc(p->n, sizeof(*s->choices), err);
     if (!s->choices)
         return -err->code;
     for (uint32_t i = 0; i < s->n; i++) {
         struct shape_choice *c = &s->choices[i];
-        struct buf *bufs[] = {&c->text, &c->content, &c->tokens, &c->token_logprobs, &c->top_logprobs, &c->text_offset};
+        struct buf *bufs[] = {&c->text,           &c->content,      &c->tokens,
+                              &c->token_logprobs, &c->top_logprobs, &c->text_offset};
         for (size_t j = 0; j < ARRAY_LEN(bufs); j++)
             buf_init(bufs[j], LIMIT_ANSWER_BYTES);
     }
@@ -53,7 +58,8 @@ void shape_release(struct shape *s)
 {
     for (uint32_t i = 0; s->choices && i < s->n; i++) {
         struct shape_choice *c = &s->choices[i];
-        struct buf *bufs[] = {&c->text, &c->content, &c->tokens, &c->token_logprobs, &c->top_logprobs, &c->text_offset};
+        struct buf *bufs[] = {&c->text,           &c->content,      &c->tokens,
+                              &c->token_logprobs, &c->top_logprobs, &c->text_offset};
         for (size_t j = 0; j < ARRAY_LEN(bufs); j++)
             buf_release(bufs[j]);
     }
@@ -71,7 +77,8 @@ static uint64_t count_chars(struct str s)
     return n;
 }
 
-/* A token as a string: its text, or "bytes:\xe2\x80" when it is not UTF-8 by itself, as OpenAI writes it. */
+/* A token as a string: its text, or "bytes:\xe2\x80" when it is not UTF-8 by itself, as OpenAI
+ * writes it. */
 static void put_token(struct buf *b, struct str bytes)
 {
     if (gen_text_is_utf8(bytes)) {
@@ -148,7 +155,8 @@ static void add_completion_top(struct shape *s, struct shape_choice *c, const st
     buf_append_char(b, '}');
 }
 
-static void add_completion_token(struct shape *s, struct shape_choice *c, const struct gen_token *t, uint64_t offset)
+static void add_completion_token(struct shape *s, struct shape_choice *c, const struct gen_token *t,
+                                 uint64_t offset)
 {
     if (c->tokens.len) {
         buf_append_char(&c->tokens, ',');
@@ -226,8 +234,11 @@ void shape_chunk_role(struct shape *s, uint32_t choice, struct buf *out)
     if (s->dialect != API_CHAT)
         return; /* text has no author */
     chunk_begin(s, out);
-    buf_printf(out, "{\"index\":%u,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
-               "\"finish_reason\":null}", choice);
+    buf_printf(
+        out,
+        "{\"index\":%u,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
+        "\"finish_reason\":null}",
+        choice);
     chunk_end(s, out);
 }
 
@@ -261,18 +272,21 @@ void shape_chunk_finish(struct shape *s, uint32_t choice, enum gen_finish finish
 {
     chunk_begin(s, out);
     if (s->dialect == API_CHAT)
-        buf_printf(out, "{\"index\":%u,\"delta\":{},\"finish_reason\":\"%s\"}", choice, finish_name(finish));
-    else
-        buf_printf(out, "{\"text\":\"\",\"index\":%u,\"logprobs\":null,\"finish_reason\":\"%s\"}", choice,
+        buf_printf(out, "{\"index\":%u,\"delta\":{},\"finish_reason\":\"%s\"}", choice,
                    finish_name(finish));
+    else
+        buf_printf(out, "{\"text\":\"\",\"index\":%u,\"logprobs\":null,\"finish_reason\":\"%s\"}",
+                   choice, finish_name(finish));
     chunk_end(s, out);
 }
 
 static void put_usage(const struct shape_usage *u, struct buf *out)
 {
-    buf_printf(out, "{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%llu,"
+    buf_printf(out,
+               "{\"prompt_tokens\":%u,\"completion_tokens\":%u,\"total_tokens\":%llu,"
                "\"prompt_tokens_details\":{\"cached_tokens\":%u}}",
-               u->n_prompt, u->n_generated, (unsigned long long)u->n_prompt + u->n_generated, u->n_cached);
+               u->n_prompt, u->n_generated, (unsigned long long)u->n_prompt + u->n_generated,
+               u->n_cached);
 }
 
 void shape_chunk_usage(struct shape *s, const struct shape_usage *u, struct buf *out)
@@ -295,7 +309,8 @@ int shape_status(const struct shape *s, struct err *err)
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < s->n; i++) {
         const struct shape_choice *c = &s->choices[i];
-        const struct buf *bufs[] = {&c->text, &c->content, &c->tokens, &c->token_logprobs, &c->top_logprobs};
+        const struct buf *bufs[] = {&c->text, &c->content, &c->tokens, &c->token_logprobs,
+                                    &c->top_logprobs};
         for (size_t j = 0; rc == 0 && j < ARRAY_LEN(bufs); j++)
             rc = buf_status(bufs[j], "the answer, which is better streamed", err);
     }

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Answers in OpenAI's shapes, whole and as chunks: neutral text and tokens to JSON.  No I/O; one thread at a time. */
+/* Answers in OpenAI's shapes, whole and as chunks: neutral text and tokens to JSON.  No I/O; one
+ * thread at a time. */
 #ifndef DAEMON_API_SHAPE_H
 #define DAEMON_API_SHAPE_H
 
 #include "daemon/api/body.h"
 
-struct shape_choice { /* one answer as it grows; owns its buffers */
-    struct buf text;               /* whole answers only */
-    struct buf content;            /* chat: items of logprobs.content */
-    struct buf tokens, token_logprobs, top_logprobs, text_offset; /* completions: items of these arrays */
-    uint64_t n_chars;              /* of text so far, for text_offset */
+struct shape_choice {   /* one answer as it grows; owns its buffers */
+    struct buf text;    /* whole answers only */
+    struct buf content; /* chat: items of logprobs.content */
+    struct buf tokens, token_logprobs, top_logprobs,
+        text_offset;  /* completions: items of these arrays */
+    uint64_t n_chars; /* of text so far, for text_offset */
     enum gen_finish finish;
 };
 
@@ -19,18 +21,18 @@ struct shape_usage {
 
 struct shape {
     enum api_dialect dialect;
-    bool include_usage;            /* streams: every chunk has a usage field */
+    bool include_usage; /* streams: every chunk has a usage field */
     bool want_logprobs;
     uint32_t top_logprobs;
-    uint32_t n;                    /* choices */
-    struct shape_choice *choices;  /* owned, [n] */
-    struct buf head;               /* {"id":… up to "system_fingerprint" of chunks */
-    struct buf whole_head;         /* the same of a whole answer */
+    uint32_t n;                   /* choices */
+    struct shape_choice *choices; /* owned, [n] */
+    struct buf head;              /* {"id":… up to "system_fingerprint" of chunks */
+    struct buf whole_head;        /* the same of a whole answer */
 };
 
 /* n > 0 from a checked request.  id: "chatcmpl-…" or "cmpl-…". */
-int shape_init(struct shape *s, const struct api_body *b, const char *id, int64_t created, const char *fingerprint,
-               struct err *err) MUST_USE;
+int shape_init(struct shape *s, const struct api_body *b, const char *id, int64_t created,
+               const char *fingerprint, struct err *err) MUST_USE;
 void shape_release(struct shape *s);
 
 /* Chunks, each a whole SSE frame appended to out. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements json.h's reading half.  A scan before jansson bounds depth and the number of values, because jansson's
- * own depth limit is fixed at build time and a value costs some sixty bytes of memory for one byte of text. */
+/* Implements json.h's reading half.  A scan before jansson bounds depth and the number of values,
+ * because jansson's own depth limit is fixed at build time and a value costs some sixty bytes of
+ * memory for one byte of text. */
 #include "lib/codec/json.h"
 
 #include <math.h>
@@ -28,14 +29,16 @@ static int scan(struct str text, struct err *err)
         } else if (c == '[' || c == '{') {
             n_values++;
             if (++depth > LIMIT_JSON_DEPTH)
-                return err_set(err, E_LIMIT, "JSON at byte %zu is nested deeper than %u levels", i, LIMIT_JSON_DEPTH);
+                return err_set(err, E_LIMIT, "JSON at byte %zu is nested deeper than %u levels", i,
+                               LIMIT_JSON_DEPTH);
         } else if (c == ']' || c == '}') {
             depth -= depth > 0;
         } else if (c == ',') {
             n_values++;
         }
         if (n_values > LIMIT_JSON_VALUES)
-            return err_set(err, E_LIMIT, "JSON at byte %zu has more than %u values", i, LIMIT_JSON_VALUES);
+            return err_set(err, E_LIMIT, "JSON at byte %zu has more than %u values", i,
+                           LIMIT_JSON_VALUES);
     }
     return 0;
 }
@@ -43,7 +46,8 @@ static int scan(struct str text, struct err *err)
 int json_parse(struct str text, json_t **ret, struct err *err)
 {
     if (text.len >= 3 && memcmp(text.p, "\xEF\xBB\xBF", 3) == 0)
-        return err_set(err, E_FORMAT, "JSON at byte 0 starts with a byte order mark, which JSON does not allow");
+        return err_set(err, E_FORMAT,
+                       "JSON at byte 0 starts with a byte order mark, which JSON does not allow");
     if (text.len >= 2 && (memcmp(text.p, "\xFE\xFF", 2) == 0 || memcmp(text.p, "\xFF\xFE", 2) == 0))
         return err_set(err, E_FORMAT, "JSON at byte 0 is in UTF-16; it must be in UTF-8");
     int rc = scan(text, err);
@@ -55,7 +59,8 @@ int json_parse(struct str text, json_t **ret, struct err *err)
     if (!v) {
         if (json_error_code(&e) == json_error_out_of_memory)
             return err_set(err, E_NOMEM, "JSON of %zu bytes: no memory to read it", text.len);
-        return err_set(err, E_FORMAT, "JSON at byte %d (line %d, column %d): %s", e.position, e.line, e.column, e.text);
+        return err_set(err, E_FORMAT, "JSON at byte %d (line %d, column %d): %s", e.position,
+                       e.line, e.column, e.text);
     }
     *ret = v;
     return 0;
@@ -64,22 +69,15 @@ int json_parse(struct str text, json_t **ret, struct err *err)
 const char *json_kind(const json_t *v)
 {
     switch (v ? json_typeof(v) : JSON_NULL) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_STRING:
-        return "a string";
-    case JSON_INTEGER:
-        return "an integer";
-    case JSON_REAL:
-        return "a number";
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "an array";
+    case JSON_STRING: return "a string";
+    case JSON_INTEGER: return "an integer";
+    case JSON_REAL: return "a number";
     case JSON_TRUE:
-    case JSON_FALSE:
-        return "a boolean";
+    case JSON_FALSE: return "a boolean";
     case JSON_NULL:
-    default:
-        return "null";
+    default: return "null";
     }
 }
 
@@ -116,7 +114,8 @@ int json_field_bool(const json_t *obj, const char *name, bool *ret, struct err *
     return 1;
 }
 
-int json_field_int(const json_t *obj, const char *name, int64_t min, int64_t max, int64_t *ret, struct err *err)
+int json_field_int(const json_t *obj, const char *name, int64_t min, int64_t max, int64_t *ret,
+                   struct err *err)
 {
     const json_t *v = field(obj, name);
     if (!v)
@@ -128,13 +127,14 @@ int json_field_int(const json_t *obj, const char *name, int64_t min, int64_t max
         return wrong_type(name, "an integer", v, err);
     int64_t i = json_is_integer(v) ? (int64_t)json_integer_value(v) : (int64_t)real;
     if (i < min || i > max)
-        return err_set(err, E_INVALID, "'%s' must be between %lld and %lld, not %lld", name, (long long)min,
-                       (long long)max, (long long)i);
+        return err_set(err, E_INVALID, "'%s' must be between %lld and %lld, not %lld", name,
+                       (long long)min, (long long)max, (long long)i);
     *ret = i;
     return 1;
 }
 
-int json_field_num(const json_t *obj, const char *name, double min, double max, double *ret, struct err *err)
+int json_field_num(const json_t *obj, const char *name, double min, double max, double *ret,
+                   struct err *err)
 {
     const json_t *v = field(obj, name);
     if (!v)

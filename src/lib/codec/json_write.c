@@ -7,7 +7,8 @@
 #include "lib/base/limits.h"
 #include "lib/codec/json.h"
 
-/* Length of the valid UTF-8 sequence at p (Unicode 15, table 3-7: no overlong forms, no surrogates), or 0. */
+/* Length of the valid UTF-8 sequence at p (Unicode 15, table 3-7: no overlong forms, no
+ * surrogates), or 0. */
 static size_t utf8_len(const unsigned char *p, size_t left)
 {
     if (p[0] < 0x80)
@@ -140,22 +141,12 @@ static void put_value(struct buf *b, const json_t *v, unsigned depth)
     case JSON_STRING:
         json_put_str(b, (struct str){json_string_value(v), json_string_length(v)});
         break;
-    case JSON_INTEGER:
-        buf_printf(b, "%lld", (long long)json_integer_value(v));
-        break;
-    case JSON_REAL:
-        json_put_num(b, json_real_value(v));
-        break;
-    case JSON_TRUE:
-        buf_append_str(b, "true");
-        break;
-    case JSON_FALSE:
-        buf_append_str(b, "false");
-        break;
+    case JSON_INTEGER: buf_printf(b, "%lld", (long long)json_integer_value(v)); break;
+    case JSON_REAL: json_put_num(b, json_real_value(v)); break;
+    case JSON_TRUE: buf_append_str(b, "true"); break;
+    case JSON_FALSE: buf_append_str(b, "false"); break;
     case JSON_NULL:
-    default:
-        buf_append_str(b, "null");
-        break;
+    default: buf_append_str(b, "null"); break;
     }
 }
 

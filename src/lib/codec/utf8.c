@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements utf8.h after table 3-7 of the Unicode Standard ("Well-Formed UTF-8 Byte Sequences"). */
+/* Implements utf8.h after table 3-7 of the Unicode Standard ("Well-Formed UTF-8 Byte Sequences").
+ */
 #include "lib/codec/utf8.h"
 
-/* How many bytes a lead byte announces, and which second bytes may follow it; 0 for what is no lead byte. */
+/* How many bytes a lead byte announces, and which second bytes may follow it; 0 for what is no lead
+ * byte. */
 static unsigned lead_length(unsigned char c, unsigned char *lo, unsigned char *hi)
 {
     *lo = 0x80;

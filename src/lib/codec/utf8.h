@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* UTF-8 as the Unicode Standard defines it (no overlong forms, no surrogates, nothing past U+10FFFF).
+/* UTF-8 as the Unicode Standard defines it (no overlong forms, no surrogates, nothing past
+ * U+10FFFF).
  *
  * Pure functions on borrowed bytes: any thread. */
 #ifndef LIB_CODEC_UTF8_H
@@ -16,9 +17,9 @@ enum utf8_state {
     UTF8_SHORT /* the input ends inside what may become a character */
 };
 
-/* Reads the character at p[0, n), n > 0.  *ret_len: the bytes it takes; for BAD and SHORT those of the longest
- * run that could have begun a character, at least 1 (the "maximal subpart" of the Unicode Standard, 3.9), which
- * are to be replaced by one U+FFFD.  *ret_cp is U+FFFD then. */
+/* Reads the character at p[0, n), n > 0.  *ret_len: the bytes it takes; for BAD and SHORT those of
+ * the longest run that could have begun a character, at least 1 (the "maximal subpart" of the
+ * Unicode Standard, 3.9), which are to be replaced by one U+FFFD.  *ret_cp is U+FFFD then. */
 enum utf8_state utf8_next(const char *p, size_t n, uint32_t *ret_cp, size_t *ret_len);
 
 /* Writes cp (<= 0x10FFFF) to out and returns its length, 1 to 4. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements httpc.h over libcurl.so.4, found at the first call: its constants are its ABI and come from its header,
- * its functions from dlsym.  Environment proxies are left to libcurl, and never used for a loopback address. */
+/* Implements httpc.h over libcurl.so.4, found at the first call: its constants are its ABI and come
+ * from its header, its functions from dlsym.  Environment proxies are left to libcurl, and never
+ * used for a loopback address. */
 #include <curl/curl.h>
 #include <dlfcn.h>
 #include <pthread.h>
@@ -34,10 +35,14 @@ static void load_curl(void)
         const char *name;
         void **to;
     } wanted[] = {
-        {"curl_global_init", (void **)&curl.global_init},     {"curl_easy_init", (void **)&curl.easy_init},
-        {"curl_easy_setopt", (void **)&curl.easy_setopt},     {"curl_easy_perform", (void **)&curl.easy_perform},
-        {"curl_easy_getinfo", (void **)&curl.easy_getinfo},   {"curl_easy_cleanup", (void **)&curl.easy_cleanup},
-        {"curl_easy_strerror", (void **)&curl.easy_strerror}, {"curl_slist_append", (void **)&curl.slist_append},
+        {"curl_global_init", (void **)&curl.global_init},
+        {"curl_easy_init", (void **)&curl.easy_init},
+        {"curl_easy_setopt", (void **)&curl.easy_setopt},
+        {"curl_easy_perform", (void **)&curl.easy_perform},
+        {"curl_easy_getinfo", (void **)&curl.easy_getinfo},
+        {"curl_easy_cleanup", (void **)&curl.easy_cleanup},
+        {"curl_easy_strerror", (void **)&curl.easy_strerror},
+        {"curl_slist_append", (void **)&curl.slist_append},
         {"curl_slist_free_all", (void **)&curl.slist_free_all},
     };
     void *lib = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
@@ -45,14 +50,15 @@ static void load_curl(void)
         lib = dlopen("libcurl-gnutls.so.4", RTLD_NOW | RTLD_LOCAL);
     if (!lib) {
         const char *why = dlerror();
-        snprintf(load_error, sizeof(load_error), "libcurl.so.4 cannot be loaded (%s): install libcurl4",
-                 why ? why : "not found");
+        snprintf(load_error, sizeof(load_error),
+                 "libcurl.so.4 cannot be loaded (%s): install libcurl4", why ? why : "not found");
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
         *wanted[i].to = dlsym(lib, wanted[i].name);
         if (!*wanted[i].to) {
-            snprintf(load_error, sizeof(load_error), "libcurl has no %s: it is too old", wanted[i].name);
+            snprintf(load_error, sizeof(load_error), "libcurl has no %s: it is too old",
+                     wanted[i].name);
             return;
         }
     }
@@ -120,7 +126,8 @@ static struct curl_slist *set_headers(struct transfer *t)
     return list;
 }
 
-static int transfer_error(const struct transfer *t, CURLcode rc, const char *detail, struct err *err)
+static int transfer_error(const struct transfer *t, CURLcode rc, const char *detail,
+                          struct err *err)
 {
     const char *why = detail[0] ? detail : curl.easy_strerror(rc);
     if (t->stopped)
@@ -131,10 +138,8 @@ static int transfer_error(const struct transfer *t, CURLcode rc, const char *det
     case CURLE_URL_MALFORMAT:
     case CURLE_UNSUPPORTED_PROTOCOL:
         return err_set(err, E_INVALID, "'%s' is not an http address: %s", t->rq->url, why);
-    case CURLE_OUT_OF_MEMORY:
-        return err_set(err, E_NOMEM, "no memory to speak to %s", t->rq->url);
-    default:
-        return err_set(err, E_NET, "%s: %s", t->rq->url, why);
+    case CURLE_OUT_OF_MEMORY: return err_set(err, E_NOMEM, "no memory to speak to %s", t->rq->url);
+    default: return err_set(err, E_NET, "%s: %s", t->rq->url, why);
     }
 }
 
@@ -149,7 +154,8 @@ int httpc_do(const struct httpc_request *rq, int *ret_status, struct err *err)
     char detail[CURL_ERROR_SIZE] = "";
     curl.easy_setopt(t.h, CURLOPT_ERRORBUFFER, detail);
     curl.easy_setopt(t.h, CURLOPT_URL, rq->url);
-    curl.easy_setopt(t.h, CURLOPT_PROTOCOLS_STR, "http,https"); /* since 7.85; refused by older ones */
+    curl.easy_setopt(t.h, CURLOPT_PROTOCOLS_STR,
+                     "http,https"); /* since 7.85; refused by older ones */
     curl.easy_setopt(t.h, CURLOPT_NOSIGNAL, 1L);
     curl.easy_setopt(t.h, CURLOPT_TCP_NODELAY, 1L);
     curl.easy_setopt(t.h, CURLOPT_WRITEFUNCTION, on_write);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements the server half of httpd.h: the socket, libmicrohttpd's callbacks, bodies, framing, stop. */
+/* Implements the server half of httpd.h: the socket, libmicrohttpd's callbacks, bodies, framing,
+ * stop. */
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
@@ -43,7 +44,8 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* Percent-decodes url into the request's arena, "//" as "/".  NULL for a bad escape, a NUL or no memory. */
+/* Percent-decodes url into the request's arena, "//" as "/".  NULL for a bad escape, a NUL or no
+ * memory. */
 static char *path_decode(struct httpd_request *r, const char *url)
 {
     struct err err = ERR_INIT;
@@ -71,7 +73,8 @@ struct framing { /* what the headers say of the message's form */
     uint64_t length;
 };
 
-static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
+static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                      const char *value)
 {
     (void)kind;
     struct framing *f = cls;
@@ -81,7 +84,8 @@ static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind, const 
     } else if (strcasecmp(name, "content-length") == 0) {
         f->n_length++;
         f->length = 0;
-        f->bad_length |= *value == '\0' || strlen(value) > 18 || strspn(value, "0123456789") != strlen(value);
+        f->bad_length |=
+            *value == '\0' || strlen(value) > 18 || strspn(value, "0123456789") != strlen(value);
         for (const char *s = value; *s && !f->bad_length; s++)
             f->length = f->length * 10 + (uint64_t)(*s - '0');
     } else if (strcasecmp(name, "transfer-encoding") == 0) {
@@ -187,8 +191,8 @@ static enum MHD_Result queue_or_suspend(struct httpd_request *r)
     return ret;
 }
 
-static enum MHD_Result request_begin(struct httpd *h, struct MHD_Connection *conn, const char *url, const char *method,
-                                     const char *version, void **con_cls)
+static enum MHD_Result request_begin(struct httpd *h, struct MHD_Connection *conn, const char *url,
+                                     const char *method, const char *version, void **con_cls)
 {
     struct httpd_request *r = request_new(h, conn);
     struct err err = ERR_INIT;
@@ -212,12 +216,14 @@ static enum MHD_Result request_begin(struct httpd *h, struct MHD_Connection *con
         h->cfg.on_headers(h->cfg.ctx, r);
     const char *expect = httpd_header(r, "Expect");
     bool body_waits = expect && strcasecmp(expect, "100-continue") == 0;
-    if (is_answered(r) && (body_waits || f.length > DISCARD_MAX_BYTES || f.bad_length || f.n_encoding))
+    if (is_answered(r) &&
+        (body_waits || f.length > DISCARD_MAX_BYTES || f.bad_length || f.n_encoding))
         return queue_or_suspend(r);
     return MHD_YES;
 }
 
-static enum MHD_Result request_receive(struct httpd *h, struct httpd_request *r, const char *p, size_t n)
+static enum MHD_Result request_receive(struct httpd *h, struct httpd_request *r, const char *p,
+                                       size_t n)
 {
     if (is_answered(r)) {
         r->discarded_bytes += n;
@@ -253,8 +259,9 @@ static void request_dispatch(struct httpd *h, struct httpd_request *r)
         watch_add(h, r);
 }
 
-static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const char *url, const char *method,
-                                 const char *version, const char *upload, size_t *upload_bytes, void **con_cls)
+static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const char *url,
+                                 const char *method, const char *version, const char *upload,
+                                 size_t *upload_bytes, void **con_cls)
 {
     struct httpd *h = cls;
     struct httpd_request *r = *con_cls;
@@ -270,7 +277,8 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const c
     return queue_or_suspend(r);
 }
 
-static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls, enum MHD_RequestTerminationCode why)
+static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
+                         enum MHD_RequestTerminationCode why)
 {
     (void)conn;
     (void)why;
@@ -292,7 +300,8 @@ static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
     httpd_request_unref(r);
 }
 
-static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx, enum MHD_ConnectionNotificationCode code)
+static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx,
+                          enum MHD_ConnectionNotificationCode code)
 {
     (void)conn;
     (void)ctx;
@@ -324,18 +333,22 @@ static void on_log(void *cls, const char *fmt, va_list ap)
     log_debug("http: %s", line);
 }
 
-static int listen_on(const char *host, uint16_t port, int *ret_fd, uint16_t *ret_port, struct err *err)
+static int listen_on(const char *host, uint16_t port, int *ret_fd, uint16_t *ret_port,
+                     struct err *err)
 {
     char service[8];
     snprintf(service, sizeof(service), "%u", port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *ai = NULL;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
+                    *ai = NULL;
     hints.ai_family = strcmp(host, "localhost") == 0 ? AF_INET : AF_UNSPEC;
     if (hints.ai_family == AF_UNSPEC)
         hints.ai_flags |= AI_NUMERICHOST;
     int rc = getaddrinfo(strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, service, &hints, &ai);
     if (rc)
-        return err_set(err, E_INVALID, "host '%s' is not an address to listen on: give a number such as 127.0.0.1 "
-                       "or ::1, or localhost", host);
+        return err_set(err, E_INVALID,
+                       "host '%s' is not an address to listen on: give a number such as 127.0.0.1 "
+                       "or ::1, or localhost",
+                       host);
     int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int on = 1;
     if (fd >= 0)
@@ -345,15 +358,19 @@ static int listen_on(const char *host, uint16_t port, int *ret_fd, uint16_t *ret
     int ret = 0;
     if (fd < 0 || bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 1024) < 0 ||
         getsockname(fd, (struct sockaddr *)&addr, &len) < 0) {
-        ret = errno == EADDRINUSE ? err_set(err, E_EXISTS, "port %u on %s is in use by another program: choose another "
-                                            "with --port", port, host)
-                                  : err_set_sys(err, E_NET, "cannot listen on %s port %u", host, port);
+        ret = errno == EADDRINUSE
+                  ? err_set(err, E_EXISTS,
+                            "port %u on %s is in use by another program: choose another "
+                            "with --port",
+                            port, host)
+                  : err_set_sys(err, E_NET, "cannot listen on %s port %u", host, port);
         if (fd >= 0)
             close(fd);
     } else {
         *ret_fd = fd;
-        *ret_port = ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&addr)->sin6_port
-                                                     : ((struct sockaddr_in *)(void *)&addr)->sin_port);
+        *ret_port =
+            ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&addr)->sin6_port
+                                             : ((struct sockaddr_in *)(void *)&addr)->sin_port);
     }
     freeaddrinfo(ai);
     return ret;
@@ -364,7 +381,8 @@ static unsigned connection_limit(uint32_t n_threads)
 {
     struct rlimit lim;
     rlim_t n = LIMIT_HTTP_CONNECTIONS;
-    if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY && lim.rlim_cur < n + 256)
+    if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY &&
+        lim.rlim_cur < n + 256)
         n = lim.rlim_cur > 512 ? lim.rlim_cur - 256 : lim.rlim_cur / 2;
     return n < n_threads ? n_threads : (unsigned)n;
 }
@@ -372,13 +390,14 @@ static unsigned connection_limit(uint32_t n_threads)
 static struct MHD_Daemon *mhd_start(struct httpd *h, uint32_t n_threads)
 {
     return MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_access, h,
-        MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET, h->listen_fd,
-        MHD_OPTION_THREAD_POOL_SIZE, (unsigned)n_threads, MHD_OPTION_CONNECTION_LIMIT, connection_limit(n_threads),
-        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)LIMIT_HTTP_MEMORY_PER_CONN, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)LIMIT_HTTP_IDLE_S, MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL,
-        MHD_OPTION_END);
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
+        on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET,
+        h->listen_fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)n_threads, MHD_OPTION_CONNECTION_LIMIT,
+        connection_limit(n_threads), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)LIMIT_HTTP_MEMORY_PER_CONN, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)LIMIT_HTTP_IDLE_S, MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_NOTIFY_COMPLETED,
+        on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
 }
 
 static void httpd_release(struct httpd *h)
@@ -402,8 +421,12 @@ int httpd_start(const struct httpd_config *cfg, struct httpd **ret, struct err *
     pthread_mutex_init(&h->lock, NULL);
     touch(h);
     long n_cpu = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t n_threads = cfg->n_threads ? cfg->n_threads : n_cpu < 2 ? 2 : n_cpu > 4 ? 4 : (uint32_t)n_cpu;
-    int rc = listen_on(cfg->host ? cfg->host : "127.0.0.1", cfg->port, &h->listen_fd, &h->port, err);
+    uint32_t n_threads = cfg->n_threads ? cfg->n_threads
+                         : n_cpu < 2    ? 2
+                         : n_cpu > 4    ? 4
+                                        : (uint32_t)n_cpu;
+    int rc =
+        listen_on(cfg->host ? cfg->host : "127.0.0.1", cfg->port, &h->listen_fd, &h->port, err);
     if (rc == 0)
         rc = watch_start(h, err);
     if (rc < 0) {
@@ -429,7 +452,8 @@ uint16_t httpd_port(const struct httpd *h)
     return h->port;
 }
 
-void httpd_activity(struct httpd *h, uint32_t *ret_connections, uint32_t *ret_requests, uint64_t *ret_quiet_ms)
+void httpd_activity(struct httpd *h, uint32_t *ret_connections, uint32_t *ret_requests,
+                    uint64_t *ret_quiet_ms)
 {
     *ret_connections = atomic_load(&h->n_connections);
     *ret_requests = atomic_load(&h->n_requests);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP server over libmicrohttpd: epoll threads, whole bodies in, answers at once or later, streams with back-pressure.
+/* HTTP server over libmicrohttpd: epoll threads, whole bodies in, answers at once or later, streams
+ * with back-pressure.
  *
- * Owns the listening socket, its threads and every request object.  A handler gets a request on an HTTP thread and
- * answers it there or, having kept it (httpd_request_ref), later from any one thread.  While nobody has anything to
- * say the connection is suspended and costs no thread.  A client that leaves is noticed at once, also while
- * suspended: the request's gone callback is called, on whichever thread saw it.
+ * Owns the listening socket, its threads and every request object.  A handler gets a request on an
+ * HTTP thread and answers it there or, having kept it (httpd_request_ref), later from any one
+ * thread.  While nobody has anything to say the connection is suspended and costs no thread.  A
+ * client that leaves is noticed at once, also while suspended: the request's gone callback is
+ * called, on whichever thread saw it.
  *
  * Knows no route and no dialect; refuses only what is not HTTP (framing, sizes). */
 #ifndef LIB_NET_HTTPD_H
@@ -18,34 +20,39 @@ struct httpd;
 struct httpd_request;
 
 struct httpd_config {
-    const char *host;        /* numeric address or "localhost"; NULL: "127.0.0.1" */
-    uint16_t port;           /* 0: any */
-    uint32_t n_threads;      /* 0: two to four, by the processors there are */
-    size_t max_body_bytes;   /* 0: LIMIT_HTTP_BODY_BYTES */
-    /* Headers are there, the body is not; may answer, which refuses the request unread.  May be NULL. */
+    const char *host;      /* numeric address or "localhost"; NULL: "127.0.0.1" */
+    uint16_t port;         /* 0: any */
+    uint32_t n_threads;    /* 0: two to four, by the processors there are */
+    size_t max_body_bytes; /* 0: LIMIT_HTTP_BODY_BYTES */
+    /* Headers are there, the body is not; may answer, which refuses the request unread.  May be
+     * NULL. */
     void (*on_headers)(void *ctx, struct httpd_request *r);
     /* The whole request is there.  Answers, or keeps the request and answers later. */
     void (*on_request)(void *ctx, struct httpd_request *r);
-    /* A refusal of httpd's own, to be answered in the owner's style; status and sentence are given.  May be NULL. */
+    /* A refusal of httpd's own, to be answered in the owner's style; status and sentence are given.
+     * May be NULL. */
     void (*on_refusal)(void *ctx, struct httpd_request *r, int status, const char *message);
     void *ctx;
 };
 
 int httpd_start(const struct httpd_config *cfg, struct httpd **ret, struct err *err) MUST_USE;
 uint16_t httpd_port(const struct httpd *h);
-/* Connections open, requests received and not yet fully answered, and milliseconds since either last changed. */
-void httpd_activity(struct httpd *h, uint32_t *ret_connections, uint32_t *ret_requests, uint64_t *ret_quiet_ms);
+/* Connections open, requests received and not yet fully answered, and milliseconds since either
+ * last changed. */
+void httpd_activity(struct httpd *h, uint32_t *ret_connections, uint32_t *ret_requests,
+                    uint64_t *ret_quiet_ms);
 /* Closes the listening socket; open connections and their requests go on. */
 void httpd_quiesce(struct httpd *h);
-/* Ends every request (their gone callbacks are called), joins the threads, frees.  Kept requests stay valid until
- * their last unref, and answering them does nothing. */
+/* Ends every request (their gone callbacks are called), joins the threads, frees.  Kept requests
+ * stay valid until their last unref, and answering them does nothing. */
 void httpd_stop(struct httpd *h);
 
 /* What came in.  Valid as long as the request; header only inside on_headers and on_request. */
 const char *httpd_method(const struct httpd_request *r);
-const char *httpd_path(const struct httpd_request *r); /* percent-decoded, no NUL, "//" made "/", no query */
+const char *
+httpd_path(const struct httpd_request *r); /* percent-decoded, no NUL, "//" made "/", no query */
 struct str httpd_body(const struct httpd_request *r);
-void httpd_body_release(struct httpd_request *r);      /* once it is parsed: an answer may take long */
+void httpd_body_release(struct httpd_request *r); /* once it is parsed: an answer may take long */
 const char *httpd_header(const struct httpd_request *r, const char *name); /* NULL when absent */
 
 /* For the one who answers: memory that lives as long as the request.  One thread at a time. */
@@ -63,24 +70,29 @@ void httpd_set_header(struct httpd_request *r, const char *name, const char *val
 /* The whole answer.  Copies body.  Once per request. */
 void httpd_answer(struct httpd_request *r, int status, const char *content_type, struct str body);
 /* As httpd_answer; takes out's memory and leaves it empty. */
-void httpd_answer_buf(struct httpd_request *r, int status, const char *content_type, struct buf *out);
+void httpd_answer_buf(struct httpd_request *r, int status, const char *content_type,
+                      struct buf *out);
 /* Also closes the connection after the answer. */
 void httpd_close_after(struct httpd_request *r);
 
-/* A streamed answer: begin once, write pieces, end.  A write that would leave more than LIMIT_STREAM_PENDING_BYTES
- * unsent drops the client: -E_LIMIT, and -E_CANCELED from then on or when the client has left. */
+/* A streamed answer: begin once, write pieces, end.  A write that would leave more than
+ * LIMIT_STREAM_PENDING_BYTES unsent drops the client: -E_LIMIT, and -E_CANCELED from then on or
+ * when the client has left. */
 void httpd_stream_begin(struct httpd_request *r, int status, const char *content_type);
 int httpd_stream_write(struct httpd_request *r, struct str piece);
 void httpd_stream_end(struct httpd_request *r);
 
-/* Calls fn on an HTTP thread soon, for work that the thread which has news must not do; never when the client has
- * left meanwhile.  Any thread; one at a time; before the request is answered. */
+/* Calls fn on an HTTP thread soon, for work that the thread which has news must not do; never when
+ * the client has left meanwhile.  Any thread; one at a time; before the request is answered. */
 void httpd_run_later(struct httpd_request *r, void (*fn)(void *ctx), void *ctx);
 
-/* fn is called once when the client has left before the answer was complete, at once when it already has; on any
- * thread, never with a lock held.  Set before the request is kept by another thread. */
+/* fn is called once when the client has left before the answer was complete, at once when it
+ * already has; on any thread, never with a lock held.  Set before the request is kept by another
+ * thread. */
 void httpd_on_gone(struct httpd_request *r, void (*fn)(void *ctx), void *ctx);
-/* fn is called each time nothing was sent for interval_ms while the answer is unfinished; on a thread of httpd. */
-void httpd_on_quiet(struct httpd_request *r, uint32_t interval_ms, void (*fn)(void *ctx), void *ctx);
+/* fn is called each time nothing was sent for interval_ms while the answer is unfinished; on a
+ * thread of httpd. */
+void httpd_on_quiet(struct httpd_request *r, uint32_t interval_ms, void (*fn)(void *ctx),
+                    void *ctx);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Implements the request half of httpd.h: lifetime, answers, streams.
  *
- * An answer is prepared by whoever gives it and queued by the HTTP thread, which a resume wakes.  A stream is a
- * bounded buffer that HTTP threads drain and that suspends the connection when empty. */
+ * An answer is prepared by whoever gives it and queued by the HTTP thread, which a resume wakes.  A
+ * stream is a bounded buffer that HTTP threads drain and that suspends the connection when empty.
+ */
 #include <string.h>
 #include <time.h>
 
@@ -177,9 +178,10 @@ void httpd_on_quiet(struct httpd_request *r, uint32_t interval_ms, void (*fn)(vo
     pthread_mutex_unlock(&r->lock);
 }
 
-/* Headers, then hands the response to the HTTP thread, or drops it when nobody waits any more.  Takes resp. */
-static void answer_with(struct httpd_request *r, int status, const char *content_type, struct MHD_Response *resp,
-                        bool streaming)
+/* Headers, then hands the response to the HTTP thread, or drops it when nobody waits any more.
+ * Takes resp. */
+static void answer_with(struct httpd_request *r, int status, const char *content_type,
+                        struct MHD_Response *resp, bool streaming)
 {
     if (!resp) { /* no memory for a few hundred bytes: cut the connection */
         log_error("http: no memory for an answer");
@@ -208,11 +210,13 @@ static void answer_with(struct httpd_request *r, int status, const char *content
         MHD_destroy_response(resp);
 }
 
-void httpd_answer_buf(struct httpd_request *r, int status, const char *content_type, struct buf *out)
+void httpd_answer_buf(struct httpd_request *r, int status, const char *content_type,
+                      struct buf *out)
 {
     size_t len = out->len;
     char *data = buf_take(out);
-    struct MHD_Response *resp = MHD_create_response_from_buffer_with_free_callback(len, data, mem_free);
+    struct MHD_Response *resp =
+        MHD_create_response_from_buffer_with_free_callback(len, data, mem_free);
     if (!resp)
         mem_free(data);
     answer_with(r, status, content_type, resp, false);
@@ -227,7 +231,8 @@ void httpd_answer(struct httpd_request *r, int status, const char *content_type,
     buf_release(&out);
 }
 
-/* Whole events where one fits, so that a reader that looks at each network read sees no half ones. */
+/* Whole events where one fits, so that a reader that looks at each network read sees no half ones.
+ */
 static size_t whole_events(const char *p, size_t len, size_t max)
 {
     if (len <= max)
@@ -239,7 +244,8 @@ static size_t whole_events(const char *p, size_t len, size_t max)
     return max;
 }
 
-/* MHD's content reader, on its thread: some bytes, or the end, or suspends until there is one of them. */
+/* MHD's content reader, on its thread: some bytes, or the end, or suspends until there is one of
+ * them. */
 static ssize_t stream_read(void *cls, uint64_t pos, char *out, size_t max)
 {
     (void)pos;
@@ -271,7 +277,9 @@ static ssize_t stream_read(void *cls, uint64_t pos, char *out, size_t max)
 void httpd_stream_begin(struct httpd_request *r, int status, const char *content_type)
 {
     answer_with(r, status, content_type,
-                MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, stream_read, r, NULL), true);
+                MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, stream_read,
+                                                  r, NULL),
+                true);
 }
 
 int httpd_stream_write(struct httpd_request *r, struct str piece)
@@ -283,7 +291,8 @@ int httpd_stream_write(struct httpd_request *r, struct str piece)
         ret = -E_CANCELED;
     } else {
         r->wrote_ms = httpd_now_ms();
-        /* Taken bytes go when they are the larger half (each byte moves once at most) or in the way. */
+        /* Taken bytes go when they are the larger half (each byte moves once at most) or in the
+         * way. */
         if (r->taken > r->pending.len / 2 || piece.len > r->pending.max - r->pending.len) {
             buf_consume(&r->pending, r->taken);
             r->taken = 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The watcher: one thread that notices what libmicrohttpd cannot while a connection is suspended: that its client
- * has hung up, or that nothing was said for too long.
+/* The watcher: one thread that notices what libmicrohttpd cannot while a connection is suspended:
+ * that its client has hung up, or that nothing was said for too long.
  *
- * A client that closes its sending half counts as gone, as in most servers: it is how a closed browser tab looks. */
+ * A client that closes its sending half counts as gone, as in most servers: it is how a closed
+ * browser tab looks. */
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -11,16 +12,18 @@
 #include "lib/base/mem.h"
 #include "lib/net/httpd_impl.h"
 
-#define TICK_MS    250
-#define BATCH      64
+#define TICK_MS 250
+#define BATCH   64
 
 static int request_fd(struct httpd_request *r)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(r->conn, MHD_CONNECTION_INFO_CONNECTION_FD);
     return info ? info->connect_fd : -1;
 }
 
-/* Room for fd in h->slots; false without memory (then a hang-up is noticed at the next write instead). */
+/* Room for fd in h->slots; false without memory (then a hang-up is noticed at the next write
+ * instead). */
 static bool slots_grow_locked(struct httpd *h, uint32_t fd)
 {
     if (fd < h->n_slots)
@@ -90,7 +93,8 @@ static size_t collect_quiet(struct httpd *h, struct httpd_request **due)
     pthread_mutex_lock(&h->lock);
     for (struct httpd_request *r = h->requests; r && n < BATCH; r = r->next) {
         pthread_mutex_lock(&r->lock);
-        if (r->quiet_fn && !r->aborted && request_unfinished_locked(r) && now - r->wrote_ms >= r->quiet_ms) {
+        if (r->quiet_fn && !r->aborted && request_unfinished_locked(r) &&
+            now - r->wrote_ms >= r->quiet_ms) {
             r->wrote_ms = now;
             due[n++] = httpd_request_ref(r);
         }
@@ -138,7 +142,8 @@ int watch_start(struct httpd *h, struct err *err)
     h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event ev = {.events = EPOLLIN, .data.u64 = UINT64_MAX};
-    if (h->epoll_fd < 0 || h->wake_fd < 0 || epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, h->wake_fd, &ev) < 0)
+    if (h->epoll_fd < 0 || h->wake_fd < 0 ||
+        epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, h->wake_fd, &ev) < 0)
         return err_set_sys(err, E_IO, "the HTTP server cannot watch its connections");
     int rc = pthread_create(&h->watcher, NULL, watch_run, h);
     if (rc) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements sse.h.  Line ends are LF, CR LF or CR, as the standard asks; unknown fields are skipped. */
+/* Implements sse.h.  Line ends are LF, CR LF or CR, as the standard asks; unknown fields are
+ * skipped. */
 #include "lib/net/sse.h"
 
 void sse_put_data(struct buf *b, struct str text)
@@ -36,7 +37,8 @@ static int dispatch(struct sse_reader *r, sse_event_fn fn, void *ctx, struct err
 {
     bool go_on = true;
     if (r->any_data) {
-        struct str name = r->name.len ? (struct str){r->name.data, r->name.len} : STR_LIT("message");
+        struct str name =
+            r->name.len ? (struct str){r->name.data, r->name.len} : STR_LIT("message");
         go_on = fn(ctx, name, (struct str){buf_str(&r->data), r->data.len});
     }
     buf_clear(&r->data);
@@ -71,7 +73,8 @@ static int line_end(struct sse_reader *r, sse_event_fn fn, void *ctx, struct err
     return buf_status(&r->data, "an event", err);
 }
 
-int sse_reader_feed(struct sse_reader *r, const char *p, size_t n, sse_event_fn fn, void *ctx, struct err *err)
+int sse_reader_feed(struct sse_reader *r, const char *p, size_t n, sse_event_fn fn, void *ctx,
+                    struct err *err)
 {
     size_t from = 0;
     for (size_t i = 0; i < n; i++) {
