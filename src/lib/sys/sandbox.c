@@ -126,25 +126,25 @@ UNUSED static void filter_add_conditional(struct filter *f)
     const struct scmp_arg_cmp by_path = SCMP_A3(SCMP_CMP_MASKED_EQ, AT_EMPTY_PATH, 0);
     filter_add(f, SCMP_ACT_ALLOW, "newfstatat", 1, &by_fd);
     filter_add(f, SCMP_ACT_ERRNO(EACCES), "newfstatat", 1, &by_path);
-    const struct scmp_arg_cmp self = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid());
+    const struct scmp_arg_cmp self = SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid(), 0);
     filter_add(f, SCMP_ACT_ALLOW, "tgkill", 1, &self); /* abort() */
-    const struct scmp_arg_cmp zero = SCMP_A0(SCMP_CMP_EQ, 0);
+    const struct scmp_arg_cmp zero = SCMP_A0(SCMP_CMP_EQ, 0, 0);
     filter_add(f, SCMP_ACT_ALLOW, "prlimit64", 1, &zero);
     filter_add(f, SCMP_ACT_ALLOW, "setrlimit", 0, NULL);
     filter_add(f, SCMP_ACT_ALLOW, "getrlimit", 0, NULL);
-    const struct scmp_arg_cmp set_name = SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME);
+    const struct scmp_arg_cmp set_name = SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME, 0);
     filter_add(f, SCMP_ACT_ALLOW, "prctl", 1, &set_name);
     const struct scmp_arg_cmp set_vma =
-        SCMP_A0(SCMP_CMP_EQ, 0x53564d41); /* PR_SET_VMA: names for mappings */
+        SCMP_A0(SCMP_CMP_EQ, 0x53564d41, 0); /* PR_SET_VMA: names for mappings */
     filter_add(f, SCMP_ACT_ERRNO(EINVAL), "prctl", 1, &set_vma);
     /* AMX tiles: ARCH_GET_XCOMP_SUPP, _GET_PERM, _REQ_PERM */
     for (unsigned op = 0x1021; op <= 0x1023; op++) {
-        const struct scmp_arg_cmp xcomp = SCMP_A0(SCMP_CMP_EQ, op);
+        const struct scmp_arg_cmp xcomp = SCMP_A0(SCMP_CMP_EQ, op, 0);
         filter_add(f, SCMP_ACT_ALLOW, "arch_prctl", 1, &xcomp);
     }
     static const int fcntls[] = {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC};
     for (size_t i = 0; i < ARRAY_LEN(fcntls); i++) {
-        const struct scmp_arg_cmp cmd = SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)fcntls[i]);
+        const struct scmp_arg_cmp cmd = SCMP_A1(SCMP_CMP_EQ, (scmp_datum_t)fcntls[i], 0);
         filter_add(f, SCMP_ACT_ALLOW, "fcntl", 1, &cmd);
     }
 }
