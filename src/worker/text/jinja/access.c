@@ -74,7 +74,7 @@ static int macro_attr(struct rt *rt, struct jmacro *m, struct str name, struct v
             return -rt->err->code;
         for (; l->n < m->node->list.n; l->n++)
             l->v[l->n] = value_str(m->node->list.v[l->n]->name->s);
-        *out = value_list(l);
+        *out = value_tuple(l);
     } else if (str_is(name, "catch_kwargs")) {
         *out = value_bool(m->node->wants_kwargs);
     } else if (str_is(name, "catch_varargs")) {

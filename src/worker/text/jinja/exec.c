@@ -321,6 +321,14 @@ static int exec_set(struct rt *rt, struct frame *f, const struct node *n)
     return assign(rt, f, n->a, v);
 }
 
+/* What a call or filter block made: Jinja2 prints it without str(), so it has to be a string. */
+static int put_result(struct rt *rt, struct value v)
+{
+    if (v.type != V_STR)
+        return rt_fail(rt, E_FORMAT, "sequence item 0: expected str instance, %s found", type_name(v));
+    return sb_to_str(rt->out, v);
+}
+
 /* A block with a frame of its own: set, filter, with, generation. */
 static int exec_scoped(struct rt *rt, struct frame *f, const struct node *n, int *jump)
 {
@@ -345,7 +353,7 @@ static int exec_scoped(struct rt *rt, struct frame *f, const struct node *n, int
         return 0;
     if (n->b)
         TRY(eval_filters(rt, inner, n->b, v, &v));
-    return n->kind == N_SETBLOCK ? assign(rt, f, n->a, v) : sb_to_str(rt->out, v);
+    return n->kind == N_SETBLOCK ? assign(rt, f, n->a, v) : put_result(rt, v);
 }
 
 static int make_macro(struct rt *rt, struct frame *f, const struct node *n, const char *name, struct value *out)
@@ -386,7 +394,7 @@ static int exec_call_block(struct rt *rt, struct frame *f, const struct node *n)
     args.kw = kw;
     rt->line = n->line;
     TRY(rt_call(rt, fn, &args, &v));
-    return sb_to_str(rt->out, v);
+    return put_result(rt, v);
 }
 
 /* The keyword argument called name, marked as used. */

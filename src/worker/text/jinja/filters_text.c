@@ -41,22 +41,33 @@ static int filter_center(struct rt *rt, struct value in, const struct args *args
 }
 
 /* Words begin after white space, "-", "(", "{", "[" or "<". */
+static bool is_word_gap(const struct jstr *s, size_t at)
+{
+    uint32_t c = char_next(s->p, s->len, &at);
+    return is_py_space(c) || (c && c < 0x80 && strchr("-({[<", (int)c));
+}
+
 static int filter_title(struct rt *rt, struct value in, const struct args *args, struct value *out)
 {
-    struct value none[1];
+    struct value none[1], rest;
     struct jstr *s;
     struct sb b;
-    bool at_start = true;
     TRY(bind_args(rt, "title", "", args, none));
     TRY(to_str(rt, in, &s));
     TRY(rt_charge(rt, s->len));
     sb_init(&b, rt);
     for (size_t i = 0; i < s->len && !b.failed;) {
-        size_t at = i;
-        uint32_t c = char_next(s->p, s->len, &i);
-        bool is_gap = is_py_space(c) || (c && c < 0x80 && strchr("-({[<", (int)c));
-        sb_case(&b, s, at, i, !is_gap && at_start ? CASE_UPPER : CASE_LOWER);
-        at_start = is_gap;
+        size_t at = i, first;
+        char_next(s->p, s->len, &i);
+        if (is_word_gap(s, at)) {
+            sb_sub(&b, s, at, i);
+            continue;
+        }
+        for (first = i; i < s->len && !is_word_gap(s, i);)
+            char_next(s->p, s->len, &i);
+        sb_case(&b, s, at, first, CASE_UPPER);
+        TRY(str_sub(rt, s, first, i, &rest)); /* in lower case as a string of its own */
+        sb_case(&b, rest.s, 0, rest.s->len, CASE_LOWER);
     }
     return sb_finish(&b, out);
 }

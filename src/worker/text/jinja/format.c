@@ -502,7 +502,14 @@ static int brace_field(struct rt *rt, struct sb *b, struct brace *k, size_t from
         sb_mark_all(&one);
         TRY(sb_finish(&one, &v));
     }
-    return put_formatted(rt, b, v, spec.s);
+    if (!k->fmt->is_markup || (v.type == V_STR && v.s->is_markup))
+        return put_formatted(rt, b, v, spec.s);
+    sb_init(&s, rt);
+    TRY(put_formatted(rt, &s, v, spec.s));
+    TRY(sb_finish(&s, &v));
+    TRY(escape_html(rt, v, &v));
+    sb_str(b, v.s);
+    return b->failed;
 }
 
 static int brace_text(struct rt *rt, struct sb *b, struct brace *k, size_t from, size_t to, int depth)

@@ -172,7 +172,7 @@ static bool lex_raw(struct lexer *x)
         advance(x, end);
         return true;
     }
-    return fail(x, "missing end of raw block");
+    return x->pos >= x->src.len || fail(x, "missing end of raw block"); /* at the very end Jinja2 lets it pass */
 }
 
 static bool lex_comment(struct lexer *x)
@@ -184,7 +184,7 @@ static bool lex_comment(struct lexer *x)
             return true;
         }
     }
-    return fail(x, "missing end of comment tag");
+    return x->pos >= x->src.len || fail(x, "missing end of comment tag");
 }
 
 static bool is_digit(char c)
