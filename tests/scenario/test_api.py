@@ -269,7 +269,7 @@ class Answers(Api):
         self.assertEqual([e.json["choices"][0]["delta"].get("content") for e in events[1:-1]], ["w0 ", "w1 "])
 
     def test_error_table(self):
-        table = {1: (400, "invalid_value"), 2: (400, "invalid_format"), 3: (503, "insufficient_memory"),
+        table = {1: (400, "invalid_value"), 2: (400, "invalid_format"), 3: (400, "limit_exceeded"),
                  4: (503, "insufficient_memory"), 5: (404, "model_not_found"), 6: (409, "already_exists"),
                  7: (400, "unsupported"), 8: (500, "io_error"), 9: (502, "network_error"), 10: (504, "timeout"),
                  11: (429, "queue_full"), 12: (503, "canceled"), 13: (500, "corrupt_model"),
@@ -281,7 +281,7 @@ class Answers(Api):
                 self.assertEqual((got, answer["error"]["code"]), (status, code), n)
                 check(answer, "ErrorResponse")
                 self.assertEqual(answer["error"]["message"], 'as "asked"')
-                self.assertEqual(headers.get("x-should-retry"), "false" if n in (3, 4, 6, 8, 10, 13) else None, n)
+                self.assertEqual(headers.get("x-should-retry"), "false" if n in (4, 6, 8, 10, 13) else None, n)
                 self.assertEqual("retry-after" in headers, n == 11)
         self.refused(self.complete(model="refuse-11"), 429, None, "queue_full")
         self.refused(self.complete(model="nobody"), 404, "model", "model_not_found")

@@ -83,11 +83,11 @@ static void test_plan_refusals(void **state)
     assert_int_equal(engine_plan(g, &(struct engine_config){0}, &p, &err), 0);
     char sum[32];
     snprintf(sum, sizeof sum, "%llu", (unsigned long long)p.total_bytes);
-    check_refused(g, (struct engine_config){.memory_limit_bytes = p.total_bytes - 1}, E_LIMIT, sum);
+    check_refused(g, (struct engine_config){.memory_limit_bytes = p.total_bytes - 1}, E_NOMEM, sum);
     assert_int_equal(
         engine_plan(g, &(struct engine_config){.memory_limit_bytes = p.total_bytes}, &p, &err), 0);
     check_refused(g, (struct engine_config){.kv_cache_bytes = p.block_bytes * (TINY_CTX / 16 - 1)},
-                  E_LIMIT, "256");
+                  E_NOMEM, "256");
     check_refused(g, (struct engine_config){.n_ctx = 1}, E_INVALID, "context");
     check_refused(g, (struct engine_config){.n_ctx = UINT32_MAX}, E_INVALID, "context");
     check_refused(g, (struct engine_config){.n_threads = UINT32_MAX}, E_INVALID, "threads");

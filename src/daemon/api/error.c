@@ -22,7 +22,7 @@ struct row {
 static const struct row rows[E_N_CODES] = {
     [E_INVALID] = {400, "invalid_request_error", "invalid_value", 0, false},
     [E_FORMAT] = {400, "invalid_request_error", "invalid_format", 0, false},
-    [E_LIMIT] = {503, "server_error", "insufficient_memory", 0, true},
+    [E_LIMIT] = {400, "invalid_request_error", "limit_exceeded", 0, false},
     [E_NOMEM] = {503, "server_error", "insufficient_memory", 0, true},
     [E_NOTFOUND] = {404, "invalid_request_error", "model_not_found", 0, false},
     [E_EXISTS] = {409, "invalid_request_error", "already_exists", 0, true},

@@ -44,7 +44,7 @@ struct engine_plan {
     uint64_t total_bytes;
 };
 
-/* Computes the plan without allocating.  E_LIMIT with the sum when it does not fit. */
+/* Computes the plan without allocating.  E_NOMEM with the sum when it does not fit. */
 int engine_plan(const struct gguf *g, const struct engine_config *cfg, struct engine_plan *ret,
                 struct err *err) MUST_USE;
 /* The plan as text, one line per item. */

@@ -109,11 +109,11 @@ static int plan_cache(const struct hparams *hp, struct engine_plan *p, struct er
     uint64_t n = per_seq * c->max_num_seqs;
     p->block_bytes = kv_block_bytes(hp, c->kv_type, c->block_size);
     if (p->block_bytes == 0)
-        return err_set(err, E_LIMIT, "the size of the key/value cache overflows 64 bits");
+        return err_set(err, E_NOMEM, "the size of the key/value cache overflows 64 bits");
     if (c->kv_cache_bytes)
         n = MIN_OF(c->kv_cache_bytes / p->block_bytes, n);
     if (n < per_seq)
-        return err_set(err, E_LIMIT,
+        return err_set(err, E_NOMEM,
                        "a key/value cache of %" PRIu64 " bytes holds %" PRIu64
                        " tokens, fewer than the context of %u, "
                        "which needs %" PRIu64 " bytes; raise the cache's size or lower the context",
@@ -124,7 +124,7 @@ static int plan_cache(const struct hparams *hp, struct engine_plan *p, struct er
             "the key/value cache would have %" PRIu64 " blocks; lower context or sequences", n);
     p->n_blocks = (uint32_t)n;
     if (!size_mul(n, p->block_bytes, &p->kv_bytes))
-        return err_set(err, E_LIMIT, "the size of the key/value cache overflows 64 bits");
+        return err_set(err, E_NOMEM, "the size of the key/value cache overflows 64 bits");
     return 0;
 }
 
@@ -145,7 +145,7 @@ static int plan_scratch(const struct hparams *hp, const struct forward_dims *d,
     p->scratch_bytes = 0;
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
         if (!size_add(p->scratch_bytes, parts[i], &p->scratch_bytes) || parts[0] == 0)
-            return err_set(err, E_LIMIT, "the size of the activations overflows 64 bits");
+            return err_set(err, E_NOMEM, "the size of the activations overflows 64 bits");
     return 0;
 }
 
@@ -175,9 +175,9 @@ int plan_make(const struct gguf *g, const struct hparams *hp, const struct engin
         return r;
     if (!size_add(p.weight_bytes, p.kv_bytes, &p.total_bytes) ||
         !size_add(p.total_bytes, p.scratch_bytes, &p.total_bytes))
-        return err_set(err, E_LIMIT, "the size of the model in memory overflows 64 bits");
+        return err_set(err, E_NOMEM, "the size of the model in memory overflows 64 bits");
     if (p.total_bytes > p.config.memory_limit_bytes)
-        return err_set(err, E_LIMIT,
+        return err_set(err, E_NOMEM,
                        "weights %" PRIu64 " + key/value cache %" PRIu64 " + activations %" PRIu64
                        " = %" PRIu64 " bytes, more than the memory limit of %" PRIu64
                        "; lower the context (%u), max_num_seqs (%u) or the cache's size, or use a "
