@@ -63,7 +63,8 @@ static void check_cases(const char *path, size_t at_least)
     json_array_foreach(all, i, c)
     {
         const json_t *t = json_object_get(c, "template");
-        bad += !agrees(json_string_value(json_object_get(c, "name")), (struct str){json_string_value(t), json_string_length(t)},
+        bad += !agrees(json_string_value(json_object_get(c, "name")),
+                       (struct str){json_string_value(t), json_string_length(t)},
                        json_object_get(c, "context"), json_object_get(c, "output"));
     }
     json_decref(all);

@@ -136,10 +136,13 @@ static int data_attr(struct rt *rt, struct value obj, struct str name, struct va
 static bool is_dunder(struct str s)
 {
     static const char *const ALL[] = {
-        "__class__", "__init__", "__new__", "__doc__", "__dict__", "__module__", "__repr__", "__str__", "__eq__", "__ne__",
-        "__lt__", "__le__", "__gt__", "__ge__", "__hash__", "__dir__", "__format__", "__reduce__", "__reduce_ex__",
-        "__getattribute__", "__setattr__", "__delattr__", "__sizeof__", "__subclasshook__", "__init_subclass__",
-        "__len__", "__iter__", "__getitem__", "__contains__", "__add__", "__call__", "__globals__", "__code__"};
+        "__class__",   "__init__",    "__new__",     "__doc__",          "__dict__",
+        "__module__",  "__repr__",    "__str__",     "__eq__",           "__ne__",
+        "__lt__",      "__le__",      "__gt__",      "__ge__",           "__hash__",
+        "__dir__",     "__format__",  "__reduce__",  "__reduce_ex__",    "__getattribute__",
+        "__setattr__", "__delattr__", "__sizeof__",  "__subclasshook__", "__init_subclass__",
+        "__len__",     "__iter__",    "__getitem__", "__contains__",     "__add__",
+        "__call__",    "__globals__", "__code__"};
     for (size_t i = 0; i < ARRAY_LEN(ALL); i++)
         if (str_is(s, ALL[i]))
             return true;
@@ -338,7 +341,8 @@ int value_slice(struct rt *rt, struct value obj, const struct value part[3], str
 }
 
 /* One part of a dotted path: digits are an index. */
-static int path_part(struct rt *rt, struct value *obj, const struct jstr *path, size_t from, size_t to, struct value dflt)
+static int path_part(struct rt *rt, struct value *obj, const struct jstr *path, size_t from,
+                     size_t to, struct value dflt)
 {
     struct value key;
     bool is_index = to > from;

@@ -242,7 +242,8 @@ static int run_rounds(struct rt *rt, struct frame *f, struct jloop *l, const str
     }
 }
 
-static int run_loop(struct rt *rt, struct frame *up, const struct node *n, struct value iterable, int64_t depth0, int *jump)
+static int run_loop(struct rt *rt, struct frame *up, const struct node *n, struct value iterable,
+                    int64_t depth0, int *jump)
 {
     struct jloop *l = rt_alloc(rt, 1, sizeof(*l));
     struct frame *f = frame_new(rt, n->scope, up);
@@ -421,7 +422,9 @@ static int bind_rest(struct rt *rt, struct jmacro *m, const struct args *args, c
         if (used[i])
             continue;
         if (!n->wants_kwargs && jstr_is(args->kw[i].name, "caller"))
-            return rt_fail(rt, E_FORMAT, "macro '%s' was invoked with two values for the special caller argument", name);
+            return rt_fail(rt, E_FORMAT,
+                           "macro '%s' was invoked with two values for the special caller argument",
+                           name);
         if (!n->wants_kwargs)
             return rt_fail(rt, E_FORMAT, "macro '%s' takes no keyword argument '%.*s'", name,
                            STR_ARG(jstr_str(args->kw[i].name)));

@@ -180,7 +180,9 @@ static int filter_truncate(struct rt *rt, struct value in, const struct args *ar
     TRY(arg_int(rt, "truncate", v[3], 5, &leeway));
     int64_t n_end = (int64_t)jstr_chars(end), n;
     if (length < n_end || leeway < 0)
-        return rt_fail(rt, E_FORMAT, length < n_end ? "expected length >= the length of its end mark" : "expected leeway >= 0");
+        return rt_fail(rt, E_FORMAT,
+                       length < n_end ? "expected length >= the length of its end mark"
+                                      : "expected leeway >= 0");
     TRY(value_len(rt, in, &n));
     *out = in;
     if (n <= length + leeway)
