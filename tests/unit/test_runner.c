@@ -638,7 +638,7 @@ static void no_descriptor_is_left_behind(void **state)
     }
     for (int i = 0; i < 100 && count_fds() > before; i++)
         usleep(20000); /* the last ones are still being reaped */
-    assert_int_equal(count_fds(), before);
+    assert_true(count_fds() <= before); /* fewer, when earlier workers were still being reaped at first */
 }
 
 /* The nth allocation fails, wherever it is: the request ends one way or the other, and the next one
