@@ -136,7 +136,9 @@ static void load_bytes(struct tokenizer *t)
     for (unsigned b = 0; b < 256; b++) {
         char c[UTF8_MAX_BYTES];
         const size_t n = utf8_put(tok_char_of_byte((unsigned char)b), c);
-        t->byte_id[b] = tok_find_plain(t, c, n);
+        /* A letter like U+00FF may also be an added token, which is that letter and no byte. */
+        const int32_t id = tok_find_plain(t, c, n);
+        t->byte_id[b] = id != TOKEN_NONE && t->attr[id] != TOKEN_USER_DEFINED ? id : TOKEN_NONE;
     }
 }
 

@@ -9,18 +9,32 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 
+/* A byte that byte-level BPE has no token for.  Vocabularies leave out those that UTF-8 never has, which are then
+ * read as U+FFFD; a few leave out more, which then vanish, as they did when the model was trained. */
+static int push_missing_byte(struct tok_run *r, unsigned char byte)
+{
+    static const unsigned char replacement[] = {0xEF, 0xBF, 0xBD};
+    int rc = 0;
+    if (byte != 0xC0 && byte != 0xC1 && byte < 0xF5)
+        return 0;
+    for (size_t i = 0; rc == 0 && i < sizeof(replacement); i++)
+        if (r->t->byte_id[replacement[i]] != TOKEN_NONE)
+            rc = token_vec_push(r->out, r->t->byte_id[replacement[i]], r->err);
+    return rc;
+}
+
 int tok_push_bytes(struct tok_run *r, const char *p, size_t n)
 {
     const struct tokenizer *t = r->t;
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < n; i++) {
-        int32_t id = t->byte_id[(unsigned char)p[i]];
-        if (id == TOKEN_NONE && (t->kind != TOK_BPE || t->is_char_bpe)) {
-            /* No byte tokens: the whole character is one unknown. */
+        const unsigned char byte = (unsigned char)p[i];
+        if (t->byte_id[byte] != TOKEN_NONE)
+            rc = token_vec_push(r->out, t->byte_id[byte], r->err);
+        else if (t->kind != TOK_BPE || t->is_char_bpe) /* no byte tokens: the character is unknown */
             return t->unk == TOKEN_NONE ? 0 : token_vec_push(r->out, t->unk, r->err);
-        }
-        if (id != TOKEN_NONE)
-            rc = token_vec_push(r->out, id, r->err);
+        else
+            rc = push_missing_byte(r, byte);
     }
     return rc;
 }
@@ -64,26 +78,23 @@ static int32_t match_special(const struct tokenizer *t, const char *p, const cha
     return found;
 }
 
-/* Where trust ends that holds at byte `at` of the joined text; at itself, when there is none. */
+/* Walks the runs beside the joined text. */
 struct trust {
     const struct text_run *runs;
-    size_t n_runs, i;
-    size_t start, end; /* of run i, in the joined text; end spans neighbours of equal trust */
+    size_t n_runs, next; /* the first run after the current ones, which are neighbours of one trust */
+    size_t end;          /* of the current ones, in the joined text */
+    bool is_trusted;     /* they are */
 };
 
+/* Where the trust ends that holds at byte `at` (never less than at the last call); `at` itself when none does. */
 static size_t trust_end(struct trust *w, size_t at)
 {
-    while (w->i < w->n_runs && at >= w->end) {
-        w->start = w->end;
-        const bool is_trusted = w->runs[w->i].is_trusted;
-        size_t k = w->i;
-        while (k < w->n_runs && w->runs[k].is_trusted == is_trusted)
-            w->end += w->runs[k++].text.len;
-        if (at < w->end)
-            break;
-        w->i = k;
+    while (at >= w->end && w->next < w->n_runs) {
+        w->is_trusted = w->runs[w->next].is_trusted;
+        while (w->next < w->n_runs && w->runs[w->next].is_trusted == w->is_trusted)
+            w->end += w->runs[w->next++].text.len;
     }
-    return w->i < w->n_runs && w->runs[w->i].is_trusted ? w->end : at;
+    return w->is_trusted && at < w->end ? w->end : at;
 }
 
 static int encode_joined(struct tok_run *r, struct str text, struct trust *trust)
