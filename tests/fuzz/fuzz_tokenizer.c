@@ -76,7 +76,8 @@ static void check_text(const struct tokenizer *t, struct str text, uint8_t how)
     const size_t cut = text.len ? how * text.len / 256 : 0;
     const struct text_run runs[] = {{{text.p, cut}, false}, {{text.p + cut, text.len - cut}, how & 8}, {text, false}};
     v.len = 0;
-    (void)tokenizer_encode_runs(t, runs, 3, flags, &v, &err);
+    const int rc = tokenizer_encode_runs(t, runs, 3, flags, &v, &err);
+    BUG_ON(rc < 0 && v.len != 0);
     token_vec_release(&v);
 }
 
