@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tokenizers.  The first byte says how the rest is read: as a text for one of the small vocabularies, as a
- * vocabulary put together from pieces of it, or as a whole GGUF file.  Whatever was loaded encodes, and what it
- * encodes keeps the promises of tokenizer.h. */
+/* Tokenizers.  The first byte says how the rest is read: as a text for one of the small
+ * vocabularies, as a vocabulary put together from pieces of it, or as a whole GGUF file.  Whatever
+ * was loaded encodes, and what it encodes keeps the promises of tokenizer.h. */
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -17,8 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static struct tokenizer *make_small(unsigned k)
 {
-    static const char *const families[] = {"gpt-2", "llama3", "deepseek-v3", "gpt-4o", "tiny_aya", "superbpe",
-                                           "exaone-moe", "deepseek-llm"};
+    static const char *const families[] = {"gpt-2",    "llama3",   "deepseek-v3", "gpt-4o",
+                                           "tiny_aya", "superbpe", "exaone-moe",  "deepseek-llm"};
     if (k == 11)
         return vocab_load("models/stories.gguf");
     struct gguf_build b;
@@ -69,12 +69,14 @@ static void check_text(const struct tokenizer *t, struct str text, uint8_t how)
     if (tokenizer_encode(t, text, flags, &v, &err) == 0) {
         for (size_t i = 0; i < v.len; i++) {
             BUG_ON(v.ids[i] < 0 || (uint32_t)v.ids[i] >= tokenizer_n_vocab(t));
-            BUG_ON(flags == 0 && tokenizer_attr(t, v.ids[i]) == TOKEN_CONTROL && v.ids[i] != tokenizer_find(t, STR_LIT("[UNK]")));
+            BUG_ON(flags == 0 && tokenizer_attr(t, v.ids[i]) == TOKEN_CONTROL &&
+                   v.ids[i] != tokenizer_find(t, STR_LIT("[UNK]")));
         }
         check_decoding(t, &v, how & 4);
     }
     const size_t cut = text.len ? how * text.len / 256 : 0;
-    const struct text_run runs[] = {{{text.p, cut}, false}, {{text.p + cut, text.len - cut}, how & 8}, {text, false}};
+    const struct text_run runs[] = {
+        {{text.p, cut}, false}, {{text.p + cut, text.len - cut}, how & 8}, {text, false}};
     v.len = 0;
     const int rc = tokenizer_encode_runs(t, runs, 3, flags, &v, &err);
     BUG_ON(rc < 0 && v.len != 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tokenizers against ids made by others: the models' own tokenizers (tests/data/vocab) and llama.cpp
- * (tests/data/tokenizer). */
+/* Tokenizers against ids made by others: the models' own tokenizers (tests/data/vocab) and
+ * llama.cpp (tests/data/tokenizer). */
 #include "tests/support/cmocka_all.h"
 
 #include <inttypes.h>
@@ -153,7 +153,8 @@ static bool next_text(const char **at, struct str *ret)
     return true;
 }
 
-static unsigned compare_pairs(const struct tokenizer *t, const char *name, const char *texts, const char *ids)
+static unsigned compare_pairs(const struct tokenizer *t, const char *name, const char *texts,
+                              const char *ids)
 {
     struct token_vec v;
     struct err err = ERR_INIT;

@@ -22,7 +22,8 @@ struct tokenizer *vocab_load(const char *path)
     struct err err = ERR_INIT;
     struct gguf *g;
     struct tokenizer *t = NULL;
-    if (gguf_open_path(path, GGUF_HEADER_ONLY, &g, &err) < 0 || tokenizer_from_gguf(g, &t, &err) < 0)
+    if (gguf_open_path(path, GGUF_HEADER_ONLY, &g, &err) < 0 ||
+        tokenizer_from_gguf(g, &t, &err) < 0)
         (void)fprintf(stderr, "%s: %s\n", path, err.msg);
     BUG_ON(!t);
     gguf_close(g);
@@ -164,8 +165,11 @@ void vocab_build_spm(struct gguf_build *b)
     }
     build_kv_array(b, "tokenizer.ggml.token_type", GGUF_I32, n);
     for (uint32_t i = 0; i < n; i++)
-        build_u32(&b->values, i == 0 ? TOKEN_UNKNOWN : i < 3 || i == n - 2 ? TOKEN_CONTROL : i < 259 ? TOKEN_BYTE
-                              : i == n - 1 ? TOKEN_USER_DEFINED : TOKEN_NORMAL);
+        build_u32(&b->values, i == 0                ? TOKEN_UNKNOWN
+                              : i < 3 || i == n - 2 ? TOKEN_CONTROL
+                              : i < 259             ? TOKEN_BYTE
+                              : i == n - 1          ? TOKEN_USER_DEFINED
+                                                    : TOKEN_NORMAL);
 }
 
 void vocab_build_bpe(struct gguf_build *b, const char *pre)
@@ -184,7 +188,8 @@ void vocab_build_bpe(struct gguf_build *b, const char *pre)
     for (size_t i = 0; i < ARRAY_LEN(merges); i++) {
         char joined[32];
         const char *space = strchr(merges[i], ' ');
-        (void)snprintf(joined, sizeof(joined), "%.*s%s", (int)(space - merges[i]), merges[i], space + 1);
+        (void)snprintf(joined, sizeof(joined), "%.*s%s", (int)(space - merges[i]), merges[i],
+                       space + 1);
         build_bytes(&b->values, joined);
     }
     build_bytes(&b->values, "<s>");
@@ -192,7 +197,9 @@ void vocab_build_bpe(struct gguf_build *b, const char *pre)
     build_bytes(&b->values, "<|end|>");
     build_bytes(&b->values, "<tool>");
     build_kv_strs(b, "tokenizer.ggml.merges", ARRAY_LEN(merges), merges);
-    build_types(b, n, (const int32_t[]){TOKEN_CONTROL, TOKEN_CONTROL, TOKEN_CONTROL, TOKEN_USER_DEFINED}, 4);
+    build_types(b, n,
+                (const int32_t[]){TOKEN_CONTROL, TOKEN_CONTROL, TOKEN_CONTROL, TOKEN_USER_DEFINED},
+                4);
 }
 
 void vocab_build_wpm(struct gguf_build *b)
@@ -218,8 +225,10 @@ void vocab_build_wpm(struct gguf_build *b)
     build_kv_strs(b, "tokenizer.ggml.tokens", ARRAY_LEN(tokens), tokens);
     build_kv_array(b, "tokenizer.ggml.token_type", GGUF_I32, ARRAY_LEN(tokens));
     for (uint32_t i = 0; i < ARRAY_LEN(tokens); i++)
-        build_u32(&b->values, i == 0 ? TOKEN_UNKNOWN : i < 3 || i == 11 ? TOKEN_CONTROL
-                              : i == 12 ? TOKEN_USER_DEFINED : TOKEN_NORMAL);
+        build_u32(&b->values, i == 0             ? TOKEN_UNKNOWN
+                              : i < 3 || i == 11 ? TOKEN_CONTROL
+                              : i == 12          ? TOKEN_USER_DEFINED
+                                                 : TOKEN_NORMAL);
 }
 
 void vocab_build_ugm(struct gguf_build *b)
@@ -241,6 +250,8 @@ void vocab_build_ugm(struct gguf_build *b)
     }
     build_kv_array(b, "tokenizer.ggml.token_type", GGUF_I32, n);
     for (uint32_t i = 0; i < n; i++)
-        build_u32(&b->values, i == 2 ? TOKEN_UNKNOWN : i < 2 || i == n - 2 ? TOKEN_CONTROL
-                              : i == n - 1 ? TOKEN_USER_DEFINED : TOKEN_NORMAL);
+        build_u32(&b->values, i == 2                ? TOKEN_UNKNOWN
+                              : i < 2 || i == n - 2 ? TOKEN_CONTROL
+                              : i == n - 1          ? TOKEN_USER_DEFINED
+                                                    : TOKEN_NORMAL);
 }

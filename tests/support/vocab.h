@@ -14,7 +14,8 @@ struct tokenizer *vocab_from(const struct gguf_build *b);
 /* Loads; the error code (positive) on failure, 0 and freed again on success. */
 int vocab_try(const struct gguf_build *b, struct err *err);
 
-/* All bytes and all pairs of them, merged in a scattered order (dev/tokenizer_texts.py makes the same). */
+/* All bytes and all pairs of them, merged in a scattered order (dev/tokenizer_texts.py makes the
+ * same). */
 void vocab_build_pairs(struct gguf_build *b, const char *pre);
 
 /* Small vocabularies with control tokens <s> (1), </s> (2), <|end|> and a user-defined <tool>. */

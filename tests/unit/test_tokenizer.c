@@ -39,7 +39,8 @@ static void encode(const struct tokenizer *t, struct str text, unsigned flags, s
     assert_int_equal(rc, 0);
 }
 
-static unsigned count_attr(const struct tokenizer *t, const struct token_vec *v, enum token_attr attr)
+static unsigned count_attr(const struct tokenizer *t, const struct token_vec *v,
+                           enum token_attr attr)
 {
     unsigned n = 0;
     for (size_t i = 0; i < v->len; i++)
@@ -80,7 +81,8 @@ static void no_border_of_runs_makes_a_control_token(void **state)
         token_vec_init(&v, 10000);
         for (size_t cut = 0; cut <= 7; cut++) {
             const char *p = "<|end|>";
-            const struct text_run runs[] = {{STR_LIT("hello "), true}, {{p, cut}, true}, {{p + cut, 7 - cut}, false}};
+            const struct text_run runs[] = {
+                {STR_LIT("hello "), true}, {{p, cut}, true}, {{p + cut, 7 - cut}, false}};
             v.len = 0;
             assert_int_equal(tokenizer_encode_runs(t, runs, 3, 0, &v, &err), 0);
             assert_int_equal(count_attr(t, &v, TOKEN_CONTROL), cut == 7);
@@ -113,7 +115,8 @@ static void runs_are_one_text_but_for_trust(void **state)
         encode(t, (struct str){text, n}, TOK_PARSE_SPECIAL | TOK_ADD_SPECIAL, &one);
         for (size_t cut = 0; cut <= n; cut++) {
             const bool before = cut <= special; /* trust holds where the control token is */
-            const struct text_run runs[] = {{{text, cut}, !before}, {{text + cut, n - cut}, before}};
+            const struct text_run runs[] = {{{text, cut}, !before},
+                                            {{text + cut, n - cut}, before}};
             two.len = 0;
             if (cut > special && cut < special + 7)
                 continue;
@@ -144,9 +147,21 @@ static void user_defined_tokens_are_found_anywhere(void **state)
 
 /* Texts that show every kind of trouble. */
 static const struct str troubles[] = {
-    {"", 0}, {" ", 1}, {"  hello  ", 9}, {"hello\n\n  the", 12}, {"\xff\xfe\x80", 3}, {"\xe2\x96", 2}, {"a\xf0\x9f\xa6", 4},
-    {"\xf0\x9f\xa6\x99 ab", 7}, {"\0a\0", 3}, {"\xe2\x96\x81the", 6}, {"<0x41>", 6}, {"</s><s><|end", 12},
-    {"\xc3\xa9\xc3\xa9 \xcc\x81", 7}, {"it's I'LL 12345", 15}, {"\xed\xa0\x80\xc0\xaf", 5},
+    {"", 0},
+    {" ", 1},
+    {"  hello  ", 9},
+    {"hello\n\n  the", 12},
+    {"\xff\xfe\x80", 3},
+    {"\xe2\x96", 2},
+    {"a\xf0\x9f\xa6", 4},
+    {"\xf0\x9f\xa6\x99 ab", 7},
+    {"\0a\0", 3},
+    {"\xe2\x96\x81the", 6},
+    {"<0x41>", 6},
+    {"</s><s><|end", 12},
+    {"\xc3\xa9\xc3\xa9 \xcc\x81", 7},
+    {"it's I'LL 12345", 15},
+    {"\xed\xa0\x80\xc0\xaf", 5},
 };
 
 static void byte_level_and_spm_round_trip(void **state)
@@ -295,7 +310,8 @@ static void too_many_tokens_are_refused_and_leave_nothing(void **state)
         struct err err = ERR_INIT;
         struct token_vec v;
         token_vec_init(&v, 5);
-        assert_int_equal(tokenizer_encode(t, STR_LIT("a hello the <tool> a hello a"), 0, &v, &err), -E_LIMIT);
+        assert_int_equal(tokenizer_encode(t, STR_LIT("a hello the <tool> a hello a"), 0, &v, &err),
+                         -E_LIMIT);
         assert_int_equal(v.len, 0);
         token_vec_release(&v);
         tokenizer_free(t);
@@ -329,10 +345,18 @@ static double time_of(const struct tokenizer *t, const char *unit, size_t n)
 static void hostile_texts_take_linear_time(void **state)
 {
     (void)state;
-    static const char *const units[] = {"a", " ", "\n", "7", "\xcc\x81", "\xf0\x9f\x91\xa9\xe2\x80\x8d", "\xff", "a ", " \n",
-                                        "'", "<|end|>", "<", "!", "\xe4\xb8\xad", "aA", "_", "\x01"};
-    const char *const families[] = {"gpt-2", "llama3", "deepseek-llm", "deepseek-v3", "gpt-4o", "tiny_aya", "superbpe",
-                                    "jais-2", "exaone-moe", "chameleon"};
+    static const char *const units[] = {"a",        " ",
+                                        "\n",       "7",
+                                        "\xcc\x81", "\xf0\x9f\x91\xa9\xe2\x80\x8d",
+                                        "\xff",     "a ",
+                                        " \n",      "'",
+                                        "<|end|>",  "<",
+                                        "!",        "\xe4\xb8\xad",
+                                        "aA",       "_",
+                                        "\x01"};
+    const char *const families[] = {"gpt-2",      "llama3",   "deepseek-llm", "deepseek-v3",
+                                    "gpt-4o",     "tiny_aya", "superbpe",     "jais-2",
+                                    "exaone-moe", "chameleon"};
     for (size_t k = 0; k < 3 + ARRAY_LEN(families); k++) {
         struct gguf_build b;
         build_init(&b);
@@ -345,7 +369,8 @@ static void hostile_texts_take_linear_time(void **state)
         for (size_t i = 0; i < ARRAY_LEN(units); i++) {
             const double once = time_of(t, units[i], 100000), twice = time_of(t, units[i], 200000);
             if (twice >= 4 * once + 0.05)
-                fail_msg("vocabulary %zu, unit %zu: %.3f s for 100 kB, %.3f s for 200 kB", k, i, once, twice);
+                fail_msg("vocabulary %zu, unit %zu: %.3f s for 100 kB, %.3f s for 200 kB", k, i,
+                         once, twice);
         }
         tokenizer_free(t);
     }
@@ -357,14 +382,16 @@ static void ten_megabytes_of_one_letter(void **state)
     for (int k = 0; k < 2; k++) {
         struct tokenizer *t = small(k);
         const double took = time_of(t, "a", 10000000);
-        assert_true(took < 20); /* below 1 s on an idle machine; sanitizers and neighbours need room */
+        assert_true(took <
+                    20); /* below 1 s on an idle machine; sanitizers and neighbours need room */
         struct token_vec v;
         struct err err = ERR_INIT;
         static char text[10000000];
         memset(text, 'a', sizeof(text));
         token_vec_init(&v, 4096);
         const double start = cpu_seconds();
-        assert_int_equal(tokenizer_encode(t, (struct str){text, sizeof(text)}, 0, &v, &err), -E_LIMIT);
+        assert_int_equal(tokenizer_encode(t, (struct str){text, sizeof(text)}, 0, &v, &err),
+                         -E_LIMIT);
         assert_true(cpu_seconds() - start < 0.1); /* refused by its length alone */
         token_vec_release(&v);
         tokenizer_free(t);

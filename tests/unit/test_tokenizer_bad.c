@@ -26,7 +26,8 @@ static void expect(struct gguf_build *b, enum err_code code, const char *says)
     struct err err = ERR_INIT;
     const int rc = vocab_try(b, &err);
     if (rc != (int)code || !strstr(err.msg, says))
-        fail_msg("wanted '%s' with '%s', got '%s': %s", err_code_name((int)code), says, err_code_name(rc), err.msg);
+        fail_msg("wanted '%s' with '%s', got '%s': %s", err_code_name((int)code), says,
+                 err_code_name(rc), err.msg);
     build_release(b);
 }
 
@@ -92,9 +93,10 @@ static void arrays_of_another_length(void **state)
 static void merges_of_tokens_that_are_not_there(void **state)
 {
     (void)state;
-    static const char *const bad[][2] = {{"a c", "needs the token 'c'"}, {"c a", "needs the token 'c'"},
-                                         {"b a", "needs the token 'ba'"}, {"ab", "is not two tokens"},
-                                         {"", "is not two tokens"}, {" ", "is not two tokens"}};
+    static const char *const bad[][2] = {
+        {"a c", "needs the token 'c'"},  {"c a", "needs the token 'c'"},
+        {"b a", "needs the token 'ba'"}, {"ab", "is not two tokens"},
+        {"", "is not two tokens"},       {" ", "is not two tokens"}};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct gguf_build b = start("gpt2");
         build_kv_str(&b, "tokenizer.ggml.pre", "gpt-2");
@@ -145,7 +147,8 @@ static void special_ids_outside_the_vocabulary_are_none(void **state)
     assert_int_equal(tokenizer_eos(t), TOKEN_NONE);
     assert_false(tokenizer_adds_bos(t));
     assert_int_equal(tokenizer_encode(t, STR_LIT("zab"), TOK_ADD_SPECIAL, &v, &err), 0);
-    assert_int_equal(v.len, 1); /* neither the space nor z has a token, and there is no unknown one */
+    assert_int_equal(v.len,
+                     1); /* neither the space nor z has a token, and there is no unknown one */
     assert_int_equal(v.ids[0], 5);
     token_vec_release(&v);
     tokenizer_free(t);
@@ -191,7 +194,8 @@ static void charsmaps_that_lie(void **state)
     static const struct {
         uint32_t units_bytes;
         const char *says;
-    } bad[] = {{0, "cannot hold"}, {3, "cannot hold"}, {1u << 31, "cannot hold"}, {64, "cannot hold"}};
+    } bad[] = {
+        {0, "cannot hold"}, {3, "cannot hold"}, {1u << 31, "cannot hold"}, {64, "cannot hold"}};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         struct gguf_build b = start("t5");
         build_kv_strs(&b, "tokenizer.ggml.tokens", N_TOKENS, tokens);
@@ -213,7 +217,11 @@ static void charsmaps_that_lie(void **state)
         struct err err = ERR_INIT;
         struct token_vec v;
         token_vec_init(&v, 100);
-        assert_int_equal(tokenizer_encode(t, STR_LIT("aaaa\xff" "b\x01"), 0, &v, &err), 0);
+        assert_int_equal(tokenizer_encode(t,
+                                          STR_LIT("aaaa\xff"
+                                                  "b\x01"),
+                                          0, &v, &err),
+                         0);
         token_vec_release(&v);
         tokenizer_free(t);
         build_release(&b);

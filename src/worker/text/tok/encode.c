@@ -9,8 +9,9 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 
-/* A byte that byte-level BPE has no token for.  Vocabularies leave out those that UTF-8 never has, which are then
- * read as U+FFFD; a few leave out more, which then vanish, as they did when the model was trained. */
+/* A byte that byte-level BPE has no token for.  Vocabularies leave out those that UTF-8 never has,
+ * which are then read as U+FFFD; a few leave out more, which then vanish, as they did when the
+ * model was trained. */
 static int push_missing_byte(struct tok_run *r, unsigned char byte)
 {
     static const unsigned char replacement[] = {0xEF, 0xBF, 0xBD};
@@ -31,7 +32,8 @@ int tok_push_bytes(struct tok_run *r, const char *p, size_t n)
         const unsigned char byte = (unsigned char)p[i];
         if (t->byte_id[byte] != TOKEN_NONE)
             rc = token_vec_push(r->out, t->byte_id[byte], r->err);
-        else if (t->kind != TOK_BPE || t->is_char_bpe) /* no byte tokens: the character is unknown */
+        else if (t->kind != TOK_BPE ||
+                 t->is_char_bpe) /* no byte tokens: the character is unknown */
             return t->unk == TOKEN_NONE ? 0 : token_vec_push(r->out, t->unk, r->err);
         else
             rc = push_missing_byte(r, byte);
@@ -81,12 +83,14 @@ static int32_t match_special(const struct tokenizer *t, const char *p, const cha
 /* Walks the runs beside the joined text. */
 struct trust {
     const struct text_run *runs;
-    size_t n_runs, next; /* the first run after the current ones, which are neighbours of one trust */
-    size_t end;          /* of the current ones, in the joined text */
-    bool is_trusted;     /* they are */
+    size_t n_runs,
+        next;        /* the first run after the current ones, which are neighbours of one trust */
+    size_t end;      /* of the current ones, in the joined text */
+    bool is_trusted; /* they are */
 };
 
-/* Where the trust ends that holds at byte `at` (never less than at the last call); `at` itself when none does. */
+/* Where the trust ends that holds at byte `at` (never less than at the last call); `at` itself when
+ * none does. */
 static size_t trust_end(struct trust *w, size_t at)
 {
     while (at >= w->end && w->next < w->n_runs) {
