@@ -99,7 +99,7 @@ static uint8_t take(struct bytes *b)
 
 static void take_string(struct bytes *b, struct buf *out)
 {
-    const size_t n = MIN_OF((size_t)take(b) % 16, b->n);
+    const size_t wish = take(b) % 16, n = MIN_OF(wish, b->n);
     build_u64(out, n);
     BUG_ON(buf_append(out, b->p, n) < 0);
     b->p += n;
