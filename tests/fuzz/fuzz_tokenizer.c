@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/codec/utf8.h"
 /* Fuzz targets link no support files. */
@@ -151,6 +152,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct bytes b = {data, size};
     const uint8_t mode = take(&b) % 16, how = take(&b);
+    log_init(LOG_LEVEL_ERROR, false, "fuzz");
     struct err err = ERR_INIT;
     struct gguf *g;
     if (mode < N_SMALL) {
