@@ -341,7 +341,7 @@ static double time_of(const struct tokenizer *t, const char *unit, size_t n)
     return took;
 }
 
-/* Quadratic work doubles the ratio; below a twentieth of a second noise rules. */
+/* Linear work doubles, quadratic work takes four times as long; below 50 ms noise rules. */
 static void hostile_texts_take_linear_time(void **state)
 {
     (void)state;
@@ -368,7 +368,7 @@ static void hostile_texts_take_linear_time(void **state)
         build_release(&b);
         for (size_t i = 0; i < ARRAY_LEN(units); i++) {
             const double once = time_of(t, units[i], 40000), twice = time_of(t, units[i], 80000);
-            if (twice >= 4 * once + 0.05)
+            if (twice >= 3 * once + 0.05)
                 fail_msg("vocabulary %zu, unit %zu: %.3f s for 40 kB, %.3f s for 80 kB", k, i, once,
                          twice);
         }
