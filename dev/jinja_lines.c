@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Renders JSON lines: {"template": …, "context": {…}, "now": unix} each to {"output": …} or {"error": …, "code": …}.
- * The other side of dev/jinja_diff.py. */
+/* Renders JSON lines: {"template": …, "context": {…}, "now": unix} each to {"output": …} or
+ * {"error": …, "code": …}. The other side of dev/jinja_diff.py. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -32,7 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!context && !(context = json_loads(CONTEXT, 0, NULL)))
         abort();
     jinja_output_init(&out);
-    struct jinja_options opt = {.context = context, .input_keys = "messages,tools", .now_unix = 1752148800};
+    struct jinja_options opt = {
+        .context = context, .input_keys = "messages,tools", .now_unix = 1752148800};
     if (jinja_compile((struct str){(const char *)data, size}, &j, &err) == 0 &&
         jinja_render(j, &opt, &out, &err) == 0) {
         size_t sum = 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Jinja against Jinja2's own answers: real chat templates, unit cases, conversations (tests/data/jinja/SOURCE.txt). */
+/* Jinja against Jinja2's own answers: real chat templates, unit cases, conversations
+ * (tests/data/jinja/SOURCE.txt). */
 #include "tests/support/cmocka_all.h"
 
 #include <inttypes.h>
@@ -36,19 +37,23 @@ static json_t *load_json(const char *path)
 }
 
 /* Whether rendering gives expected, or fails when expected is NULL. */
-static bool agrees(const char *name, struct str source, const json_t *context, const json_t *expected)
+static bool agrees(const char *name, struct str source, const json_t *context,
+                   const json_t *expected)
 {
     struct err err = ERR_INIT;
     struct jinja *j = NULL;
     struct jinja_output out;
-    struct jinja_options opt = {.context = context, .input_keys = "messages,tools,documents", .now_unix = NOW};
+    struct jinja_options opt = {
+        .context = context, .input_keys = "messages,tools,documents", .now_unix = NOW};
     jinja_output_init(&out);
     bool ok = jinja_compile(source, &j, &err) == 0 && jinja_render(j, &opt, &out, &err) == 0;
-    bool good = expected ? ok && out.text.len == json_string_length(expected) &&
-                               memcmp(buf_str(&out.text), json_string_value(expected), out.text.len) == 0
-                         : !ok && err.msg[0] && err.code != E_INTERNAL;
+    bool good = expected
+                    ? ok && out.text.len == json_string_length(expected) &&
+                          memcmp(buf_str(&out.text), json_string_value(expected), out.text.len) == 0
+                    : !ok && err.msg[0] && err.code != E_INTERNAL;
     if (!good)
-        print_error("%s: expected %s, got %s\n", name, expected ? json_string_value(expected) : "an error",
+        print_error("%s: expected %s, got %s\n", name,
+                    expected ? json_string_value(expected) : "an error",
                     ok ? buf_str(&out.text) : err.msg);
     jinja_output_release(&out);
     jinja_free(j);
@@ -97,8 +102,9 @@ static void snippets_of_the_language(void **state)
             continue;
         }
         const json_t *t = json_object_get(c, "template");
-        bad += !agrees(json_string_value(t), (struct str){json_string_value(t), json_string_length(t)}, context,
-                       json_object_get(c, "output"));
+        bad +=
+            !agrees(json_string_value(t), (struct str){json_string_value(t), json_string_length(t)},
+                    context, json_object_get(c, "output"));
         n_cases++;
         json_decref(c);
     }
@@ -118,11 +124,14 @@ static void templates_under_their_contexts(void **state)
         char path[512];
         json_t *c = json_loadb(line, (size_t)(end - line), JSON_ALLOW_NUL, NULL);
         assert_non_null(c);
-        snprintf(path, sizeof(path), "tests/data/templates/%s", json_string_value(json_object_get(c, "template")));
+        snprintf(path, sizeof(path), "tests/data/templates/%s",
+                 json_string_value(json_object_get(c, "template")));
         size_t len;
         char *source = read_file(path, &len);
-        json_t *context = json_copy(json_object_get(contexts, json_string_value(json_object_get(c, "context"))));
-        json_object_set(context, "add_generation_prompt", json_object_get(c, "add_generation_prompt"));
+        json_t *context =
+            json_copy(json_object_get(contexts, json_string_value(json_object_get(c, "context"))));
+        json_object_set(context, "add_generation_prompt",
+                        json_object_get(c, "add_generation_prompt"));
         bad += !agrees(path, (struct str){source, len}, context, json_object_get(c, "output"));
         n_cases++;
         json_decref(context);
@@ -159,13 +168,15 @@ static size_t check_template(char *line, const json_t *contexts, size_t *n_cases
     json_array_foreach((json_t *)contexts, i, context)
     {
         const char *want = strtok_r(NULL, " ", &save);
-        struct jinja_options opt = {.context = context, .input_keys = "messages,tools", .now_unix = NOW};
+        struct jinja_options opt = {
+            .context = context, .input_keys = "messages,tools", .now_unix = NOW};
         assert_non_null(want);
         snprintf(got, sizeof(got), "E");
         if (jinja_render(j, &opt, &out, &err) == 0)
             snprintf(got, sizeof(got), "%016" PRIx64, fnv1a(buf_str(&out.text), out.text.len));
         if (strcmp(want, got) != 0) {
-            print_error("%s, conversation %zu: expected %s, got %s (%s)\n", name, i, want, got, err.msg);
+            print_error("%s, conversation %zu: expected %s, got %s (%s)\n", name, i, want, got,
+                        err.msg);
             bad++;
         }
         (*n_cases)++;

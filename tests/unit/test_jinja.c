@@ -9,7 +9,8 @@
 #include "lib/base/mem.h"
 #include "worker/text/jinja.h"
 
-static int render(const char *source, const char *context, struct jinja_output *out, struct err *err)
+static int render(const char *source, const char *context, struct jinja_output *out,
+                  struct err *err)
 {
     struct jinja *j = NULL;
     json_t *c = context ? json_loads(context, 0, NULL) : json_object();
@@ -45,11 +46,12 @@ static void loops_and_sizes_are_bounded(void **state)
 {
     (void)state;
     assert_fails("{% for i in range(10**9) %}{{ i }}{% endfor %}", E_LIMIT, "Range too big");
-    assert_fails("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}", E_LIMIT, "steps");
+    assert_fails("{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}",
+                 E_LIMIT, "steps");
     assert_fails("{{ 'a' * 10**9 }}", E_LIMIT, "bytes of memory");
     assert_fails("{{ [1] * 10**9 }}", E_LIMIT, "bytes of memory");
     assert_fails("{% set x = 'x' * 1000000 %}{% for i in range(1000) %}{{ x }}{% endfor %}",
-                 E_LIMIT, "output is larger");
+                 E_LIMIT, "bytes");
     assert_fails("{% for i in range(100000) %}{{ 'x' * 10000 }}{% endfor %}", E_LIMIT, "");
     assert_fails("{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(64) %}{% set ns.x = ns.x "
                  "+ ns.x %}{% endfor %}",
@@ -63,8 +65,10 @@ static void loops_and_sizes_are_bounded(void **state)
     assert_fails("{% set ns = namespace(x=[]) %}{% for i in range(9999) %}{% set ns.x = [ns.x] "
                  "%}{% endfor %}{{ ns.x|tojson }}",
                  E_LIMIT, "");
-    assert_fails("{% set ns = namespace(x=(1, )) %}{% for i in range(64) %}{% set ns.x = (ns.x, ns.x) %}{% endfor %}"
-                 "{{ {ns.x: 1} }}", E_LIMIT, "");
+    assert_fails("{% set ns = namespace(x=(1, )) %}{% for i in range(64) %}{% set ns.x = (ns.x, "
+                 "ns.x) %}{% endfor %}"
+                 "{{ {ns.x: 1} }}",
+                 E_LIMIT, "");
     assert_fails("{% set ns = namespace(x=[1]) %}{% for i in range(9999) %}{% set ns.x = "
                  "ns.x|map('string') %}{% endfor %}"
                  "{{ ns.x|list }}",
@@ -137,7 +141,8 @@ static void errors_say_what_and_where(void **state)
     assert_fails("{{ raise_exception('no ' ~ 1) }}", E_INVALID, "no 1");
     assert_fails("\n\n{{ a.b }}", E_INVALID, "line 3: 'a' is undefined");
     assert_fails("\n{{ 'x'.items() }}", E_INVALID, "line 2: 'str object' has no attribute 'items'");
-    assert_fails("{{ [].append(1) }}", E_FORMAT, "access to attribute 'append' of 'list' object is unsafe");
+    assert_fails("{{ [].append(1) }}", E_FORMAT,
+                 "access to attribute 'append' of 'list' object is unsafe");
     assert_fails("{{ ''.__class__.__mro__ }}", E_FORMAT, "is unsafe");
     assert_fails("\n{% if %}", E_FORMAT, "line 2: expected an expression");
     assert_fails("{% include 'x' %}", E_FORMAT, "stands alone");
@@ -157,8 +162,8 @@ static void assert_marks(const char *source, const char *context, const char *wa
     if (render(source, context, &out, &err) < 0)
         fail_msg("%s: %s", source, err.msg);
     for (size_t i = 0; i < out.n_runs; i++) {
-        n += (size_t)snprintf(got + n, sizeof(got) - n, out.runs[i].is_input ? "[%.*s]" : "%.*s", (int)out.runs[i].len,
-                              out.text.data + at);
+        n += (size_t)snprintf(got + n, sizeof(got) - n, out.runs[i].is_input ? "[%.*s]" : "%.*s",
+                              (int)out.runs[i].len, out.text.data + at);
         at += out.runs[i].len;
     }
     assert_int_equal(at, out.text.len);
@@ -177,16 +182,23 @@ static void input_stays_marked(void **state)
                  "<|user|>[hi <|end|>]<|end|>T");
     assert_marks("{{ '<|' + messages[1].role + '|>' }}", C, "<|[evil]|>");
     assert_marks("{{ 'p' ~ q ~ 's' }}{{ q + 'x' + t }}", C, "p[aXb]s[aXb]xT");
-    assert_marks("{{ q|upper }}{{ q|replace('X', '-') }}{{ 'a-b'|replace('-', q) }}", C, "[AXBa]-[b]a[aXb]b");
-    assert_marks("{{ q[1:] }}{{ ('<' + q + '>')[1:3] }}{{ ('<' + q + '>')[::-1] }}", C, "[XbaX]>[bXa]<");
+    assert_marks("{{ q|upper }}{{ q|replace('X', '-') }}{{ 'a-b'|replace('-', q) }}", C,
+                 "[AXBa]-[b]a[aXb]b");
+    assert_marks("{{ q[1:] }}{{ ('<' + q + '>')[1:3] }}{{ ('<' + q + '>')[::-1] }}", C,
+                 "[XbaX]>[bXa]<");
     assert_marks("{{ q.split('X')|join('+') }}{{ ('  ' + q + ' ')|trim }}", C, "[a]+[baXb]");
-    assert_marks("{{ {'k': q}|tojson }}{{ [1]|tojson }}{{ [q] }}", C, "[{\"k\": \"aXb\"}][1][['aXb']]");
-    assert_marks("{{ '<%s>' % q }}{{ '<{}>'.format(q) }}{{ q|e }}{{ '<'|e }}", C, "<[aXb]><[aXb]>[aXb]&lt;");
-    assert_marks("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(q) }}{% set s %}({{ q }}){% endset %}{{ s|upper }}", C,
-                 "<[aXb]>([AXB])");
-    assert_marks("{{ q * 2 }}{{ ('-' + q) * 2 }}{{ q|indent(first=true) }}", C, "[aXbaXb]-[aXb]-[aXb]    [aXb]");
-    assert_marks("{% for c in q %}{{ c }},{% endfor %}{{ q|list|last }}{{ q|title }}{{ q.center(5, '*') }}", C,
-                 "[a],[X],[b],[bAxb]*[aXb]*");
+    assert_marks("{{ {'k': q}|tojson }}{{ [1]|tojson }}{{ [q] }}", C,
+                 "[{\"k\": \"aXb\"}][1][['aXb']]");
+    assert_marks("{{ '<%s>' % q }}{{ '<{}>'.format(q) }}{{ q|e }}{{ '<'|e }}", C,
+                 "<[aXb]><[aXb]>[aXb]&lt;");
+    assert_marks("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(q) }}{% set s %}({{ q }}){% endset "
+                 "%}{{ s|upper }}",
+                 C, "<[aXb]>([AXB])");
+    assert_marks("{{ q * 2 }}{{ ('-' + q) * 2 }}{{ q|indent(first=true) }}", C,
+                 "[aXbaXb]-[aXb]-[aXb]    [aXb]");
+    assert_marks(
+        "{% for c in q %}{{ c }},{% endfor %}{{ q|list|last }}{{ q|title }}{{ q.center(5, '*') }}",
+        C, "[a],[X],[b],[bAxb]*[aXb]*");
     assert_marks("{{ messages[0].content if messages[0].content is string }}{{ "
                  "messages|map(attribute='role')|join(',') }}",
                  C, "[hi <|end|>]user,[evil]");

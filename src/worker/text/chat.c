@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements chat.h: the variables a chat template is given are those of transformers' apply_chat_template. */
+/* Implements chat.h: the variables a chat template is given are those of transformers'
+ * apply_chat_template. */
 #include "worker/text/chat.h"
 
 #include "lib/base/limits.h"
@@ -33,7 +34,8 @@ static int token_id(const struct gguf *g, const char *key, int32_t *ret, struct 
     return rc;
 }
 
-static int open_all(const struct gguf *g, struct str override, struct chat_template *c, struct err *err)
+static int open_all(const struct gguf *g, struct str override, struct chat_template *c,
+                    struct err *err)
 {
     struct str plain = override, tool_use = {NULL, 0};
     int rc = token_id(g, "tokenizer.ggml.unknown_token_id", &c->unk, err);
@@ -50,7 +52,8 @@ static int open_all(const struct gguf *g, struct str override, struct chat_templ
     return rc;
 }
 
-int chat_template_from_gguf(const struct gguf *g, struct str override, struct chat_template **ret, struct err *err)
+int chat_template_from_gguf(const struct gguf *g, struct str override, struct chat_template **ret,
+                            struct err *err)
 {
     *ret = NULL;
     struct chat_template *c = mem_try_alloc(1, sizeof(*c), err);
@@ -103,7 +106,8 @@ static bool is_reserved(const char *key)
 }
 
 /* The caller's own variables: scalars and documents.  Their strings are input like a message's. */
-static int add_kwargs(json_t *context, const json_t *kwargs, struct buf *input_keys, struct err *err)
+static int add_kwargs(json_t *context, const json_t *kwargs, struct buf *input_keys,
+                      struct err *err)
 {
     const char *key;
     json_t *v;
@@ -111,14 +115,16 @@ static int add_kwargs(json_t *context, const json_t *kwargs, struct buf *input_k
     {
         bool is_list = json_is_array(v) || json_is_object(v);
         if (is_reserved(key))
-            return err_set(err, E_INVALID, "chat_template_kwargs may not set '%.64s': the name is reserved", key);
+            return err_set(err, E_INVALID,
+                           "chat_template_kwargs may not set '%.64s': the name is reserved", key);
         if (is_list && strcmp(key, "documents") != 0)
             return err_set(
                 err, E_INVALID,
                 "chat_template_kwargs: '%.64s' must be a string, a number, true, false or null",
                 key);
         if (strchr(key, ','))
-            return err_set(err, E_INVALID, "chat_template_kwargs: '%.64s' is no variable's name", key);
+            return err_set(err, E_INVALID, "chat_template_kwargs: '%.64s' is no variable's name",
+                           key);
         if (json_object_set(context, key, v) != 0)
             return err_set(err, E_NOMEM, "no memory for the variables of a chat template");
         buf_append_char(input_keys, ',');
@@ -143,15 +149,16 @@ static bool add_tokens(json_t *context, const struct chat_template *c, const str
 }
 
 /* The template's variables; *ret is owned by the caller also on failure. */
-static int make_context(const struct chat_template *c, const struct variant *v, const struct tokenizer *t,
-                        const struct chat_request *req, json_t **ret, struct buf *input_keys, struct err *err)
+static int make_context(const struct chat_template *c, const struct variant *v,
+                        const struct tokenizer *t, const struct chat_request *req, json_t **ret,
+                        struct buf *input_keys, struct err *err)
 {
     json_t *messages;
     int rc = chat_shape_messages(&v->shape, req->messages, &messages, err);
     if (rc < 0)
         return rc;
-    *ret = json_pack("{s:o, s:O?, s:n, s:b}", "messages", messages, "tools", req->tools, "documents",
-                     "add_generation_prompt", req->add_generation_prompt);
+    *ret = json_pack("{s:o, s:O?, s:n, s:b}", "messages", messages, "tools", req->tools,
+                     "documents", "add_generation_prompt", req->add_generation_prompt);
     if (!*ret || !add_tokens(*ret, c, t))
         return err_set(err, E_NOMEM, "no memory for the variables of a chat template");
     return req->kwargs ? add_kwargs(*ret, req->kwargs, input_keys, err) : 0;
@@ -172,8 +179,10 @@ static int encode_output(const struct tokenizer *t, const struct jinja_output *o
     }
     if (bos != TOKEN_NONE)
         bos_text = tokenizer_piece(t, bos);
-    bool has_bos = bos_text.len && o->n_runs && runs[0].is_trusted && str_has_prefix(text, bos_text);
-    int rc = tokenizer_encode_runs(t, runs, o->n_runs, TOK_PARSE_SPECIAL | (has_bos ? 0 : TOK_ADD_SPECIAL), out, err);
+    bool has_bos =
+        bos_text.len && o->n_runs && runs[0].is_trusted && str_has_prefix(text, bos_text);
+    int rc = tokenizer_encode_runs(t, runs, o->n_runs,
+                                   TOK_PARSE_SPECIAL | (has_bos ? 0 : TOK_ADD_SPECIAL), out, err);
     mem_free(runs);
     return rc;
 }
@@ -199,20 +208,23 @@ static int render(const struct variant *v, const struct tokenizer *t,
     return rc;
 }
 
-int chat_encode(const struct chat_template *c, const struct tokenizer *t, const struct chat_request *req,
-                struct token_vec *out, struct buf *rendered, struct err *err)
+int chat_encode(const struct chat_template *c, const struct tokenizer *t,
+                const struct chat_request *req, struct token_vec *out, struct buf *rendered,
+                struct err *err)
 {
     if (!json_is_array(req->messages))
         return err_set(err, E_INVALID, "messages must be an array");
     bool has_tools = json_array_size(req->tools) > 0;
-    const struct variant *v = (has_tools && c->tool_use.jinja) || !c->plain.jinja ? &c->tool_use : &c->plain;
+    const struct variant *v =
+        (has_tools && c->tool_use.jinja) || !c->plain.jinja ? &c->tool_use : &c->plain;
     json_t *context = NULL;
     struct buf keys;
     buf_init(&keys, LIMIT_MSG_SMALL_BYTES);
     buf_append_str(&keys, "messages,tools,documents");
     int rc = make_context(c, v, t, req, &context, &keys, err);
     if (rc == 0) {
-        struct jinja_options opt = {.context = context, .input_keys = buf_str(&keys), .now_unix = req->now_unix};
+        struct jinja_options opt = {
+            .context = context, .input_keys = buf_str(&keys), .now_unix = req->now_unix};
         rc = render(v, t, &opt, out, rendered, err);
     }
     json_decref(context);

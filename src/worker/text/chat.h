@@ -24,20 +24,22 @@ struct chat_template;
 
 /* From a GGUF's tokenizer.chat_template (and .tool_use variant), or from override when its len > 0.
  * *ret = NULL and 0 when the model has none. */
-int chat_template_from_gguf(const struct gguf *g, struct str override, struct chat_template **ret, struct err *err)
-    MUST_USE;
+int chat_template_from_gguf(const struct gguf *g, struct str override, struct chat_template **ret,
+                            struct err *err) MUST_USE;
 void chat_template_free(struct chat_template *c);
 
 struct chat_request {
-    const json_t *messages;  /* array; borrowed */
-    const json_t *tools;     /* array or NULL */
-    const json_t *kwargs;    /* object of extra variables or NULL; may not name a reserved variable: E_INVALID */
+    const json_t *messages; /* array; borrowed */
+    const json_t *tools;    /* array or NULL */
+    const json_t *
+        kwargs; /* object of extra variables or NULL; may not name a reserved variable: E_INVALID */
     bool add_generation_prompt;
     int64_t now_unix;
 };
 
 /* Renders req and appends its token ids.  rendered (may be NULL) receives the text. */
-int chat_encode(const struct chat_template *c, const struct tokenizer *t, const struct chat_request *req,
-                struct token_vec *out, struct buf *rendered, struct err *err) MUST_USE;
+int chat_encode(const struct chat_template *c, const struct tokenizer *t,
+                const struct chat_request *req, struct token_vec *out, struct buf *rendered,
+                struct err *err) MUST_USE;
 
 #endif

@@ -6,12 +6,14 @@
 
 #define NEEDLE "Wx7qNeedle"
 
-/* Whether rendering {"messages": …, "tools": …} works; its text is in *out.  Steals messages and tools. */
+/* Whether rendering {"messages": …, "tools": …} works; its text is in *out.  Steals messages and
+ * tools. */
 static bool probe(const struct jinja *j, json_t *messages, json_t *tools, struct jinja_output *out)
 {
     struct err err = ERR_INIT;
-    json_t *c = json_pack("{s:o, s:o, s:b, s:s, s:s, s:n}", "messages", messages, "tools", tools,
-                          "add_generation_prompt", 0, "bos_token", "", "eos_token", "", "documents");
+    json_t *c =
+        json_pack("{s:o, s:o, s:b, s:s, s:s, s:n}", "messages", messages, "tools", tools,
+                  "add_generation_prompt", 0, "bos_token", "", "eos_token", "", "documents");
     struct jinja_options opt = {.context = c};
     bool ok = c && jinja_render(j, &opt, out, &err) == 0;
     json_decref(c);
@@ -34,7 +36,8 @@ static void probe_content(const struct jinja *j, struct chat_shape *s)
                            json_null(), &out) &&
                      shows(&out, NEEDLE) && !shows(&out, "'type'") && !shows(&out, "\"type\"");
     if (s->takes_parts)
-        s->wants_parts = !(probe(j, json_pack("[{s:s, s:s}]", "role", "user", "content", NEEDLE), json_null(), &out) &&
+        s->wants_parts = !(probe(j, json_pack("[{s:s, s:s}]", "role", "user", "content", NEEDLE),
+                                 json_null(), &out) &&
                            shows(&out, NEEDLE));
     jinja_output_release(&out);
 }
@@ -60,7 +63,8 @@ static void probe_arguments(const struct jinja *j, struct chat_shape *s)
     jinja_output_init(&out);
     bool string_ok = probe(j, call_with(json_string("{\"" NEEDLE "\": 1}")), one_tool(), &out) &&
                      shows(&out, "\"" NEEDLE "\":");
-    s->wants_arguments = !string_ok && probe(j, call_with(json_pack("{s:i}", NEEDLE, 1)), one_tool(), &out) &&
+    s->wants_arguments = !string_ok &&
+                         probe(j, call_with(json_pack("{s:i}", NEEDLE, 1)), one_tool(), &out) &&
                          shows(&out, NEEDLE);
     jinja_output_release(&out);
 }
@@ -109,7 +113,8 @@ static int join_parts(const json_t *parts, json_t **ret, struct err *err)
 }
 
 /* *ret: a new reference, or NULL when the content can stay. */
-static int shaped_content(const struct chat_shape *s, const json_t *content, json_t **ret, struct err *err)
+static int shaped_content(const struct chat_shape *s, const json_t *content, json_t **ret,
+                          struct err *err)
 {
     *ret = NULL;
     if (json_is_array(content) && !s->takes_parts)
@@ -121,8 +126,10 @@ static int shaped_content(const struct chat_shape *s, const json_t *content, jso
     return 0;
 }
 
-/* Tool calls whose arguments are a string of JSON, with the object instead; *ret NULL when they can stay. */
-static int shaped_calls(const struct chat_shape *s, const json_t *calls, json_t **ret, struct err *err)
+/* Tool calls whose arguments are a string of JSON, with the object instead; *ret NULL when they can
+ * stay. */
+static int shaped_calls(const struct chat_shape *s, const json_t *calls, json_t **ret,
+                        struct err *err)
 {
     size_t i;
     json_t *call;
@@ -141,7 +148,8 @@ static int shaped_calls(const struct chat_shape *s, const json_t *calls, json_t 
         bool ok = one != NULL;
         if (ok && json_is_object(args)) {
             fn = json_copy(json_object_get(call, "function"));
-            ok = fn && json_object_set(fn, "arguments", args) == 0 && json_object_set(one, "function", fn) == 0;
+            ok = fn && json_object_set(fn, "arguments", args) == 0 &&
+                 json_object_set(one, "function", fn) == 0;
         }
         json_decref(fn);
         json_decref(args);
@@ -182,7 +190,8 @@ static int shape_message(const struct chat_shape *s, const json_t *m, json_t **r
     return 0;
 }
 
-int chat_shape_messages(const struct chat_shape *s, const json_t *messages, json_t **ret, struct err *err)
+int chat_shape_messages(const struct chat_shape *s, const json_t *messages, json_t **ret,
+                        struct err *err)
 {
     size_t i;
     json_t *m, *out = json_array();

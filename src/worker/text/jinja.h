@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Jinja templates, the language of chat templates: compiled once, rendered many times, always bounded.
+/* Jinja templates, the language of chat templates: compiled once, rendered many times, always
+ * bounded.
  *
- * Semantics: Jinja2 3.1 as transformers sets it up for chat templates (ImmutableSandboxedEnvironment, trim_blocks,
- * lstrip_blocks, loop controls, `tojson` without HTML escapes, `strftime_now`, `raise_exception`).  No
- * access to anything outside the given context.  Steps, depth, memory and output are limited (limits.h).
+ * Semantics: Jinja2 3.1 as transformers sets it up for chat templates
+ * (ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls, `tojson` without HTML
+ * escapes, `strftime_now`, `raise_exception`).  No access to anything outside the given context.
+ * Steps, depth, memory and output are limited (limits.h).
  *
  * A program is read-only after compilation and may be rendered from several threads at once. */
 #ifndef WORKER_TEXT_JINJA_H
@@ -35,16 +37,17 @@ void jinja_output_init(struct jinja_output *o);
 void jinja_output_release(struct jinja_output *o);
 
 struct jinja_options {
-    const json_t *context;      /* object: the template's variables; borrowed */
-    const char *input_keys;     /* comma-separated top-level variables whose strings are input, e.g.
-                                   "messages,tools,documents"; NULL: none */
-    int64_t now_unix;           /* for strftime_now; taken as UTC */
+    const json_t *context;  /* object: the template's variables; borrowed */
+    const char *input_keys; /* comma-separated top-level variables whose strings are input, e.g.
+                               "messages,tools,documents"; NULL: none */
+    int64_t now_unix;       /* for strftime_now; taken as UTC */
 };
 
-/* Renders into *out (initialised by the caller).  E_INVALID: the template called raise_exception (its message), or
- * used what the context lacks; E_LIMIT: a bound was reached; E_FORMAT: a mistake found at run time. */
-int jinja_render(const struct jinja *j, const struct jinja_options *opt, struct jinja_output *out, struct err *err)
-    MUST_USE;
+/* Renders into *out (initialised by the caller).  E_INVALID: the template called raise_exception
+ * (its message), or used what the context lacks; E_LIMIT: a bound was reached; E_FORMAT: a mistake
+ * found at run time. */
+int jinja_render(const struct jinja *j, const struct jinja_options *opt, struct jinja_output *out,
+                 struct err *err) MUST_USE;
 
 /* Whether the template's text reads the variable anywhere ("tools", "enable_thinking"). */
 bool jinja_uses(const struct jinja *j, const char *name);

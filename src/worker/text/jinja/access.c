@@ -12,7 +12,9 @@ static const struct method *methods_of(struct value v)
     case V_LIST: return LIST_METHODS;
     case V_TUPLE: return TUPLE_METHODS;
     case V_DICT: return DICT_METHODS;
-    case V_BOOL: case V_INT: case V_FLOAT: return NUM_METHODS;
+    case V_BOOL:
+    case V_INT:
+    case V_FLOAT: return NUM_METHODS;
     case V_RANGE: return RANGE_METHODS;
     case V_LOOP: return LOOP_METHODS;
     case V_CYCLER: return CYCLER_METHODS;
@@ -30,7 +32,8 @@ static int bind_method(struct rt *rt, const struct method *m, struct value self,
     return 0;
 }
 
-static int loop_attr(struct rt *rt, struct jloop *l, struct str name, struct value *out, bool *found)
+static int loop_attr(struct rt *rt, struct jloop *l, struct str name, struct value *out,
+                     bool *found)
 {
     int64_t n;
     bool has;
@@ -61,7 +64,8 @@ static int loop_attr(struct rt *rt, struct jloop *l, struct str name, struct val
     return 0;
 }
 
-static int macro_attr(struct rt *rt, struct jmacro *m, struct str name, struct value *out, bool *found)
+static int macro_attr(struct rt *rt, struct jmacro *m, struct str name, struct value *out,
+                      bool *found)
 {
     *found = true;
     if (str_is(name, "name")) {
@@ -103,7 +107,8 @@ static bool num_attr(struct value v, struct str name, struct value *out)
     return true;
 }
 
-static int data_attr(struct rt *rt, struct value obj, struct str name, struct value *out, bool *found)
+static int data_attr(struct rt *rt, struct value obj, struct str name, struct value *out,
+                     bool *found)
 {
     *found = true;
     if (obj.type == V_LOOP)
@@ -125,8 +130,11 @@ static int data_attr(struct rt *rt, struct value obj, struct str name, struct va
         *out = obj.cycler->items->v[obj.cycler->pos];
     else if (obj.type == V_CYCLER && str_is(name, "pos"))
         *out = value_int(obj.cycler->pos);
-    else if (obj.type == V_RANGE && (str_is(name, "start") || str_is(name, "stop") || str_is(name, "step")))
-        *out = value_int(name.len == 5 ? obj.r->start : name.p[2] == 'o' ? obj.r->stop : obj.r->step);
+    else if (obj.type == V_RANGE &&
+             (str_is(name, "start") || str_is(name, "stop") || str_is(name, "step")))
+        *out = value_int(name.len == 5      ? obj.r->start
+                         : name.p[2] == 'o' ? obj.r->stop
+                                            : obj.r->step);
     else
         *found = false;
     return 0;
@@ -149,7 +157,8 @@ static bool is_dunder(struct str s)
     return false;
 }
 
-int py_attr(struct rt *rt, struct value obj, struct str name, struct value *out, bool *found, bool *is_unsafe)
+int py_attr(struct rt *rt, struct value obj, struct str name, struct value *out, bool *found,
+            bool *is_unsafe)
 {
     *is_unsafe = false;
     TRY(data_attr(rt, obj, name, out, found));
@@ -218,8 +227,8 @@ int value_item(struct rt *rt, struct value obj, struct value key, struct value *
             *out = it->val;
             return 0;
         }
-    } else if (is_integer(key) &&
-               (obj.type == V_STR || obj.type == V_LIST || obj.type == V_TUPLE || obj.type == V_RANGE)) {
+    } else if (is_integer(key) && (obj.type == V_STR || obj.type == V_LIST || obj.type == V_TUPLE ||
+                                   obj.type == V_RANGE)) {
         TRY(seq_item(rt, obj, as_int(key), out, &found));
         if (found)
             return 0;
@@ -237,7 +246,8 @@ static int slice_part(struct rt *rt, struct value v, int64_t *out, bool *given)
     if (!*given)
         return 0;
     if (!is_integer(v))
-        return rt_fail(rt, E_FORMAT, "slice indices must be integers or None or have an __index__ method");
+        return rt_fail(rt, E_FORMAT,
+                       "slice indices must be integers or None or have an __index__ method");
     *out = as_int(v);
     return 0;
 }
@@ -324,7 +334,8 @@ int value_slice(struct rt *rt, struct value obj, const struct value part[3], str
         struct jrange *r = rt_alloc(rt, 1, sizeof(*r));
         if (!r)
             return -rt->err->code;
-        *r = (struct jrange){obj.r->start + b.from * obj.r->step, obj.r->start + b.to * obj.r->step, 0, b.n};
+        *r = (struct jrange){obj.r->start + b.from * obj.r->step, obj.r->start + b.to * obj.r->step,
+                             0, b.n};
         if (__builtin_mul_overflow(obj.r->step, b.step, &r->step))
             return rt_fail(rt, E_LIMIT, "an integer is larger than 64 bits");
         *out = (struct value){.type = V_RANGE, .r = r};
@@ -361,7 +372,8 @@ static int path_part(struct rt *rt, struct value *obj, const struct jstr *path, 
     return 0;
 }
 
-int value_path(struct rt *rt, struct value obj, struct value path, struct value dflt, struct value *out)
+int value_path(struct rt *rt, struct value obj, struct value path, struct value dflt,
+               struct value *out)
 {
     *out = obj;
     if (path.type == V_NONE || path.type == V_MISSING)

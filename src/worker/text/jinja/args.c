@@ -16,7 +16,8 @@ static bool next_param(const char **spec, struct str *name, bool *optional)
     return true;
 }
 
-int bind_args(struct rt *rt, const char *fn, const char *spec, const struct args *args, struct value *out)
+int bind_args(struct rt *rt, const char *fn, const char *spec, const struct args *args,
+              struct value *out)
 {
     uint32_t n = 0, n_kw = 0;
     struct str name;
@@ -27,12 +28,14 @@ int bind_args(struct rt *rt, const char *fn, const char *spec, const struct args
             if (!str_eq(jstr_str(args->kw[i].name), name))
                 continue;
             if (out[n].type != V_MISSING)
-                return rt_fail(rt, E_FORMAT, "%s() got multiple values for argument '%.*s'", fn, STR_ARG(name));
+                return rt_fail(rt, E_FORMAT, "%s() got multiple values for argument '%.*s'", fn,
+                               STR_ARG(name));
             out[n] = args->kw[i].v;
             n_kw++;
         }
         if (out[n].type == V_MISSING && !optional)
-            return rt_fail(rt, E_FORMAT, "%s() missing 1 required positional argument: '%.*s'", fn, STR_ARG(name));
+            return rt_fail(rt, E_FORMAT, "%s() missing 1 required positional argument: '%.*s'", fn,
+                           STR_ARG(name));
         n++;
     }
     if (args->n > n)
@@ -50,7 +53,8 @@ int arg_int(struct rt *rt, const char *fn, struct value v, int64_t dflt, int64_t
     if (v.type == V_UNDEF)
         return undef_fail(rt, v);
     if (!is_integer(v))
-        return rt_fail(rt, E_FORMAT, "%s: '%s' object cannot be interpreted as an integer", fn, type_name(v));
+        return rt_fail(rt, E_FORMAT, "%s: '%s' object cannot be interpreted as an integer", fn,
+                       type_name(v));
     *out = as_int(v);
     return 0;
 }

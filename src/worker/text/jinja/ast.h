@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A parsed template: tokens, tree, scopes.  Everything lives in the program's arena and is read-only once compiled. */
+/* A parsed template: tokens, tree, scopes.  Everything lives in the program's arena and is
+ * read-only once compiled. */
 #ifndef WORKER_TEXT_JINJA_AST_H
 #define WORKER_TEXT_JINJA_AST_H
 
@@ -10,10 +11,44 @@
 #define JINJA_TREE_HEIGHT (4u * LIMIT_TEMPLATE_DEPTH)
 
 enum tok {
-    T_EOF, T_DATA, T_BLOCK_BEGIN, T_BLOCK_END, T_VAR_BEGIN, T_VAR_END, T_NAME, T_STRING, T_INT, T_FLOAT,
-    T_ADD, T_SUB, T_DIV, T_FLOORDIV, T_MUL, T_MOD, T_POW, T_TILDE, T_LBRACKET, T_RBRACKET, T_LPAREN, T_RPAREN,
-    T_LBRACE, T_RBRACE, T_EQ, T_NE, T_GT, T_GE, T_LT, T_LE, T_ASSIGN, T_DOT, T_COLON, T_PIPE, T_COMMA, T_SEMICOLON,
-    T_IN, T_NOTIN /* operators of comparisons only, never tokens */
+    T_EOF,
+    T_DATA,
+    T_BLOCK_BEGIN,
+    T_BLOCK_END,
+    T_VAR_BEGIN,
+    T_VAR_END,
+    T_NAME,
+    T_STRING,
+    T_INT,
+    T_FLOAT,
+    T_ADD,
+    T_SUB,
+    T_DIV,
+    T_FLOORDIV,
+    T_MUL,
+    T_MOD,
+    T_POW,
+    T_TILDE,
+    T_LBRACKET,
+    T_RBRACKET,
+    T_LPAREN,
+    T_RPAREN,
+    T_LBRACE,
+    T_RBRACE,
+    T_EQ,
+    T_NE,
+    T_GT,
+    T_GE,
+    T_LT,
+    T_LE,
+    T_ASSIGN,
+    T_DOT,
+    T_COLON,
+    T_PIPE,
+    T_COMMA,
+    T_SEMICOLON,
+    T_IN,
+    T_NOTIN /* operators of comparisons only, never tokens */
 };
 
 struct token {
@@ -33,11 +68,42 @@ struct name {
 };
 
 enum nkind {
-    N_CONST, N_NAME, N_TUPLE, N_LIST, N_DICT, N_CONCAT, N_BIN, N_NEG, N_POS, N_NOT, N_AND, N_OR, N_COMPARE, N_COND,
-    N_ATTR, N_ITEM, N_SLICE, N_CALL, N_FILTER, N_TEST, N_NSREF,
+    N_CONST,
+    N_NAME,
+    N_TUPLE,
+    N_LIST,
+    N_DICT,
+    N_CONCAT,
+    N_BIN,
+    N_NEG,
+    N_POS,
+    N_NOT,
+    N_AND,
+    N_OR,
+    N_COMPARE,
+    N_COND,
+    N_ATTR,
+    N_ITEM,
+    N_SLICE,
+    N_CALL,
+    N_FILTER,
+    N_TEST,
+    N_NSREF,
     /* statements */
-    N_TEXT, N_PRINT, N_FOR, N_IF, N_SET, N_SETBLOCK, N_MACRO, N_CALLBLOCK, N_FILTERBLOCK, N_WITH, N_BREAK, N_CONTINUE,
-    N_BLOCK, N_SCOPED
+    N_TEXT,
+    N_PRINT,
+    N_FOR,
+    N_IF,
+    N_SET,
+    N_SETBLOCK,
+    N_MACRO,
+    N_CALLBLOCK,
+    N_FILTERBLOCK,
+    N_WITH,
+    N_BREAK,
+    N_CONTINUE,
+    N_BLOCK,
+    N_SCOPED
 };
 
 enum name_ctx { CTX_LOAD, CTX_STORE, CTX_PARAM };
@@ -54,25 +120,25 @@ struct kwarg_node {
 
 struct node {
     enum nkind kind;
-    enum tok op;       /* N_BIN; of one operand of N_COMPARE */
+    enum tok op; /* N_BIN; of one operand of N_COMPARE */
     uint32_t line;
     uint16_t height;
-    uint8_t ctx;       /* enum name_ctx */
-    bool flag;         /* N_FOR: recursive; N_BLOCK: scoped; N_CALL: has *args, then dyn_args/dyn_kwargs */
-    bool flag2;        /* N_FOR: wants `loop`; N_MACRO: wants caller */
+    uint8_t ctx; /* enum name_ctx */
+    bool flag;  /* N_FOR: recursive; N_BLOCK: scoped; N_CALL: has *args, then dyn_args/dyn_kwargs */
+    bool flag2; /* N_FOR: wants `loop`; N_MACRO: wants caller */
     bool wants_kwargs, wants_varargs;
     struct node *a, *b, *c; /* operands: see the parser */
     struct nodes list, list2;
-    enum tok *ops;     /* N_COMPARE: list.n of them */
+    enum tok *ops; /* N_COMPARE: list.n of them */
     struct kwarg_node *kw;
     uint32_t n_kw;
     struct node *dyn_args, *dyn_kwargs;
-    struct value v;    /* N_CONST, N_TEXT */
+    struct value v; /* N_CONST, N_TEXT */
     struct name *name;
-    struct name *attr; /* N_NSREF */
+    struct name *attr;   /* N_NSREF */
     uint32_t hops, slot; /* N_NAME, N_NSREF, N_MACRO (where it is stored) */
     struct scope *scope, *scope2, *scope3;
-    const void *fn;    /* filter or test; NULL: unknown, an error when reached */
+    const void *fn; /* filter or test; NULL: unknown, an error when reached */
     /* slots of special names within scope */
     uint32_t slot_loop, slot_caller, slot_kwargs, slot_varargs;
 };
@@ -114,7 +180,8 @@ struct jinja {
 };
 
 /* lexer.c: every token of source (newlines not yet normalised); E_FORMAT with the line. */
-int jinja_lex(struct jinja *j, struct str source, struct token **ret_toks, size_t *ret_n, struct err *err) MUST_USE;
+int jinja_lex(struct jinja *j, struct str source, struct token **ret_toks, size_t *ret_n,
+              struct err *err) MUST_USE;
 
 /* The one name with this text. */
 struct name *jinja_name(struct jinja *j, struct str text, struct err *err) MUST_USE;
@@ -132,7 +199,13 @@ struct parser {
 };
 int jinja_parse(struct jinja *j, const struct token *toks, struct err *err) MUST_USE;
 struct node *parse_expr(struct parser *p, bool with_cond);
-enum { TUPLE_SIMPLE = 1, TUPLE_NO_COND = 2, TUPLE_PARENS = 4, TUPLE_END_IN = 8, TUPLE_END_RECURSIVE = 16 };
+enum {
+    TUPLE_SIMPLE = 1,
+    TUPLE_NO_COND = 2,
+    TUPLE_PARENS = 4,
+    TUPLE_END_IN = 8,
+    TUPLE_END_RECURSIVE = 16
+};
 struct node *parse_tuple(struct parser *p, unsigned flags);
 struct node *parse_target(struct parser *p, unsigned flags, bool with_namespace);
 struct node *parse_filter_chain(struct parser *p, struct node *in, bool starts_inline);
@@ -143,7 +216,8 @@ static inline const struct token *peek(const struct parser *p)
 }
 struct node *parser_node(struct parser *p, enum nkind kind, uint32_t line);
 bool parser_push(struct parser *p, struct nodes *list, struct node *n);
-bool parser_fail(struct parser *p, uint32_t line, const char *fmt, ...) PRINTF_LIKE(3, 4); /* always false */
+bool parser_fail(struct parser *p, uint32_t line, const char *fmt, ...)
+    PRINTF_LIKE(3, 4); /* always false */
 bool parser_expect(struct parser *p, enum tok t);
 bool parser_is_name(const struct parser *p, size_t ahead, const char *name);
 bool parser_skip_name(struct parser *p, const char *name);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Expressions: a tree and a frame to a value.  Also the accounts every part pays into: steps, depth, memory. */
+/* Expressions: a tree and a frame to a value.  Also the accounts every part pays into: steps,
+ * depth, memory. */
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -33,7 +34,8 @@ void *rt_alloc(struct rt *rt, size_t n, size_t size)
 {
     uint64_t total;
     if (!size_mul(n, size, &total) || total > LIMIT_TEMPLATE_MEMORY_BYTES) {
-        rt_fail(rt, E_LIMIT, "the template needs more than %u bytes of memory", LIMIT_TEMPLATE_MEMORY_BYTES);
+        rt_fail(rt, E_LIMIT, "the template needs more than %u bytes of memory",
+                LIMIT_TEMPLATE_MEMORY_BYTES);
         return NULL;
     }
     return arena_try_alloc(&rt->arena, total, rt->err);
@@ -42,7 +44,8 @@ void *rt_alloc(struct rt *rt, size_t n, size_t size)
 int rt_enter(struct rt *rt)
 {
     if (++rt->depth > JINJA_EVAL_DEPTH)
-        return rt_fail(rt, E_LIMIT, "the template nests deeper than %u evaluations", JINJA_EVAL_DEPTH);
+        return rt_fail(rt, E_LIMIT, "the template nests deeper than %u evaluations",
+                       JINJA_EVAL_DEPTH);
     return rt_step(rt, 1);
 }
 
@@ -170,7 +173,8 @@ static int eval_cond(struct rt *rt, struct frame *f, const struct node *n, struc
         return eval(rt, f, n->b, out);
     if (n->c)
         return eval(rt, f, n->c, out);
-    return value_undef(rt, "the inline if-expression evaluated to false and no else section was defined.", out);
+    return value_undef(
+        rt, "the inline if-expression evaluated to false and no else section was defined.", out);
 }
 
 static int eval_item(struct rt *rt, struct frame *f, const struct node *n, struct value *out)
@@ -196,8 +200,10 @@ static int eval_item(struct rt *rt, struct frame *f, const struct node *n, struc
 static int push_dyn_kwargs(struct rt *rt, struct value v, struct args *a, uint32_t n_static)
 {
     if (v.type != V_DICT)
-        return v.type == V_UNDEF ? undef_fail(rt, v)
-                                 : rt_fail(rt, E_FORMAT, "argument after ** must be a mapping, not %s", type_name(v));
+        return v.type == V_UNDEF
+                   ? undef_fail(rt, v)
+                   : rt_fail(rt, E_FORMAT, "argument after ** must be a mapping, not %s",
+                             type_name(v));
     struct kwarg *kw = rt_alloc(rt, (size_t)n_static + v.d->n, sizeof(*kw));
     if (!kw)
         return -rt->err->code;
@@ -256,21 +262,18 @@ static int call_loop(struct rt *rt, struct jloop *l, const struct args *args, st
     struct value v;
     TRY(bind_args(rt, "loop", "iterable", args, &v));
     if (!l->node)
-        return rt_fail(rt, E_FORMAT, "The loop must have the 'recursive' marker to be called recursively.");
+        return rt_fail(rt, E_FORMAT,
+                       "The loop must have the 'recursive' marker to be called recursively.");
     return loop_recurse(rt, l, v, out);
 }
 
 int rt_call(struct rt *rt, struct value fn, const struct args *args, struct value *out)
 {
     switch (fn.type) {
-    case V_UNDEF:
-        return undef_fail(rt, fn);
-    case V_FUNC:
-        return fn.func->fn(rt, fn.func->self, args, out);
-    case V_MACRO:
-        return macro_call(rt, fn.macro, args, out);
-    case V_LOOP:
-        return call_loop(rt, fn.loop, args, out);
+    case V_UNDEF: return undef_fail(rt, fn);
+    case V_FUNC: return fn.func->fn(rt, fn.func->self, args, out);
+    case V_MACRO: return macro_call(rt, fn.macro, args, out);
+    case V_LOOP: return call_loop(rt, fn.loop, args, out);
     case V_JOINER:
         if (fn.joiner->used) {
             *out = fn.joiner->sep;
@@ -278,8 +281,7 @@ int rt_call(struct rt *rt, struct value fn, const struct args *args, struct valu
         }
         fn.joiner->used = true;
         return str_lit(rt, "", out);
-    default:
-        return rt_fail(rt, E_FORMAT, "'%s' object is not callable", type_name(fn));
+    default: return rt_fail(rt, E_FORMAT, "'%s' object is not callable", type_name(fn));
     }
 }
 
@@ -307,7 +309,8 @@ static int eval_filter(struct rt *rt, struct frame *f, const struct node *n, str
     return filter->fn(rt, in, &args, out);
 }
 
-int eval_filters(struct rt *rt, struct frame *f, const struct node *n, struct value in, struct value *out)
+int eval_filters(struct rt *rt, struct frame *f, const struct node *n, struct value in,
+                 struct value *out)
 {
     rt->filter_in = in;
     return eval(rt, f, n, out);
@@ -341,37 +344,27 @@ static int eval_inner(struct rt *rt, struct frame *f, const struct node *n, stru
 {
     struct value v;
     switch (n->kind) {
-    case N_TUPLE: case N_LIST:
-        return eval_list(rt, f, n, out);
-    case N_DICT:
-        return eval_dict(rt, f, n, out);
-    case N_CONCAT:
-        return eval_concat(rt, f, n, out);
-    case N_BIN:
-        return n->op == T_ADD ? eval_sum(rt, f, n, out) : eval_binary(rt, f, n, out);
-    case N_NEG: case N_POS:
-        TRY(eval(rt, f, n->a, &v));
-        return value_neg(rt, v, n->kind == N_NEG, out);
-    case N_NOT: case N_AND: case N_OR:
-        return eval_logic(rt, f, n, out);
-    case N_COMPARE:
-        return eval_compare(rt, f, n, out);
-    case N_COND:
-        return eval_cond(rt, f, n, out);
+    case N_TUPLE:
+    case N_LIST: return eval_list(rt, f, n, out);
+    case N_DICT: return eval_dict(rt, f, n, out);
+    case N_CONCAT: return eval_concat(rt, f, n, out);
+    case N_BIN: return n->op == T_ADD ? eval_sum(rt, f, n, out) : eval_binary(rt, f, n, out);
+    case N_NEG:
+    case N_POS: TRY(eval(rt, f, n->a, &v)); return value_neg(rt, v, n->kind == N_NEG, out);
+    case N_NOT:
+    case N_AND:
+    case N_OR: return eval_logic(rt, f, n, out);
+    case N_COMPARE: return eval_compare(rt, f, n, out);
+    case N_COND: return eval_cond(rt, f, n, out);
     case N_ATTR:
         TRY(eval(rt, f, n->a, &v));
         rt->line = n->line;
         return value_attr(rt, v, n->name->s, out);
-    case N_ITEM:
-        return eval_item(rt, f, n, out);
-    case N_CALL:
-        return eval_call(rt, f, n, out);
-    case N_FILTER:
-        return eval_filter(rt, f, n, out);
-    case N_TEST:
-        return eval_test(rt, f, n, out);
-    default:
-        return rt_fail(rt, E_INTERNAL, "node %d is no expression", (int)n->kind);
+    case N_ITEM: return eval_item(rt, f, n, out);
+    case N_CALL: return eval_call(rt, f, n, out);
+    case N_FILTER: return eval_filter(rt, f, n, out);
+    case N_TEST: return eval_test(rt, f, n, out);
+    default: return rt_fail(rt, E_INTERNAL, "node %d is no expression", (int)n->kind);
     }
 }
 

@@ -18,7 +18,8 @@ int rt_resolve(struct rt *rt, const struct name *name, struct value *out)
 {
     bool found;
     *out = VALUE_MISSING;
-    for (uint32_t i = 0; rt->n_blocks && i < rt->root->scope->n; i++) { /* blocks see what the template has set */
+    for (uint32_t i = 0; rt->n_blocks && i < rt->root->scope->n;
+         i++) { /* blocks see what the template has set */
         const struct sym *y = &rt->root->scope->syms[i];
         if (y->name == name && y->is_stored && rt->root->slots[i].type != V_MISSING) {
             *out = rt->root->slots[i];
@@ -26,11 +27,14 @@ int rt_resolve(struct rt *rt, const struct name *name, struct value *out)
         }
     }
     if (!rt->is_looked_up[name->id]) {
-        json_t *v = rt->opt->context ? json_object_getn(rt->opt->context, name->text.p, name->text.len) : NULL;
+        json_t *v = rt->opt->context
+                        ? json_object_getn(rt->opt->context, name->text.p, name->text.len)
+                        : NULL;
         struct value got = VALUE_MISSING;
         bool is_messages = str_is(name->text, "messages");
         if (v)
-            TRY(value_from_json(rt, v, jinja_is_input_key(rt->opt->input_keys, name->text), 0, is_messages, &got));
+            TRY(value_from_json(rt, v, jinja_is_input_key(rt->opt->input_keys, name->text), 0,
+                                is_messages, &got));
         else
             TRY(global_find(rt, name->text, &got, &found));
         rt->is_looked_up[name->id] = true;
@@ -47,19 +51,14 @@ int frame_enter(struct rt *rt, struct frame *f)
         const struct sym *y = &f->scope->syms[i];
         struct frame *from = f;
         switch (y->load) {
-        case LOAD_RESOLVE:
-            TRY(rt_resolve(rt, y->name, &f->slots[i]));
-            break;
+        case LOAD_RESOLVE: TRY(rt_resolve(rt, y->name, &f->slots[i])); break;
         case LOAD_ALIAS:
             for (uint32_t h = 0; h < y->hops; h++)
                 from = from->up;
             f->slots[i] = from->slots[y->slot];
             break;
-        case LOAD_UNDEFINED:
-            f->slots[i] = VALUE_MISSING;
-            break;
-        default:
-            break;
+        case LOAD_UNDEFINED: f->slots[i] = VALUE_MISSING; break;
+        default: break;
         }
     }
     return 0;
@@ -206,7 +205,8 @@ static int next_filtered(struct rt *rt, struct jgen *g, struct value *out, bool 
     }
 }
 
-static int filtered(struct rt *rt, struct frame *up, const struct node *n, struct value iterable, struct value *out)
+static int filtered(struct rt *rt, struct frame *up, const struct node *n, struct value iterable,
+                    struct value *out)
 {
     struct jgen *g = gen_new(rt, "generator", next_filtered);
     struct frame *f = frame_new(rt, n->scope2, up);
@@ -221,7 +221,8 @@ static int filtered(struct rt *rt, struct frame *up, const struct node *n, struc
 }
 
 /* ret_ran: whether a round came to its end, which is what the else branch asks. */
-static int run_rounds(struct rt *rt, struct frame *f, struct jloop *l, const struct node *n, bool *ret_ran)
+static int run_rounds(struct rt *rt, struct frame *f, struct jloop *l, const struct node *n,
+                      bool *ret_ran)
 {
     *ret_ran = false;
     for (;;) {
@@ -326,7 +327,8 @@ static int exec_set(struct rt *rt, struct frame *f, const struct node *n)
 static int put_result(struct rt *rt, struct value v)
 {
     if (v.type != V_STR)
-        return rt_fail(rt, E_FORMAT, "sequence item 0: expected str instance, %s found", type_name(v));
+        return rt_fail(rt, E_FORMAT, "sequence item 0: expected str instance, %s found",
+                       type_name(v));
     return sb_to_str(rt->out, v);
 }
 
@@ -357,7 +359,8 @@ static int exec_scoped(struct rt *rt, struct frame *f, const struct node *n, int
     return n->kind == N_SETBLOCK ? assign(rt, f, n->a, v) : put_result(rt, v);
 }
 
-static int make_macro(struct rt *rt, struct frame *f, const struct node *n, const char *name, struct value *out)
+static int make_macro(struct rt *rt, struct frame *f, const struct node *n, const char *name,
+                      struct value *out)
 {
     struct jmacro *m = rt_alloc(rt, 1, sizeof(*m));
     if (!m)
@@ -410,7 +413,8 @@ static bool take_kwarg(const struct args *args, bool *used, const char *name, st
     return false;
 }
 
-static int bind_rest(struct rt *rt, struct jmacro *m, const struct args *args, const bool *used, struct frame *f)
+static int bind_rest(struct rt *rt, struct jmacro *m, const struct args *args, const bool *used,
+                     struct frame *f)
 {
     const struct node *n = m->node;
     struct jdict *kwargs = dict_new(rt);
@@ -433,7 +437,8 @@ static int bind_rest(struct rt *rt, struct jmacro *m, const struct args *args, c
     for (uint32_t i = n->list.n; i < args->n; i++)
         TRY(list_push(rt, varargs, args->v[i]));
     if (varargs->n && !n->wants_varargs)
-        return rt_fail(rt, E_FORMAT, "macro '%s' takes not more than %u argument(s)", name, n->list.n);
+        return rt_fail(rt, E_FORMAT, "macro '%s' takes not more than %u argument(s)", name,
+                       n->list.n);
     if (n->wants_kwargs)
         f->slots[n->slot_kwargs] = value_dict(kwargs);
     if (n->wants_varargs)
@@ -486,7 +491,8 @@ int macro_call(struct rt *rt, struct jmacro *m, const struct args *args, struct 
     if (!f)
         return -rt->err->code;
     if (++rt->n_macros > LIMIT_TEMPLATE_DEPTH)
-        return rt_fail(rt, E_LIMIT, "macros call each other deeper than %u levels", LIMIT_TEMPLATE_DEPTH);
+        return rt_fail(rt, E_LIMIT, "macros call each other deeper than %u levels",
+                       LIMIT_TEMPLATE_DEPTH);
     TRY(bind_macro(rt, m, args, f));
     TRY(capture(rt, f, m->node->a->list, out, &jump));
     rt->n_macros--;
@@ -512,25 +518,20 @@ static int exec(struct rt *rt, struct frame *f, const struct node *n, int *jump)
         sb_str(rt->out, n->v.s);
         TRY(rt_charge(rt, n->v.s->len));
         return rt->out->failed;
-    case N_PRINT:
-        return print(rt, f, n);
-    case N_IF:
-        return exec_if(rt, f, n, jump);
-    case N_FOR:
-        return exec_for(rt, f, n, jump);
-    case N_SET:
-        return exec_set(rt, f, n);
-    case N_MACRO:
-        return exec_macro(rt, f, n);
-    case N_CALLBLOCK:
-        return exec_call_block(rt, f, n);
-    case N_SETBLOCK: case N_FILTERBLOCK: case N_WITH: case N_SCOPED: case N_BLOCK:
-        return exec_scoped(rt, f, n, jump);
-    case N_BREAK: case N_CONTINUE:
-        *jump = n->kind == N_BREAK ? JUMP_BREAK : JUMP_CONTINUE;
-        return 0;
-    default:
-        return rt_fail(rt, E_INTERNAL, "node %d is no statement", (int)n->kind);
+    case N_PRINT: return print(rt, f, n);
+    case N_IF: return exec_if(rt, f, n, jump);
+    case N_FOR: return exec_for(rt, f, n, jump);
+    case N_SET: return exec_set(rt, f, n);
+    case N_MACRO: return exec_macro(rt, f, n);
+    case N_CALLBLOCK: return exec_call_block(rt, f, n);
+    case N_SETBLOCK:
+    case N_FILTERBLOCK:
+    case N_WITH:
+    case N_SCOPED:
+    case N_BLOCK: return exec_scoped(rt, f, n, jump);
+    case N_BREAK:
+    case N_CONTINUE: *jump = n->kind == N_BREAK ? JUMP_BREAK : JUMP_CONTINUE; return 0;
+    default: return rt_fail(rt, E_INTERNAL, "node %d is no statement", (int)n->kind);
     }
 }
 
@@ -541,7 +542,8 @@ int exec_body(struct rt *rt, struct frame *f, struct nodes body, int *jump)
         TRY(rt_step(rt, 1));
         TRY(exec(rt, f, body.v[i], jump));
         if (rt->out->len > LIMIT_TEMPLATE_OUTPUT_BYTES)
-            return rt_fail(rt, E_LIMIT, "the output is larger than %u bytes", LIMIT_TEMPLATE_OUTPUT_BYTES);
+            return rt_fail(rt, E_LIMIT, "the output is larger than %u bytes",
+                           LIMIT_TEMPLATE_OUTPUT_BYTES);
     }
     rt->depth--;
     return 0;

@@ -23,7 +23,11 @@ int escape_html(struct rt *rt, struct value v, struct value *out)
         if (i == s->len)
             break;
         char c = s->p[i];
-        const char *e = c == '&' ? "&amp;" : c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '\'' ? "&#39;" : "&#34;";
+        const char *e = c == '&'    ? "&amp;"
+                        : c == '<'  ? "&lt;"
+                        : c == '>'  ? "&gt;"
+                        : c == '\'' ? "&#39;"
+                                    : "&#34;";
         sb_put(&b, e, strlen(e), jstr_input_at(s, i));
         i++;
     }
@@ -39,7 +43,8 @@ static int filter_escape(struct rt *rt, struct value in, const struct args *args
     return escape_html(rt, in, out);
 }
 
-static int filter_forceescape(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_forceescape(struct rt *rt, struct value in, const struct args *args,
+                              struct value *out)
 {
     struct value none[1];
     struct jstr *s;
@@ -66,7 +71,8 @@ static void put_quoted(struct sb *b, const struct jstr *s, bool for_qs)
     }
 }
 
-static int filter_urlencode(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_urlencode(struct rt *rt, struct value in, const struct args *args,
+                            struct value *out)
 {
     struct value none[1], pair[2];
     struct jstr *s;
@@ -96,7 +102,8 @@ static int filter_urlencode(struct rt *rt, struct value in, const struct args *a
     return sb_finish(&b, out);
 }
 
-static int filter_xmlattr(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_xmlattr(struct rt *rt, struct value in, const struct args *args,
+                          struct value *out)
 {
     struct value v, k;
     bool autospace, first = true;
@@ -104,15 +111,17 @@ static int filter_xmlattr(struct rt *rt, struct value in, const struct args *arg
     TRY(bind_args(rt, "xmlattr", "|autospace", args, &v));
     TRY(arg_bool(rt, v, true, &autospace));
     if (in.type != V_DICT)
-        return in.type == V_UNDEF ? undef_fail(rt, in)
-                                  : rt_fail(rt, E_FORMAT, "'%s' object has no attribute 'items'", type_name(in));
+        return in.type == V_UNDEF
+                   ? undef_fail(rt, in)
+                   : rt_fail(rt, E_FORMAT, "'%s' object has no attribute 'items'", type_name(in));
     sb_init(&b, rt);
     for (uint32_t i = 0; i < in.d->n; i++) {
         struct dict_item it = in.d->items[i];
         if (it.val.type == V_NONE || it.val.type == V_UNDEF)
             continue;
         if (it.key.type != V_STR)
-            return rt_fail(rt, E_FORMAT, "expected string or bytes-like object, got '%s'", type_name(it.key));
+            return rt_fail(rt, E_FORMAT, "expected string or bytes-like object, got '%s'",
+                           type_name(it.key));
         for (size_t c = 0; c < it.key.s->len; c++)
             if (memchr(" \t\n\r\f\v/>=", it.key.s->p[c], 9))
                 return rt_fail(rt, E_FORMAT, "Invalid character in attribute name");
@@ -133,7 +142,8 @@ static size_t entity(const struct jstr *s, size_t i, uint32_t *c)
     static const struct {
         const char *name;
         uint32_t c;
-    } NAMED[] = {{"&amp;", '&'}, {"&lt;", '<'}, {"&gt;", '>'}, {"&quot;", '"'}, {"&apos;", '\''}, {"&nbsp;", 0xa0}};
+    } NAMED[] = {{"&amp;", '&'},  {"&lt;", '<'},    {"&gt;", '>'},
+                 {"&quot;", '"'}, {"&apos;", '\''}, {"&nbsp;", 0xa0}};
     for (size_t k = 0; k < ARRAY_LEN(NAMED); k++) {
         size_t n = strlen(NAMED[k].name);
         if (s->len - i >= n && memcmp(s->p + i, NAMED[k].name, n) == 0) {
@@ -162,7 +172,8 @@ static size_t entity(const struct jstr *s, size_t i, uint32_t *c)
 }
 
 /* Without comments and tags, white space single, entities read (the common ones). */
-static int filter_striptags(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_striptags(struct rt *rt, struct value in, const struct args *args,
+                            struct value *out)
 {
     struct value none[1], v;
     struct jstr *s;
@@ -173,10 +184,12 @@ static int filter_striptags(struct rt *rt, struct value in, const struct args *a
     TRY(rt_charge(rt, 2 * s->len));
     sb_init(&b, rt);
     for (int comments = 1; comments >= 0; comments--) {
-        struct str open = comments ? STR_LIT("<!--") : STR_LIT("<"), close = comments ? STR_LIT("-->") : STR_LIT(">");
+        struct str open = comments ? STR_LIT("<!--") : STR_LIT("<"),
+                   close = comments ? STR_LIT("-->") : STR_LIT(">");
         sb_init(&b, rt);
         for (size_t i = 0; i < s->len && !b.failed;) {
-            size_t at = str_find(jstr_str(s), open, i), end = at == SIZE_MAX ? at : str_find(jstr_str(s), close, at);
+            size_t at = str_find(jstr_str(s), open, i),
+                   end = at == SIZE_MAX ? at : str_find(jstr_str(s), close, at);
             sb_sub(&b, s, i, end == SIZE_MAX ? s->len : at);
             i = end == SIZE_MAX ? s->len : end + close.len;
         }
@@ -201,14 +214,21 @@ static int filter_striptags(struct rt *rt, struct value in, const struct args *a
     return sb_finish(&b, out);
 }
 
-static int filter_refused(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_refused(struct rt *rt, struct value in, const struct args *args,
+                          struct value *out)
 {
     (void)in, (void)args, (void)out;
     return rt_fail(rt, E_UNSUPPORTED, "the filters urlize and pprint are not supported");
 }
 
 const struct filter FILTERS_HTML[] = {
-    {"e", filter_escape}, {"escape", filter_escape}, {"forceescape", filter_forceescape},
-    {"urlencode", filter_urlencode}, {"xmlattr", filter_xmlattr}, {"striptags", filter_striptags},
-    {"urlize", filter_refused}, {"pprint", filter_refused}, {NULL, NULL},
+    {"e", filter_escape},
+    {"escape", filter_escape},
+    {"forceescape", filter_forceescape},
+    {"urlencode", filter_urlencode},
+    {"xmlattr", filter_xmlattr},
+    {"striptags", filter_striptags},
+    {"urlize", filter_refused},
+    {"pprint", filter_refused},
+    {NULL, NULL},
 };

@@ -22,7 +22,8 @@ static int filter_abs(struct rt *rt, struct value in, const struct args *args, s
     return value_neg(rt, in, as_int(in) < 0, out);
 }
 
-/* Text without white space at its ends and without the underscores Python allows; false if they are misplaced. */
+/* Text without white space at its ends and without the underscores Python allows; false if they are
+ * misplaced. */
 static bool clean_number(struct jstr *s, char *tmp, size_t cap)
 {
     size_t from = 0, to = s->len, k = 0;
@@ -47,7 +48,8 @@ static bool clean_number(struct jstr *s, char *tmp, size_t cap)
 static bool parse_float(struct jstr *s, double *out)
 {
     char tmp[512], *end;
-    if (!clean_number(s, tmp, sizeof(tmp)) || strpbrk(tmp, "xXpP(") || isspace((unsigned char)tmp[0]))
+    if (!clean_number(s, tmp, sizeof(tmp)) || strpbrk(tmp, "xXpP(") ||
+        isspace((unsigned char)tmp[0]))
         return false;
     *out = strtod(tmp, &end);
     return *end == 0;
@@ -70,7 +72,9 @@ static int parse_int(struct rt *rt, struct jstr *s, int64_t base, int64_t *out)
     if (!*p)
         return 0;
     for (; *p; p++) {
-        int d = isdigit((unsigned char)*p) ? *p - '0' : isalpha((unsigned char)*p) ? (*p | 0x20) - 'a' + 10 : 99;
+        int d = isdigit((unsigned char)*p)   ? *p - '0'
+                : isalpha((unsigned char)*p) ? (*p | 0x20) - 'a' + 10
+                                             : 99;
         if (d >= base)
             return 0;
         if (__builtin_mul_overflow(v, (uint64_t)base, &v) ||
@@ -186,7 +190,8 @@ static int filter_round(struct rt *rt, struct value in, const struct args *args,
     if (!common && !ceiling && !(v[1].type == V_STR && jstr_is(v[1].s, "floor")))
         return rt_fail(rt, E_FORMAT, "method must be common, ceil or floor");
     if (in.type == V_UNDEF)
-        return common ? rt_fail(rt, E_FORMAT, "type Undefined doesn't define __round__ method") : undef_fail(rt, in);
+        return common ? rt_fail(rt, E_FORMAT, "type Undefined doesn't define __round__ method")
+                      : undef_fail(rt, in);
     if (!is_num(in))
         return rt_fail(rt, E_FORMAT, "type %s doesn't define __round__ method", type_name(in));
     if (common && is_integer(in))
@@ -200,7 +205,8 @@ static int filter_round(struct rt *rt, struct value in, const struct args *args,
     return 0;
 }
 
-static int filter_filesizeformat(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_filesizeformat(struct rt *rt, struct value in, const struct args *args,
+                                 struct value *out)
 {
     static const char *const DECIMAL[] = {"kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"};
     static const char *const BINARY[] = {"KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"};
@@ -229,6 +235,10 @@ static int filter_filesizeformat(struct rt *rt, struct value in, const struct ar
 }
 
 const struct filter FILTERS_NUM[] = {
-    {"int", filter_int}, {"float", filter_float}, {"abs", filter_abs}, {"round", filter_round},
-    {"filesizeformat", filter_filesizeformat}, {NULL, NULL},
+    {"int", filter_int},
+    {"float", filter_float},
+    {"abs", filter_abs},
+    {"round", filter_round},
+    {"filesizeformat", filter_filesizeformat},
+    {NULL, NULL},
 };

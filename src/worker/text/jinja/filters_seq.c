@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Filters over sequences: map, select, sort, unique, join, batch and their like.  Those that Jinja2 writes as
- * generators are lazy here too: they do nothing until walked, can be walked once, and have no length. */
+/* Filters over sequences: map, select, sort, unique, join, batch and their like.  Those that Jinja2
+ * writes as generators are lazy here too: they do nothing until walked, can be walked once, and
+ * have no length. */
 #include "worker/text/jinja/runtime.h"
 
 static int lower_key(struct rt *rt, struct value *v)
@@ -15,7 +16,8 @@ static int lower_key(struct rt *rt, struct value *v)
 }
 
 /* Merge sort of positions: stable, and an incomparable pair is an error. */
-static int merge_sort(struct rt *rt, const struct value *keys, bool reverse, uint32_t *pos, uint32_t *tmp, uint32_t n)
+static int merge_sort(struct rt *rt, const struct value *keys, bool reverse, uint32_t *pos,
+                      uint32_t *tmp, uint32_t n)
 {
     for (uint32_t width = 1; width < n; width *= 2) {
         for (uint32_t lo = 0; lo < n; lo += 2 * width) {
@@ -38,7 +40,8 @@ static int merge_sort(struct rt *rt, const struct value *keys, bool reverse, uin
 
 int sort_values(struct rt *rt, const struct jlist *keys, bool reverse, uint32_t **ret_pos)
 {
-    uint32_t *pos = rt_alloc(rt, keys->n + 1, sizeof(*pos)), *tmp = rt_alloc(rt, keys->n + 1, sizeof(*tmp));
+    uint32_t *pos = rt_alloc(rt, keys->n + 1, sizeof(*pos)),
+             *tmp = rt_alloc(rt, keys->n + 1, sizeof(*tmp));
     if (!pos || !tmp)
         return -rt->err->code;
     for (uint32_t i = 0; i < keys->n; i++)
@@ -49,15 +52,16 @@ int sort_values(struct rt *rt, const struct jlist *keys, bool reverse, uint32_t 
 }
 
 /* The key of an item under attribute= and case_sensitive=. */
-static int item_key(struct rt *rt, struct value item, struct value attribute, bool case_sensitive, struct value dflt,
-                    struct value *out)
+static int item_key(struct rt *rt, struct value item, struct value attribute, bool case_sensitive,
+                    struct value dflt, struct value *out)
 {
     TRY(value_path(rt, item, attribute, dflt, out));
     return case_sensitive ? 0 : lower_key(rt, out);
 }
 
 /* attribute="a,b": a list of keys; without a comma also a list, of one. */
-static int multi_key(struct rt *rt, struct value item, struct value attribute, bool case_sensitive, struct value *out)
+static int multi_key(struct rt *rt, struct value item, struct value attribute, bool case_sensitive,
+                     struct value *out)
 {
     struct jlist *l = list_new(rt, 1);
     struct value k, part;
@@ -110,7 +114,8 @@ static int filter_sort(struct rt *rt, struct value in, const struct args *args, 
     return apply_order(rt, items, keys, reverse, out);
 }
 
-static int filter_dictsort(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_dictsort(struct rt *rt, struct value in, const struct args *args,
+                           struct value *out)
 {
     struct value v[3], view;
     bool sensitive, reverse, by_value = false;
@@ -124,8 +129,9 @@ static int filter_dictsort(struct rt *rt, struct value in, const struct args *ar
             return rt_fail(rt, E_FORMAT, "You can only sort by either \"key\" or \"value\"");
     }
     if (in.type != V_DICT)
-        return in.type == V_UNDEF ? undef_fail(rt, in)
-                                  : rt_fail(rt, E_FORMAT, "'%s' object has no attribute 'items'", type_name(in));
+        return in.type == V_UNDEF
+                   ? undef_fail(rt, in)
+                   : rt_fail(rt, E_FORMAT, "'%s' object has no attribute 'items'", type_name(in));
     struct jview items_view = {VIEW_ITEMS, in.d};
     view = (struct value){.type = V_VIEW, .view = &items_view};
     TRY(list_from(rt, view, &items));
@@ -139,8 +145,8 @@ static int filter_dictsort(struct rt *rt, struct value in, const struct args *ar
     return apply_order(rt, items, keys, reverse, out);
 }
 
-static int min_or_max(struct rt *rt, const char *name, struct value in, const struct args *args, bool max,
-                      struct value *out)
+static int min_or_max(struct rt *rt, const char *name, struct value in, const struct args *args,
+                      bool max, struct value *out)
 {
     struct value v[2], best = VALUE_MISSING;
     bool sensitive;
@@ -229,8 +235,8 @@ static int filter_first(struct rt *rt, struct value in, const struct args *args,
 
 static bool is_reversible(struct value v)
 {
-    return v.type == V_STR || v.type == V_LIST || v.type == V_TUPLE || v.type == V_DICT || v.type == V_VIEW ||
-           v.type == V_RANGE || v.type == V_UNDEF;
+    return v.type == V_STR || v.type == V_LIST || v.type == V_TUPLE || v.type == V_DICT ||
+           v.type == V_VIEW || v.type == V_RANGE || v.type == V_UNDEF;
 }
 
 static int filter_last(struct rt *rt, struct value in, const struct args *args, struct value *out)
@@ -284,7 +290,8 @@ static int gen_of(struct rt *rt, const char *type, struct value list, struct val
     return 0;
 }
 
-static int filter_reverse(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_reverse(struct rt *rt, struct value in, const struct args *args,
+                          struct value *out)
 {
     struct value none[1];
     struct value back[3] = {VALUE_NONE, VALUE_NONE, value_int(-1)};
@@ -326,8 +333,8 @@ static int filter_items(struct rt *rt, struct value in, const struct args *args,
 }
 
 /* Generators over another sequence: src is opened at the first step, as Python's generators do. */
-static int lazy(struct rt *rt, int (*next)(struct rt *, struct jgen *, struct value *, bool *), struct value in,
-                const struct args *args, struct value *out)
+static int lazy(struct rt *rt, int (*next)(struct rt *, struct jgen *, struct value *, bool *),
+                struct value in, const struct args *args, struct value *out)
 {
     struct jgen *g = gen_new(rt, "generator", next);
     struct args *a = rt_alloc(rt, 1, sizeof(*a));
@@ -384,7 +391,8 @@ static int keep_item(struct rt *rt, struct jgen *g, struct value item, bool *kee
     if (a->n <= off) {
         TRY(value_truth(rt, item, keep));
     } else {
-        const struct jinja_test *t = a->v[off].type == V_STR ? jinja_find_test(jstr_str(a->v[off].s)) : NULL;
+        const struct jinja_test *t =
+            a->v[off].type == V_STR ? jinja_find_test(jstr_str(a->v[off].s)) : NULL;
         struct args rest = {a->v + off + 1, a->n - off - 1, a->kw, a->n_kw};
         if (!t)
             return rt_fail(rt, E_FORMAT, "No test named '%.*s'.",
@@ -432,11 +440,13 @@ static int filter_reject(struct rt *rt, struct value in, const struct args *args
 {
     return select_any(rt, in, args, false, true, out);
 }
-static int filter_selectattr(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_selectattr(struct rt *rt, struct value in, const struct args *args,
+                             struct value *out)
 {
     return select_any(rt, in, args, true, false, out);
 }
-static int filter_rejectattr(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_rejectattr(struct rt *rt, struct value in, const struct args *args,
+                             struct value *out)
 {
     return select_any(rt, in, args, true, true, out);
 }
@@ -535,7 +545,8 @@ static int filter_slice(struct rt *rt, struct value in, const struct args *args,
     return lazy(rt, next_slice, in, args, out);
 }
 
-static int filter_groupby(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_groupby(struct rt *rt, struct value in, const struct args *args,
+                          struct value *out)
 {
     struct value v[3], raw, order;
     bool sensitive;
@@ -585,7 +596,8 @@ static int filter_attr(struct rt *rt, struct value in, const struct args *args, 
     return found && !is_unsafe ? 0 : value_undef_of(rt, in, v, is_unsafe, out);
 }
 
-static int filter_default(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_default(struct rt *rt, struct value in, const struct args *args,
+                          struct value *out)
 {
     struct value v[2];
     bool boolean, truth = true;
@@ -603,15 +615,37 @@ static int filter_default(struct rt *rt, struct value in, const struct args *arg
 static int filter_random(struct rt *rt, struct value in, const struct args *args, struct value *out)
 {
     (void)in, (void)args, (void)out;
-    return rt_fail(rt, E_UNSUPPORTED, "the filter 'random' is refused: a prompt must be repeatable");
+    return rt_fail(rt, E_UNSUPPORTED,
+                   "the filter 'random' is refused: a prompt must be repeatable");
 }
 
 const struct filter FILTERS_SEQ[] = {
-    {"tojson", filter_tojson}, {"length", filter_length}, {"count", filter_length}, {"items", filter_items},
-    {"join", filter_join}, {"list", filter_list}, {"default", filter_default}, {"d", filter_default},
-    {"first", filter_first}, {"last", filter_last}, {"map", filter_map}, {"select", filter_select},
-    {"reject", filter_reject}, {"selectattr", filter_selectattr}, {"rejectattr", filter_rejectattr},
-    {"dictsort", filter_dictsort}, {"sort", filter_sort}, {"unique", filter_unique}, {"reverse", filter_reverse},
-    {"min", filter_min}, {"max", filter_max}, {"sum", filter_sum}, {"batch", filter_batch}, {"slice", filter_slice},
-    {"groupby", filter_groupby}, {"attr", filter_attr}, {"random", filter_random}, {NULL, NULL},
+    {"tojson", filter_tojson},
+    {"length", filter_length},
+    {"count", filter_length},
+    {"items", filter_items},
+    {"join", filter_join},
+    {"list", filter_list},
+    {"default", filter_default},
+    {"d", filter_default},
+    {"first", filter_first},
+    {"last", filter_last},
+    {"map", filter_map},
+    {"select", filter_select},
+    {"reject", filter_reject},
+    {"selectattr", filter_selectattr},
+    {"rejectattr", filter_rejectattr},
+    {"dictsort", filter_dictsort},
+    {"sort", filter_sort},
+    {"unique", filter_unique},
+    {"reverse", filter_reverse},
+    {"min", filter_min},
+    {"max", filter_max},
+    {"sum", filter_sum},
+    {"batch", filter_batch},
+    {"slice", filter_slice},
+    {"groupby", filter_groupby},
+    {"attr", filter_attr},
+    {"random", filter_random},
+    {NULL, NULL},
 };

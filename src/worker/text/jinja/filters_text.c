@@ -3,7 +3,8 @@
 #include "worker/text/jinja/runtime.h"
 
 /* soft_str(in).method(args): what many filters are. */
-static int as_method(struct rt *rt, struct value in, const char *name, const struct args *args, struct value *out)
+static int as_method(struct rt *rt, struct value in, const char *name, const struct args *args,
+                     struct value *out)
 {
     struct jstr *s;
     TRY(to_str(rt, in, &s));
@@ -21,7 +22,8 @@ static int filter_lower(struct rt *rt, struct value in, const struct args *args,
 {
     return as_method(rt, in, "lower", args, out);
 }
-static int filter_capitalize(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_capitalize(struct rt *rt, struct value in, const struct args *args,
+                             struct value *out)
 {
     return as_method(rt, in, "capitalize", args, out);
 }
@@ -72,7 +74,8 @@ static int filter_title(struct rt *rt, struct value in, const struct args *args,
     return sb_finish(&b, out);
 }
 
-static int filter_replace(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_replace(struct rt *rt, struct value in, const struct args *args,
+                          struct value *out)
 {
     struct value v[3];
     struct jstr *s, *old, *new;
@@ -110,8 +113,8 @@ static int filter_safe(struct rt *rt, struct value in, const struct args *args, 
     return 0;
 }
 
-static int indent_lines(struct rt *rt, const struct jstr *s, const struct jstr *by, bool first, bool blank,
-                        struct value *out)
+static int indent_lines(struct rt *rt, const struct jstr *s, const struct jstr *by, bool first,
+                        bool blank, struct value *out)
 {
     struct jlist *lines;
     struct value list, keep_none = VALUE_NONE;
@@ -147,7 +150,8 @@ static int filter_indent(struct rt *rt, struct value in, const struct args *args
     if (in.type == V_UNDEF)
         return undef_fail(rt, in);
     if (in.type != V_STR)
-        return rt_fail(rt, E_FORMAT, "unsupported operand type(s) for +=: '%s' and 'str'", type_name(in));
+        return rt_fail(rt, E_FORMAT, "unsupported operand type(s) for +=: '%s' and 'str'",
+                       type_name(in));
     if (v[0].type == V_STR) {
         by = v[0];
     } else {
@@ -162,7 +166,8 @@ static int filter_indent(struct rt *rt, struct value in, const struct args *args
     return 0;
 }
 
-static int filter_truncate(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_truncate(struct rt *rt, struct value in, const struct args *args,
+                           struct value *out)
 {
     struct value v[4];
     int64_t length, leeway;
@@ -204,7 +209,8 @@ static bool is_word_char(uint32_t c)
     return c == '_' || char_is_alpha(c) || char_is_numeric(c) || char_is_digit(c);
 }
 
-static int filter_wordcount(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_wordcount(struct rt *rt, struct value in, const struct args *args,
+                            struct value *out)
 {
     struct value none[1];
     struct jstr *s;
@@ -298,7 +304,8 @@ static int wrap_paragraph(struct wrap *w, size_t from, size_t to)
             end = next;
         }
         if (last == from && end == from) /* a width of 0 */
-            return rt_fail(w->rt, E_FORMAT, "invalid width %lld (must be > 0)", (long long)w->width);
+            return rt_fail(w->rt, E_FORMAT, "invalid width %lld (must be > 0)",
+                           (long long)w->width);
         if (last > from)
             wrap_line_put(w, from, last);
         any |= last > from;
@@ -309,7 +316,8 @@ static int wrap_paragraph(struct wrap *w, size_t from, size_t to)
     return w->b.failed;
 }
 
-static int filter_wordwrap(struct rt *rt, struct value in, const struct args *args, struct value *out)
+static int filter_wordwrap(struct rt *rt, struct value in, const struct args *args,
+                           struct value *out)
 {
     struct value v[4], list, nothing = VALUE_NONE;
     struct wrap w = {.rt = rt};
@@ -322,8 +330,10 @@ static int filter_wordwrap(struct rt *rt, struct value in, const struct args *ar
         TRY(str_lit(rt, "\n", &v[2]));
     TRY(arg_str(rt, "wordwrap", v[2], &w.sep));
     if (in.type != V_STR)
-        return in.type == V_UNDEF ? undef_fail(rt, in)
-                                  : rt_fail(rt, E_FORMAT, "'%s' object has no attribute 'splitlines'", type_name(in));
+        return in.type == V_UNDEF
+                   ? undef_fail(rt, in)
+                   : rt_fail(rt, E_FORMAT, "'%s' object has no attribute 'splitlines'",
+                             type_name(in));
     if (w.width <= 0)
         return rt_fail(rt, E_FORMAT, "invalid width %lld (must be > 0)", (long long)w.width);
     TRY(as_method(rt, in, "splitlines", &none, &list));
@@ -341,7 +351,8 @@ static int filter_format(struct rt *rt, struct value in, const struct args *args
     struct jstr *s;
     struct value v;
     if (args->n && args->n_kw)
-        return rt_fail(rt, E_FORMAT, "can't handle positional and keyword arguments at the same time");
+        return rt_fail(rt, E_FORMAT,
+                       "can't handle positional and keyword arguments at the same time");
     TRY(to_str(rt, in, &s));
     if (args->n_kw) {
         struct jdict *d = dict_new(rt);
@@ -362,8 +373,19 @@ static int filter_format(struct rt *rt, struct value in, const struct args *args
 }
 
 const struct filter FILTERS_TEXT[] = {
-    {"trim", filter_trim}, {"upper", filter_upper}, {"lower", filter_lower}, {"capitalize", filter_capitalize},
-    {"title", filter_title}, {"replace", filter_replace}, {"string", filter_string}, {"safe", filter_safe},
-    {"indent", filter_indent}, {"truncate", filter_truncate}, {"wordcount", filter_wordcount},
-    {"wordwrap", filter_wordwrap}, {"center", filter_center}, {"format", filter_format}, {NULL, NULL},
+    {"trim", filter_trim},
+    {"upper", filter_upper},
+    {"lower", filter_lower},
+    {"capitalize", filter_capitalize},
+    {"title", filter_title},
+    {"replace", filter_replace},
+    {"string", filter_string},
+    {"safe", filter_safe},
+    {"indent", filter_indent},
+    {"truncate", filter_truncate},
+    {"wordcount", filter_wordcount},
+    {"wordwrap", filter_wordwrap},
+    {"center", filter_center},
+    {"format", filter_format},
+    {NULL, NULL},
 };

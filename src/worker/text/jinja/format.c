@@ -98,7 +98,8 @@ static int put_float(struct rt *rt, struct sb *b, const struct spec *s, double f
     char t = s->type;
     int prec = s->prec >= 0 ? (int)MIN_OF(s->prec, MAX_PRECISION + 1) : 6;
     if (prec > MAX_PRECISION)
-        return rt_fail(rt, E_LIMIT, "a number is asked for with more than %d digits", MAX_PRECISION);
+        return rt_fail(rt, E_LIMIT, "a number is asked for with more than %d digits",
+                       MAX_PRECISION);
     double a = fabs(f) * (t == '%' ? 100 : 1);
     if (isnan(f) || isinf(f))
         snprintf(digits, sizeof(digits), "%s", isnan(f) ? "nan" : "inf");
@@ -173,7 +174,8 @@ static int to_int(struct rt *rt, char type, struct value v, int64_t *out)
         return 0;
     }
     if (!is_integer(v))
-        return rt_fail(rt, E_FORMAT, "%%%c format: a real number is required, not %s", type, type_name(v));
+        return rt_fail(rt, E_FORMAT, "%%%c format: a real number is required, not %s", type,
+                       type_name(v));
     *out = as_int(v);
     return 0;
 }
@@ -183,7 +185,9 @@ static int put_percent(struct rt *rt, struct sb *b, struct spec *s, struct value
 {
     int64_t i;
     switch (s->type) {
-    case 's': case 'r': case 'a':
+    case 's':
+    case 'r':
+    case 'a':
         if (!s->align)
             s->align = '>';
         s->zero = false;
@@ -192,21 +196,27 @@ static int put_percent(struct rt *rt, struct sb *b, struct spec *s, struct value
         if (!s->align)
             s->align = '>';
         return put_char(rt, b, s, v);
-    case 'd': case 'i': case 'u':
+    case 'd':
+    case 'i':
+    case 'u':
         s->type = 'd';
         TRY(to_int(rt, 'd', v, &i));
         return put_int(rt, b, s, i);
-    case 'x': case 'X': case 'o':
-        TRY(to_int(rt, s->type, v, &i));
-        return put_int(rt, b, s, i);
-    case 'e': case 'E': case 'f': case 'F': case 'g': case 'G':
+    case 'x':
+    case 'X':
+    case 'o': TRY(to_int(rt, s->type, v, &i)); return put_int(rt, b, s, i);
+    case 'e':
+    case 'E':
+    case 'f':
+    case 'F':
+    case 'g':
+    case 'G':
         if (v.type == V_UNDEF)
             return undef_fail(rt, v);
         if (!is_num(v))
             return rt_fail(rt, E_FORMAT, "must be real number, not %s", type_name(v));
         return put_float(rt, b, s, as_float(v));
-    default:
-        return rt_fail(rt, E_FORMAT, "unsupported format character");
+    default: return rt_fail(rt, E_FORMAT, "unsupported format character");
     }
 }
 
@@ -229,7 +239,8 @@ static int next_arg(struct rt *rt, struct percent_args *a, struct value *out)
     return 0;
 }
 
-static int percent_number(struct rt *rt, const struct jstr *f, size_t *i, struct percent_args *a, int64_t *out)
+static int percent_number(struct rt *rt, const struct jstr *f, size_t *i, struct percent_args *a,
+                          int64_t *out)
 {
     struct value v;
     *out = 0;
@@ -247,7 +258,8 @@ static int percent_number(struct rt *rt, const struct jstr *f, size_t *i, struct
 }
 
 /* "(name)": looks the value up in the mapping. */
-static int percent_key(struct rt *rt, const struct jstr *f, size_t *i, struct value map, struct value *out)
+static int percent_key(struct rt *rt, const struct jstr *f, size_t *i, struct value map,
+                       struct value *out)
 {
     size_t from = ++*i;
     struct value key;
@@ -266,7 +278,8 @@ static int percent_key(struct rt *rt, const struct jstr *f, size_t *i, struct va
     return 0;
 }
 
-static int percent_one(struct rt *rt, struct sb *b, const struct jstr *f, size_t *i, struct percent_args *a)
+static int percent_one(struct rt *rt, struct sb *b, const struct jstr *f, size_t *i,
+                       struct percent_args *a)
 {
     struct spec s = {.prec = -1};
     struct value v = VALUE_MISSING;
@@ -393,7 +406,8 @@ static int put_formatted(struct rt *rt, struct sb *b, struct value v, const stru
         return b->failed;
     }
     if (!is_num(v))
-        return rt_fail(rt, E_FORMAT, "unsupported format string passed to %s.__format__", type_name(v));
+        return rt_fail(rt, E_FORMAT, "unsupported format string passed to %s.__format__",
+                       type_name(v));
     if (is_integer(v) && strchr("bdoxXn", s.type ? s.type : 'd')) {
         s.type = s.type == 'n' ? 'd' : s.type;
         return put_int(rt, b, &s, as_int(v));
@@ -415,7 +429,8 @@ static int put_formatted(struct rt *rt, struct sb *b, struct value v, const stru
     }
     s.type = s.type ? s.type : 'g';
     if (!strchr("eEfFgGn%", s.type))
-        return rt_fail(rt, E_FORMAT, "Unknown format code '%c' for object of type '%s'", s.type, type_name(v));
+        return rt_fail(rt, E_FORMAT, "Unknown format code '%c' for object of type '%s'", s.type,
+                       type_name(v));
     return put_float(rt, b, &s, as_float(v));
 }
 
@@ -442,20 +457,24 @@ static int field_value(struct rt *rt, struct brace *k, size_t from, size_t to, s
     }
     if (is_number) {
         if ((name.len == 0) != (k->next >= 0) && (name.len == 0 || k->next > 0))
-            return rt_fail(rt, E_FORMAT, "cannot switch between automatic and manual field numbering");
+            return rt_fail(rt, E_FORMAT,
+                           "cannot switch between automatic and manual field numbering");
         if (name.len)
             k->next = -1;
         else
             i = k->next++;
         if (i >= k->args->n)
-            return rt_fail(rt, E_FORMAT, "Replacement index %lld out of range for positional args tuple", (long long)i);
+            return rt_fail(rt, E_FORMAT,
+                           "Replacement index %lld out of range for positional args tuple",
+                           (long long)i);
         *out = k->args->v[i];
     } else {
         uint32_t w = 0;
         while (w < k->args->n_kw && !str_eq(jstr_str(k->args->kw[w].name), name))
             w++;
         if (w == k->args->n_kw)
-            return rt_fail(rt, E_FORMAT, "the format names '%.*s', which is not given", STR_ARG(name));
+            return rt_fail(rt, E_FORMAT, "the format names '%.*s', which is not given",
+                           STR_ARG(name));
         *out = k->args->kw[w].v;
     }
     while (end < to) {
@@ -467,22 +486,26 @@ static int field_value(struct rt *rt, struct brace *k, size_t from, size_t to, s
         if (is_attr)
             TRY(value_attr(rt, *out, key.s, out));
         else
-            TRY(key.s->len && key.s->p[0] >= '0' && key.s->p[0] <= '9' ? value_path(rt, *out, key, VALUE_MISSING, out)
-                                                                       : value_item(rt, *out, key, out));
+            TRY(key.s->len && key.s->p[0] >= '0' && key.s->p[0] <= '9'
+                    ? value_path(rt, *out, key, VALUE_MISSING, out)
+                    : value_item(rt, *out, key, out));
         end += !is_attr && end < to;
     }
     return 0;
 }
 
-static int brace_text(struct rt *rt, struct sb *b, struct brace *k, size_t from, size_t to, int depth);
+static int brace_text(struct rt *rt, struct sb *b, struct brace *k, size_t from, size_t to,
+                      int depth);
 
-static int brace_field(struct rt *rt, struct sb *b, struct brace *k, size_t from, size_t to, int depth)
+static int brace_field(struct rt *rt, struct sb *b, struct brace *k, size_t from, size_t to,
+                       int depth)
 {
     size_t end = from;
     struct value v, spec;
     struct sb s;
     char conv = 0;
-    for (bool in_key = false; end < to && (in_key || (k->fmt->p[end] != '!' && k->fmt->p[end] != ':')); end++)
+    for (bool in_key = false;
+         end < to && (in_key || (k->fmt->p[end] != '!' && k->fmt->p[end] != ':')); end++)
         in_key = k->fmt->p[end] == '[' || (in_key && k->fmt->p[end] != ']');
     TRY(field_value(rt, k, from, end, &v));
     if (end < to && k->fmt->p[end] == '!') {
@@ -512,7 +535,8 @@ static int brace_field(struct rt *rt, struct sb *b, struct brace *k, size_t from
     return b->failed;
 }
 
-static int brace_text(struct rt *rt, struct sb *b, struct brace *k, size_t from, size_t to, int depth)
+static int brace_text(struct rt *rt, struct sb *b, struct brace *k, size_t from, size_t to,
+                      int depth)
 {
     const char *p = k->fmt->p;
     if (depth > 1)

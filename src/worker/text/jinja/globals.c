@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Functions every template may call: range, namespace, dict, cycler, joiner, raise_exception, strftime_now. */
+/* Functions every template may call: range, namespace, dict, cycler, joiner, raise_exception,
+ * strftime_now. */
 #include "worker/text/jinja/runtime.h"
 
-static int global_range(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int global_range(struct rt *rt, struct value self, const struct args *args,
+                        struct value *out)
 {
     struct value v[3];
     int64_t n[3] = {0, 0, 1};
@@ -23,7 +25,8 @@ static int global_range(struct rt *rt, struct value self, const struct args *arg
     __int128 step = n[2] > 0 ? n[2] : -(__int128)n[2];
     __int128 len = span <= 0 ? 0 : (span + step - 1) / step;
     if (len > JINJA_MAX_RANGE)
-        return rt_fail(rt, E_LIMIT, "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).",
+        return rt_fail(rt, E_LIMIT,
+                       "Range too big. The sandbox blocks ranges larger than MAX_RANGE (%d).",
                        JINJA_MAX_RANGE);
     struct jrange *r = rt_alloc(rt, 1, sizeof(*r));
     if (!r)
@@ -68,7 +71,8 @@ static int global_dict(struct rt *rt, struct value self, const struct args *args
     return 0;
 }
 
-static int global_namespace(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int global_namespace(struct rt *rt, struct value self, const struct args *args,
+                            struct value *out)
 {
     struct jdict *d;
     (void)self;
@@ -77,7 +81,8 @@ static int global_namespace(struct rt *rt, struct value self, const struct args 
     return 0;
 }
 
-static int global_cycler(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int global_cycler(struct rt *rt, struct value self, const struct args *args,
+                         struct value *out)
 {
     struct jcycler *c = rt_alloc(rt, 1, sizeof(*c));
     struct jlist *l = list_new(rt, args->n);
@@ -93,7 +98,8 @@ static int global_cycler(struct rt *rt, struct value self, const struct args *ar
     return 0;
 }
 
-static int global_joiner(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int global_joiner(struct rt *rt, struct value self, const struct args *args,
+                         struct value *out)
 {
     struct jjoiner *j = rt_alloc(rt, 1, sizeof(*j));
     (void)self;
@@ -106,7 +112,8 @@ static int global_joiner(struct rt *rt, struct value self, const struct args *ar
     return 0;
 }
 
-static int global_raise(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int global_raise(struct rt *rt, struct value self, const struct args *args,
+                        struct value *out)
 {
     struct value v;
     struct jstr *s;
@@ -116,7 +123,8 @@ static int global_raise(struct rt *rt, struct value self, const struct args *arg
     return err_set(rt->err, E_INVALID, "%.*s", STR_ARG(jstr_str(s)));
 }
 
-static int global_strftime_now(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int global_strftime_now(struct rt *rt, struct value self, const struct args *args,
+                               struct value *out)
 {
     struct value v;
     struct jstr *fmt;
@@ -126,7 +134,8 @@ static int global_strftime_now(struct rt *rt, struct value self, const struct ar
     return strftime_format(rt, fmt, rt->opt->now_unix, out);
 }
 
-static int global_lipsum(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int global_lipsum(struct rt *rt, struct value self, const struct args *args,
+                         struct value *out)
 {
     (void)self, (void)args, (void)out;
     return rt_fail(rt, E_UNSUPPORTED, "lipsum() is random, and a prompt must be repeatable");
@@ -134,10 +143,14 @@ static int global_lipsum(struct rt *rt, struct value self, const struct args *ar
 
 int global_find(struct rt *rt, struct str name, struct value *out, bool *found)
 {
-    static const struct method ALL[] = {
-        {"range", global_range}, {"namespace", global_namespace}, {"raise_exception", global_raise},
-        {"strftime_now", global_strftime_now}, {"dict", global_dict}, {"cycler", global_cycler},
-        {"joiner", global_joiner}, {"lipsum", global_lipsum}};
+    static const struct method ALL[] = {{"range", global_range},
+                                        {"namespace", global_namespace},
+                                        {"raise_exception", global_raise},
+                                        {"strftime_now", global_strftime_now},
+                                        {"dict", global_dict},
+                                        {"cycler", global_cycler},
+                                        {"joiner", global_joiner},
+                                        {"lipsum", global_lipsum}};
     *found = false;
     for (size_t i = 0; i < ARRAY_LEN(ALL); i++) {
         if (!str_is(name, ALL[i].name))

@@ -14,8 +14,7 @@ int iter_init(struct rt *rt, struct value v, struct iter *it)
     case V_VIEW:
     case V_GEN:
     case V_LOOP: *it = (struct iter){v, 0}; return 0;
-    default:
-        return rt_fail(rt, E_FORMAT, "'%s' object is not iterable", type_name(v));
+    default: return rt_fail(rt, E_FORMAT, "'%s' object is not iterable", type_name(v));
     }
 }
 
@@ -31,7 +30,8 @@ static int pair(struct rt *rt, struct value a, struct value b, struct value *out
     return 0;
 }
 
-static int next_view(struct rt *rt, const struct jdict *d, enum view_kind kind, size_t i, struct value *out)
+static int next_view(struct rt *rt, const struct jdict *d, enum view_kind kind, size_t i,
+                     struct value *out)
 {
     if (kind == VIEW_ITEMS)
         return pair(rt, d->items[i].key, d->items[i].val, out);
@@ -79,7 +79,8 @@ int iter_next(struct rt *rt, struct iter *it, struct value *out, bool *has)
         TRY(str_sub(rt, it->src.s, from, it->pos, out));
         out->s->is_markup = false;
         return 0;
-    case V_LIST: case V_TUPLE:
+    case V_LIST:
+    case V_TUPLE:
         if (from >= it->src.l->n)
             return 0;
         *out = it->src.l->v[it->pos++];
@@ -100,12 +101,9 @@ int iter_next(struct rt *rt, struct iter *it, struct value *out, bool *has)
             return 0;
         *out = value_int(it->src.r->start + (int64_t)it->pos++ * it->src.r->step);
         break;
-    case V_GEN:
-        return next_gen(rt, it->src.gen, out, has);
-    case V_LOOP:
-        return next_loop(rt, it->src.loop, out, has);
-    default: /* undefined: nothing */
-        return 0;
+    case V_GEN: return next_gen(rt, it->src.gen, out, has);
+    case V_LOOP: return next_loop(rt, it->src.loop, out, has);
+    default: /* undefined: nothing */ return 0;
     }
     *has = true;
     return 0;

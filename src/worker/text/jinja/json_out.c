@@ -102,7 +102,8 @@ static int dump_key(struct dump *d, struct value k)
     if (k.type == V_STR)
         return dump_str(d, k.s);
     if (!is_num(k) && k.type != V_NONE)
-        return rt_fail(d->rt, E_FORMAT, "keys must be str, int, float, bool or None, not %s", type_name(k));
+        return rt_fail(d->rt, E_FORMAT, "keys must be str, int, float, bool or None, not %s",
+                       type_name(k));
     sb_lit(d->b, "\"");
     TRY(dump_any(d, k, 0));
     sb_lit(d->b, "\"");
@@ -159,14 +160,25 @@ static int dump_any(struct dump *d, struct value v, int level)
     int rc;
     TRY(rt_enter(d->rt));
     switch (v.type) {
-    case V_NONE: sb_lit(d->b, "null"); rc = d->b->failed; break;
-    case V_BOOL: sb_lit(d->b, v.b ? "true" : "false"); rc = d->b->failed; break;
-    case V_INT: sb_int(d->b, v.i); rc = d->b->failed; break;
+    case V_NONE:
+        sb_lit(d->b, "null");
+        rc = d->b->failed;
+        break;
+    case V_BOOL:
+        sb_lit(d->b, v.b ? "true" : "false");
+        rc = d->b->failed;
+        break;
+    case V_INT:
+        sb_int(d->b, v.i);
+        rc = d->b->failed;
+        break;
     case V_FLOAT: rc = dump_float(d, v.f); break;
     case V_STR: rc = dump_str(d, v.s); break;
-    case V_LIST: case V_TUPLE: rc = dump_list(d, v.l, level); break;
+    case V_LIST:
+    case V_TUPLE: rc = dump_list(d, v.l, level); break;
     case V_DICT: rc = dump_dict(d, v.d, level); break;
-    default: rc = rt_fail(d->rt, E_FORMAT, "Object of type %s is not JSON serializable", type_name(v));
+    default:
+        rc = rt_fail(d->rt, E_FORMAT, "Object of type %s is not JSON serializable", type_name(v));
     }
     d->rt->depth--;
     return rc;

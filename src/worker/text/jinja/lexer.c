@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Template source to tokens, with trim_blocks and lstrip_blocks on, as Jinja2's documented lexical rules say.
+/* Template source to tokens, with trim_blocks and lstrip_blocks on, as Jinja2's documented lexical
+ * rules say.
  *
  * Owns nothing: tokens and texts go to the program's arena.  Called by jinja_compile only. */
 #include <math.h>
@@ -107,7 +108,8 @@ static bool push_data(struct lexer *x, size_t from, size_t to, char sign, bool i
     else if (sign != '+' && !is_variable)
         end = lstrip_to(x, from, to);
     if (end > from &&
-        !push(x, (struct token){.type = T_DATA, .line = x->line, .text = {x->src.p + from, end - from}}))
+        !push(x, (struct token){
+                     .type = T_DATA, .line = x->line, .text = {x->src.p + from, end - from}}))
         return false;
     count_lines(x, from, to);
     return true;
@@ -125,7 +127,8 @@ static void advance(struct lexer *x, size_t to)
     x->pos = to;
 }
 
-/* Past "+%}", "-%}" and white space, or "%}" and one newline; 0 when none stands there.  close: "%}" or "#}". */
+/* Past "+%}", "-%}" and white space, or "%}" and one newline; 0 when none stands there.  close:
+ * "%}" or "#}". */
 static size_t block_end(const struct lexer *x, size_t pos, const char *close)
 {
     if (is_at(x, pos, close)) {
@@ -172,7 +175,8 @@ static bool lex_raw(struct lexer *x)
         advance(x, end);
         return true;
     }
-    return x->pos >= x->src.len || fail(x, "missing end of raw block"); /* at the very end Jinja2 lets it pass */
+    return x->pos >= x->src.len ||
+           fail(x, "missing end of raw block"); /* at the very end Jinja2 lets it pass */
 }
 
 static bool lex_comment(struct lexer *x)
@@ -196,7 +200,8 @@ static bool is_digit(char c)
 static size_t digits(const struct lexer *x, size_t pos)
 {
     size_t p = pos, end = pos;
-    while (p < x->src.len && (is_digit(x->src.p[p]) || (x->src.p[p] == '_' && p > pos && x->src.p[p - 1] != '_'))) {
+    while (p < x->src.len &&
+           (is_digit(x->src.p[p]) || (x->src.p[p] == '_' && p > pos && x->src.p[p - 1] != '_'))) {
         if (is_digit(x->src.p[p]))
             end = p + 1;
         p++;
@@ -299,15 +304,20 @@ static bool lex_int(struct lexer *x)
 static bool is_word(uint32_t c, bool first)
 {
     if (c < 0x80)
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (!first && c >= '0' && c <= '9');
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' ||
+               (!first && c >= '0' && c <= '9');
     switch (utf8proc_category((utf8proc_int32_t)c)) {
-    case UTF8PROC_CATEGORY_LU: case UTF8PROC_CATEGORY_LL: case UTF8PROC_CATEGORY_LT: case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO: case UTF8PROC_CATEGORY_NL:
-        return true;
-    case UTF8PROC_CATEGORY_MN: case UTF8PROC_CATEGORY_MC: case UTF8PROC_CATEGORY_ND: case UTF8PROC_CATEGORY_PC:
-        return !first;
-    default:
-        return false;
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+    case UTF8PROC_CATEGORY_NL: return true;
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_PC: return !first;
+    default: return false;
     }
 }
 
@@ -402,19 +412,23 @@ static bool lex_string(struct lexer *x)
 static const struct {
     const char *s;
     enum tok t;
-} OPERATORS[] = { /* longest first */
-    {"//", T_FLOORDIV}, {"**", T_POW}, {"==", T_EQ}, {"!=", T_NE}, {">=", T_GE}, {"<=", T_LE}, {"+", T_ADD},
-    {"-", T_SUB}, {"/", T_DIV}, {"*", T_MUL}, {"%", T_MOD}, {"~", T_TILDE}, {"[", T_LBRACKET}, {"]", T_RBRACKET},
-    {"(", T_LPAREN}, {")", T_RPAREN}, {"{", T_LBRACE}, {"}", T_RBRACE}, {">", T_GT}, {"<", T_LT}, {"=", T_ASSIGN},
-    {".", T_DOT}, {":", T_COLON}, {"|", T_PIPE}, {",", T_COMMA}, {";", T_SEMICOLON},
+} OPERATORS[] = {
+    /* longest first */
+    {"//", T_FLOORDIV}, {"**", T_POW},   {"==", T_EQ},      {"!=", T_NE},      {">=", T_GE},
+    {"<=", T_LE},       {"+", T_ADD},    {"-", T_SUB},      {"/", T_DIV},      {"*", T_MUL},
+    {"%", T_MOD},       {"~", T_TILDE},  {"[", T_LBRACKET}, {"]", T_RBRACKET}, {"(", T_LPAREN},
+    {")", T_RPAREN},    {"{", T_LBRACE}, {"}", T_RBRACE},   {">", T_GT},       {"<", T_LT},
+    {"=", T_ASSIGN},    {".", T_DOT},    {":", T_COLON},    {"|", T_PIPE},     {",", T_COMMA},
+    {";", T_SEMICOLON},
 };
 
 const char *tok_name(enum tok t)
 {
     static const char *const NAMES[] = {
-        [T_EOF] = "end of template", [T_DATA] = "text", [T_BLOCK_BEGIN] = "{%", [T_BLOCK_END] = "%}",
-        [T_VAR_BEGIN] = "{{", [T_VAR_END] = "}}", [T_NAME] = "a name", [T_STRING] = "a string",
-        [T_INT] = "an integer", [T_FLOAT] = "a float", [T_IN] = "in", [T_NOTIN] = "not in"};
+        [T_EOF] = "end of template", [T_DATA] = "text",       [T_BLOCK_BEGIN] = "{%",
+        [T_BLOCK_END] = "%}",        [T_VAR_BEGIN] = "{{",    [T_VAR_END] = "}}",
+        [T_NAME] = "a name",         [T_STRING] = "a string", [T_INT] = "an integer",
+        [T_FLOAT] = "a float",       [T_IN] = "in",           [T_NOTIN] = "not in"};
     for (size_t i = 0; i < ARRAY_LEN(OPERATORS); i++)
         if (OPERATORS[i].t == t)
             return OPERATORS[i].s;
@@ -505,7 +519,9 @@ static bool lex_root(struct lexer *x)
     while (p < x->src.len && !(is_at(x, p, "{%") || is_at(x, p, "{{") || is_at(x, p, "{#")))
         p++;
     if (p == x->src.len) {
-        bool ok = push(x, (struct token){.type = T_DATA, .line = x->line, .text = {x->src.p + from, p - from}});
+        bool ok = push(
+            x,
+            (struct token){.type = T_DATA, .line = x->line, .text = {x->src.p + from, p - from}});
         advance(x, p);
         return ok;
     }
@@ -545,7 +561,8 @@ static bool normalise(struct lexer *x, struct str source)
     return true;
 }
 
-int jinja_lex(struct jinja *j, struct str source, struct token **ret_toks, size_t *ret_n, struct err *err)
+int jinja_lex(struct jinja *j, struct str source, struct token **ret_toks, size_t *ret_n,
+              struct err *err)
 {
     struct lexer x = {.j = j, .line = 1, .at_line_start = true, .err = err};
     if (!text_is_utf8(source))

@@ -91,7 +91,8 @@ static int dict_get_(struct rt *rt, struct value self, const struct args *args, 
     return 0;
 }
 
-static int view(struct rt *rt, struct value self, const struct args *args, enum view_kind kind, struct value *out)
+static int view(struct rt *rt, struct value self, const struct args *args, enum view_kind kind,
+                struct value *out)
 {
     struct value none[1];
     struct jview *v = rt_alloc(rt, 1, sizeof(*v));
@@ -128,7 +129,8 @@ static int dict_copy(struct rt *rt, struct value self, const struct args *args, 
     return 0;
 }
 
-static int dict_fromkeys(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int dict_fromkeys(struct rt *rt, struct value self, const struct args *args,
+                         struct value *out)
 {
     struct value v[2];
     struct jlist *keys;
@@ -144,7 +146,8 @@ static int dict_fromkeys(struct rt *rt, struct value self, const struct args *ar
     return 0;
 }
 
-static int num_is_integer(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int num_is_integer(struct rt *rt, struct value self, const struct args *args,
+                          struct value *out)
 {
     struct value none[1];
     TRY(bind_args(rt, "is_integer", "", args, none));
@@ -154,7 +157,8 @@ static int num_is_integer(struct rt *rt, struct value self, const struct args *a
     return 0;
 }
 
-static int num_bit_length(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int num_bit_length(struct rt *rt, struct value self, const struct args *args,
+                          struct value *out)
 {
     struct value none[1];
     TRY(bind_args(rt, "bit_length", "", args, none));
@@ -199,7 +203,8 @@ static int loop_cycle(struct rt *rt, struct value self, const struct args *args,
     return 0;
 }
 
-static int loop_changed(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int loop_changed(struct rt *rt, struct value self, const struct args *args,
+                        struct value *out)
 {
     struct jlist *l = list_new(rt, args->n);
     bool same = false;
@@ -223,7 +228,8 @@ static int cycler_next(struct rt *rt, struct value self, const struct args *args
     self.cycler->pos = (self.cycler->pos + 1) % self.cycler->items->n;
     return 0;
 }
-static int cycler_reset(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int cycler_reset(struct rt *rt, struct value self, const struct args *args,
+                        struct value *out)
 {
     struct value none[1];
     TRY(bind_args(rt, "reset", "", args, none));
@@ -233,17 +239,21 @@ static int cycler_reset(struct rt *rt, struct value self, const struct args *arg
 }
 
 const struct method LIST_METHODS[] = {
-    {"append", NULL}, {"extend", NULL}, {"insert", NULL}, {"remove", NULL}, {"reverse", NULL}, {"sort", NULL},
-    {"index", seq_index}, {"count", seq_count}, {"copy", list_copy}, {"pop", list_pop}, {"clear", list_clear},
-    {NULL, NULL},
+    {"append", NULL},    {"extend", NULL},  {"insert", NULL},      {"remove", NULL},
+    {"reverse", NULL},   {"sort", NULL},    {"index", seq_index},  {"count", seq_count},
+    {"copy", list_copy}, {"pop", list_pop}, {"clear", list_clear}, {NULL, NULL},
 };
 const struct method TUPLE_METHODS[] = {{"index", seq_index}, {"count", seq_count}, {NULL, NULL}};
 const struct method DICT_METHODS[] = {
-    {"get", dict_get_}, {"items", dict_items}, {"keys", dict_keys}, {"values", dict_values}, {"copy", dict_copy},
-    {"fromkeys", dict_fromkeys}, {"clear", NULL}, {"pop", NULL}, {"popitem", NULL}, {"setdefault", NULL},
-    {"update", NULL}, {NULL, NULL},
+    {"get", dict_get_},  {"items", dict_items},       {"keys", dict_keys}, {"values", dict_values},
+    {"copy", dict_copy}, {"fromkeys", dict_fromkeys}, {"clear", NULL},     {"pop", NULL},
+    {"popitem", NULL},   {"setdefault", NULL},        {"update", NULL},    {NULL, NULL},
 };
-const struct method NUM_METHODS[] = {{"is_integer", num_is_integer}, {"bit_length", num_bit_length}, {NULL, NULL}};
-const struct method RANGE_METHODS[] = {{"index", range_index}, {"count", range_count}, {NULL, NULL}};
-const struct method LOOP_METHODS[] = {{"cycle", loop_cycle}, {"changed", loop_changed}, {NULL, NULL}};
-const struct method CYCLER_METHODS[] = {{"next", cycler_next}, {"reset", cycler_reset}, {NULL, NULL}};
+const struct method NUM_METHODS[] = {
+    {"is_integer", num_is_integer}, {"bit_length", num_bit_length}, {NULL, NULL}};
+const struct method RANGE_METHODS[] = {
+    {"index", range_index}, {"count", range_count}, {NULL, NULL}};
+const struct method LOOP_METHODS[] = {
+    {"cycle", loop_cycle}, {"changed", loop_changed}, {NULL, NULL}};
+const struct method CYCLER_METHODS[] = {
+    {"next", cycler_next}, {"reset", cycler_reset}, {NULL, NULL}};

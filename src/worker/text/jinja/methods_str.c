@@ -34,13 +34,15 @@ static int str_lower(struct rt *rt, struct value self, const struct args *args, 
     TRY(no_args(rt, "lower", args));
     return whole_case(rt, self.s, CASE_LOWER, out);
 }
-static int str_casefold(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_casefold(struct rt *rt, struct value self, const struct args *args,
+                        struct value *out)
 {
     TRY(no_args(rt, "casefold", args));
     return whole_case(rt, self.s, CASE_FOLD, out);
 }
 
-static int str_capitalize(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_capitalize(struct rt *rt, struct value self, const struct args *args,
+                          struct value *out)
 {
     struct sb b;
     size_t first = 0;
@@ -63,7 +65,9 @@ static int each_case(struct rt *rt, const struct jstr *s, bool title, struct val
     for (size_t i = 0; i < s->len && !b.failed;) {
         size_t at = i;
         uint32_t c = char_next(s->p, s->len, &i);
-        enum case_op op = title ? (after_cased ? CASE_LOWER : CASE_TITLE) : char_is_upper(c) ? CASE_LOWER : CASE_UPPER;
+        enum case_op op = title              ? (after_cased ? CASE_LOWER : CASE_TITLE)
+                          : char_is_upper(c) ? CASE_LOWER
+                                             : CASE_UPPER;
         if (!title && !char_is_cased(c))
             sb_sub(&b, s, at, i);
         else
@@ -77,7 +81,8 @@ static int str_title(struct rt *rt, struct value self, const struct args *args, 
     TRY(no_args(rt, "title", args));
     return each_case(rt, self.s, true, out);
 }
-static int str_swapcase(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_swapcase(struct rt *rt, struct value self, const struct args *args,
+                        struct value *out)
 {
     TRY(no_args(rt, "swapcase", args));
     return each_case(rt, self.s, false, out);
@@ -93,8 +98,8 @@ static bool is_stripped(uint32_t c, const struct jstr *chars)
     return false;
 }
 
-static int strip(struct rt *rt, const char *name, struct value self, const struct args *args, bool left, bool right,
-                 struct value *out)
+static int strip(struct rt *rt, const char *name, struct value self, const struct args *args,
+                 bool left, bool right, struct value *out)
 {
     struct value v;
     struct jstr *chars = NULL;
@@ -163,7 +168,8 @@ static int split_spaces(struct rt *rt, const struct jstr *s, int64_t max, struct
     return 0;
 }
 
-static int split_sep(struct rt *rt, const struct jstr *s, struct str sep, int64_t max, struct jlist *l)
+static int split_sep(struct rt *rt, const struct jstr *s, struct str sep, int64_t max,
+                     struct jlist *l)
 {
     size_t pos = 0;
     while (max < 0 || (int64_t)l->n < max) {
@@ -204,7 +210,8 @@ static size_t rskip_spaces(const struct jstr *s, size_t pos, bool space)
     return pos;
 }
 
-static int rsplit(struct rt *rt, const struct jstr *s, const struct jstr *sep, int64_t max, struct jlist *l)
+static int rsplit(struct rt *rt, const struct jstr *s, const struct jstr *sep, int64_t max,
+                  struct jlist *l)
 {
     size_t end = sep ? s->len : rskip_spaces(s, s->len, true);
     while (max < 0 || (int64_t)l->n < max) {
@@ -229,8 +236,8 @@ static int rsplit(struct rt *rt, const struct jstr *s, const struct jstr *sep, i
     return 0;
 }
 
-static int split_any(struct rt *rt, const char *name, struct value self, const struct args *args, bool from_right,
-                     struct value *out)
+static int split_any(struct rt *rt, const char *name, struct value self, const struct args *args,
+                     bool from_right, struct value *out)
 {
     struct value v[2];
     struct jstr *sep = NULL;
@@ -267,10 +274,12 @@ static int str_rsplit(struct rt *rt, struct value self, const struct args *args,
 
 static bool is_line_end(uint32_t c)
 {
-    return (c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029;
+    return (c >= 10 && c <= 13) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 ||
+           c == 0x2029;
 }
 
-static int str_splitlines(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_splitlines(struct rt *rt, struct value self, const struct args *args,
+                          struct value *out)
 {
     struct value v;
     bool keep;
@@ -296,8 +305,8 @@ static int str_splitlines(struct rt *rt, struct value self, const struct args *a
     return 0;
 }
 
-static int part(struct rt *rt, const char *name, struct value self, const struct args *args, bool from_right,
-                struct value *out)
+static int part(struct rt *rt, const char *name, struct value self, const struct args *args,
+                bool from_right, struct value *out)
 {
     struct value v;
     struct jstr *sep;
@@ -321,16 +330,19 @@ static int part(struct rt *rt, const char *name, struct value self, const struct
     *out = value_tuple(l);
     return 0;
 }
-static int str_partition(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_partition(struct rt *rt, struct value self, const struct args *args,
+                         struct value *out)
 {
     return part(rt, "partition", self, args, false, out);
 }
-static int str_rpartition(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_rpartition(struct rt *rt, struct value self, const struct args *args,
+                          struct value *out)
 {
     return part(rt, "rpartition", self, args, true, out);
 }
 
-/* start and end (characters, negative from the end) as bytes; false when start lies past the end. */
+/* start and end (characters, negative from the end) as bytes; false when start lies past the end.
+ */
 static int sub_range(struct rt *rt, const char *name, struct jstr *s, struct value start,
                      struct value end, size_t *from, size_t *to, bool *inside)
 {
@@ -356,8 +368,8 @@ static bool has_affix(struct str s, const struct jstr *x, bool at_end)
     return at_end ? str_has_suffix(s, jstr_str(x)) : str_has_prefix(s, jstr_str(x));
 }
 
-static int affix(struct rt *rt, const char *name, struct value self, const struct args *args, bool at_end,
-                 struct value *out)
+static int affix(struct rt *rt, const char *name, struct value self, const struct args *args,
+                 bool at_end, struct value *out)
 {
     struct value v[3];
     size_t from, to;
@@ -366,48 +378,55 @@ static int affix(struct rt *rt, const char *name, struct value self, const struc
     TRY(sub_range(rt, name, self.s, v[1], v[2], &from, &to, &inside));
     struct str s = {self.s->p + from, to - from};
     if (v[0].type != V_STR && v[0].type != V_TUPLE)
-        return rt_fail(rt, E_FORMAT, "%s first arg must be str or a tuple of str, not %s", name, type_name(v[0]));
+        return rt_fail(rt, E_FORMAT, "%s first arg must be str or a tuple of str, not %s", name,
+                       type_name(v[0]));
     if (v[0].type == V_STR)
         r = inside && has_affix(s, v[0].s, at_end);
     for (uint32_t i = 0; v[0].type == V_TUPLE && i < v[0].l->n && !r; i++) {
         if (v[0].l->v[i].type != V_STR)
-            return rt_fail(rt, E_FORMAT, "tuple for %s must only contain str, not %s", name, type_name(v[0].l->v[i]));
+            return rt_fail(rt, E_FORMAT, "tuple for %s must only contain str, not %s", name,
+                           type_name(v[0].l->v[i]));
         r = inside && has_affix(s, v[0].l->v[i].s, at_end);
     }
     *out = value_bool(r);
     return 0;
 }
-static int str_startswith(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_startswith(struct rt *rt, struct value self, const struct args *args,
+                          struct value *out)
 {
     return affix(rt, "startswith", self, args, false, out);
 }
-static int str_endswith(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_endswith(struct rt *rt, struct value self, const struct args *args,
+                        struct value *out)
 {
     return affix(rt, "endswith", self, args, true, out);
 }
 
-static int remove_affix(struct rt *rt, const char *name, struct value self, const struct args *args, bool at_end,
-                        struct value *out)
+static int remove_affix(struct rt *rt, const char *name, struct value self, const struct args *args,
+                        bool at_end, struct value *out)
 {
     struct value v;
     struct jstr *x;
     TRY(bind_args(rt, name, "prefix", args, &v));
     TRY(arg_str(rt, name, v, &x));
     bool has = has_affix(jstr_str(self.s), x, at_end);
-    return str_sub(rt, self.s, has && !at_end ? x->len : 0, self.s->len - (has && at_end ? x->len : 0), out);
+    return str_sub(rt, self.s, has && !at_end ? x->len : 0,
+                   self.s->len - (has && at_end ? x->len : 0), out);
 }
-static int str_removeprefix(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_removeprefix(struct rt *rt, struct value self, const struct args *args,
+                            struct value *out)
 {
     return remove_affix(rt, "removeprefix", self, args, false, out);
 }
-static int str_removesuffix(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_removesuffix(struct rt *rt, struct value self, const struct args *args,
+                            struct value *out)
 {
     return remove_affix(rt, "removesuffix", self, args, true, out);
 }
 
 /* find, rfind, index, rindex. */
-static int find_any(struct rt *rt, const char *name, struct value self, const struct args *args, bool from_right,
-                    bool must, struct value *out)
+static int find_any(struct rt *rt, const char *name, struct value self, const struct args *args,
+                    bool from_right, bool must, struct value *out)
 {
     struct value v[3];
     struct jstr *x;
@@ -456,14 +475,15 @@ static int str_count(struct rt *rt, struct value self, const struct args *args, 
     struct str s = {self.s->p + from, to - from};
     if (inside && !x->len)
         n = (int64_t)char_count(s.p, s.len) + 1;
-    for (size_t at = 0; inside && x->len && (at = str_find(s, jstr_str(x), at)) != SIZE_MAX; at += x->len)
+    for (size_t at = 0; inside && x->len && (at = str_find(s, jstr_str(x), at)) != SIZE_MAX;
+         at += x->len)
         n++;
     *out = value_int(n);
     return 0;
 }
 
-int str_replace(struct rt *rt, const struct jstr *s, const struct jstr *old, const struct jstr *new, int64_t max,
-                struct value *out)
+int str_replace(struct rt *rt, const struct jstr *s, const struct jstr *old, const struct jstr *new,
+                int64_t max, struct value *out)
 {
     struct sb b;
     size_t pos = 0;
@@ -490,7 +510,8 @@ int str_replace(struct rt *rt, const struct jstr *s, const struct jstr *old, con
     return finish(&b, s, out);
 }
 
-static int str_replace_(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_replace_(struct rt *rt, struct value self, const struct args *args,
+                        struct value *out)
 {
     struct value v[3];
     struct jstr *old, *new;
@@ -524,7 +545,8 @@ static int str_join(struct rt *rt, struct value self, const struct args *args, s
         if (i)
             sb_str(&b, self.s);
         if (l->v[i].type != V_STR)
-            return rt_fail(rt, E_FORMAT, "sequence item %u: expected str instance, %s found", i, type_name(l->v[i]));
+            return rt_fail(rt, E_FORMAT, "sequence item %u: expected str instance, %s found", i,
+                           type_name(l->v[i]));
         if (self.s->is_markup)
             TRY(escape_html(rt, l->v[i], &l->v[i]));
         sb_str(&b, l->v[i].s);
@@ -533,8 +555,8 @@ static int str_join(struct rt *rt, struct value self, const struct args *args, s
 }
 
 /* left: padding before; both: Python's uneven rule of center. */
-static int pad(struct rt *rt, const char *name, struct value self, const struct args *args, bool left, bool right,
-               struct value *out)
+static int pad(struct rt *rt, const char *name, struct value self, const struct args *args,
+               bool left, bool right, struct value *out)
 {
     struct value v[2];
     struct jstr *fill;
@@ -584,7 +606,8 @@ static int str_zfill(struct rt *rt, struct value self, const struct args *args, 
     return finish(&b, self.s, out);
 }
 
-static int str_expandtabs(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_expandtabs(struct rt *rt, struct value self, const struct args *args,
+                          struct value *out)
 {
     struct value v;
     int64_t size, col = 0;
@@ -609,8 +632,8 @@ static int str_expandtabs(struct rt *rt, struct value self, const struct args *a
 }
 
 /* Every character satisfies is(), and there is one. */
-static int all_chars(struct rt *rt, struct value self, const struct args *args, bool (*is)(uint32_t), bool if_empty,
-                     struct value *out)
+static int all_chars(struct rt *rt, struct value self, const struct args *args,
+                     bool (*is)(uint32_t), bool if_empty, struct value *out)
 {
     bool r = self.s->len > 0 || if_empty;
     TRY(no_args(rt, "is…", args));
@@ -628,10 +651,10 @@ static bool is_ascii(uint32_t c)
 {
     return c < 0x80;
 }
-#define ALL_CHARS(name, is, if_empty)                                                                                  \
-    static int name(struct rt *rt, struct value self, const struct args *args, struct value *out)                      \
-    {                                                                                                                  \
-        return all_chars(rt, self, args, is, if_empty, out);                                                           \
+#define ALL_CHARS(name, is, if_empty)                                                              \
+    static int name(struct rt *rt, struct value self, const struct args *args, struct value *out)  \
+    {                                                                                              \
+        return all_chars(rt, self, args, is, if_empty, out);                                       \
     }
 ALL_CHARS(str_isalpha, char_is_alpha, false)
 ALL_CHARS(str_isalnum, is_alnum, false)
@@ -684,7 +707,8 @@ static int str_istitle(struct rt *rt, struct value self, const struct args *args
     *out = value_bool(ok && seen);
     return 0;
 }
-static int str_isidentifier(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_isidentifier(struct rt *rt, struct value self, const struct args *args,
+                            struct value *out)
 {
     bool ok = self.s->len > 0;
     TRY(no_args(rt, "isidentifier", args));
@@ -702,12 +726,14 @@ static int str_format(struct rt *rt, struct value self, const struct args *args,
 {
     return format_brace(rt, self.s, args, out);
 }
-static int str_format_map(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_format_map(struct rt *rt, struct value self, const struct args *args,
+                          struct value *out)
 {
     struct value v;
     TRY(bind_args(rt, "format_map", "mapping", args, &v));
     if (v.type != V_DICT)
-        return rt_fail(rt, E_FORMAT, "format_map() argument must be a mapping, not %s", type_name(v));
+        return rt_fail(rt, E_FORMAT, "format_map() argument must be a mapping, not %s",
+                       type_name(v));
     struct args a = {.kw = rt_alloc(rt, v.d->n + 1, sizeof(*a.kw))};
     if (!a.kw)
         return -rt->err->code;
@@ -717,24 +743,61 @@ static int str_format_map(struct rt *rt, struct value self, const struct args *a
     return format_brace(rt, self.s, &a, out);
 }
 
-static int str_unsupported(struct rt *rt, struct value self, const struct args *args, struct value *out)
+static int str_unsupported(struct rt *rt, struct value self, const struct args *args,
+                           struct value *out)
 {
     (void)self, (void)args, (void)out;
-    return rt_fail(rt, E_UNSUPPORTED, "encode, maketrans and translate of strings are not supported");
+    return rt_fail(rt, E_UNSUPPORTED,
+                   "encode, maketrans and translate of strings are not supported");
 }
 
 const struct method STR_METHODS[] = {
-    {"strip", str_strip}, {"split", str_split}, {"startswith", str_startswith}, {"endswith", str_endswith},
-    {"lstrip", str_lstrip}, {"rstrip", str_rstrip}, {"replace", str_replace_}, {"upper", str_upper},
-    {"lower", str_lower}, {"title", str_title}, {"capitalize", str_capitalize}, {"join", str_join},
-    {"find", str_find_}, {"rfind", str_rfind_}, {"index", str_index}, {"rindex", str_rindex}, {"count", str_count},
-    {"rsplit", str_rsplit}, {"splitlines", str_splitlines}, {"partition", str_partition},
-    {"rpartition", str_rpartition}, {"removeprefix", str_removeprefix}, {"removesuffix", str_removesuffix},
-    {"center", str_center}, {"ljust", str_ljust}, {"rjust", str_rjust}, {"zfill", str_zfill},
-    {"expandtabs", str_expandtabs}, {"swapcase", str_swapcase}, {"casefold", str_casefold}, {"isalpha", str_isalpha},
-    {"isalnum", str_isalnum}, {"isdigit", str_isdigit}, {"isdecimal", str_isdecimal}, {"isnumeric", str_isnumeric},
-    {"isspace", str_isspace}, {"isascii", str_isascii}, {"isprintable", str_isprintable}, {"islower", str_islower},
-    {"isupper", str_isupper}, {"istitle", str_istitle}, {"isidentifier", str_isidentifier}, {"format", str_format},
-    {"format_map", str_format_map}, {"encode", str_unsupported}, {"maketrans", str_unsupported},
-    {"translate", str_unsupported}, {NULL, NULL},
+    {"strip", str_strip},
+    {"split", str_split},
+    {"startswith", str_startswith},
+    {"endswith", str_endswith},
+    {"lstrip", str_lstrip},
+    {"rstrip", str_rstrip},
+    {"replace", str_replace_},
+    {"upper", str_upper},
+    {"lower", str_lower},
+    {"title", str_title},
+    {"capitalize", str_capitalize},
+    {"join", str_join},
+    {"find", str_find_},
+    {"rfind", str_rfind_},
+    {"index", str_index},
+    {"rindex", str_rindex},
+    {"count", str_count},
+    {"rsplit", str_rsplit},
+    {"splitlines", str_splitlines},
+    {"partition", str_partition},
+    {"rpartition", str_rpartition},
+    {"removeprefix", str_removeprefix},
+    {"removesuffix", str_removesuffix},
+    {"center", str_center},
+    {"ljust", str_ljust},
+    {"rjust", str_rjust},
+    {"zfill", str_zfill},
+    {"expandtabs", str_expandtabs},
+    {"swapcase", str_swapcase},
+    {"casefold", str_casefold},
+    {"isalpha", str_isalpha},
+    {"isalnum", str_isalnum},
+    {"isdigit", str_isdigit},
+    {"isdecimal", str_isdecimal},
+    {"isnumeric", str_isnumeric},
+    {"isspace", str_isspace},
+    {"isascii", str_isascii},
+    {"isprintable", str_isprintable},
+    {"islower", str_islower},
+    {"isupper", str_isupper},
+    {"istitle", str_istitle},
+    {"isidentifier", str_isidentifier},
+    {"format", str_format},
+    {"format_map", str_format_map},
+    {"encode", str_unsupported},
+    {"maketrans", str_unsupported},
+    {"translate", str_unsupported},
+    {NULL, NULL},
 };

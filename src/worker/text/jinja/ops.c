@@ -7,11 +7,21 @@
 
 const char *type_name(struct value v)
 {
-    static const char *const NAMES[] = {
-        [V_MISSING] = "missing", [V_UNDEF] = "Undefined", [V_NONE] = "NoneType", [V_BOOL] = "bool", [V_INT] = "int",
-        [V_FLOAT] = "float", [V_LIST] = "list", [V_DICT] = "dict", [V_RANGE] = "range", [V_NS] = "Namespace",
-        [V_LOOP] = "LoopContext", [V_MACRO] = "Macro", [V_FUNC] = "builtin_function_or_method",
-        [V_CYCLER] = "Cycler", [V_JOINER] = "Joiner"};
+    static const char *const NAMES[] = {[V_MISSING] = "missing",
+                                        [V_UNDEF] = "Undefined",
+                                        [V_NONE] = "NoneType",
+                                        [V_BOOL] = "bool",
+                                        [V_INT] = "int",
+                                        [V_FLOAT] = "float",
+                                        [V_LIST] = "list",
+                                        [V_DICT] = "dict",
+                                        [V_RANGE] = "range",
+                                        [V_NS] = "Namespace",
+                                        [V_LOOP] = "LoopContext",
+                                        [V_MACRO] = "Macro",
+                                        [V_FUNC] = "builtin_function_or_method",
+                                        [V_CYCLER] = "Cycler",
+                                        [V_JOINER] = "Joiner"};
     static const char *const VIEWS[] = {"dict_keys", "dict_values", "dict_items"};
     if (v.type == V_STR)
         return v.s->is_markup ? "Markup" : "str";
@@ -44,28 +54,15 @@ double as_float(struct value v)
 int value_len(struct rt *rt, struct value v, int64_t *out)
 {
     switch (v.type) {
-    case V_UNDEF:
-        *out = 0;
-        return 0;
-    case V_STR:
-        *out = (int64_t)jstr_chars(v.s);
-        return rt_charge(rt, v.s->len);
-    case V_LIST: case V_TUPLE:
-        *out = v.l->n;
-        return 0;
-    case V_DICT:
-        *out = v.d->n;
-        return 0;
-    case V_VIEW:
-        *out = v.view->d->n;
-        return 0;
-    case V_RANGE:
-        *out = v.r->n;
-        return 0;
-    case V_LOOP:
-        return loop_length(rt, v.loop, out);
-    default:
-        return rt_fail(rt, E_FORMAT, "object of type '%s' has no len()", type_name(v));
+    case V_UNDEF: *out = 0; return 0;
+    case V_STR: *out = (int64_t)jstr_chars(v.s); return rt_charge(rt, v.s->len);
+    case V_LIST:
+    case V_TUPLE: *out = v.l->n; return 0;
+    case V_DICT: *out = v.d->n; return 0;
+    case V_VIEW: *out = v.view->d->n; return 0;
+    case V_RANGE: *out = v.r->n; return 0;
+    case V_LOOP: return loop_length(rt, v.loop, out);
+    default: return rt_fail(rt, E_FORMAT, "object of type '%s' has no len()", type_name(v));
     }
 }
 
@@ -73,28 +70,23 @@ int value_truth(struct rt *rt, struct value v, bool *out)
 {
     int64_t n;
     switch (v.type) {
-    case V_UNDEF: case V_NONE: case V_MISSING:
-        *out = false;
-        return 0;
-    case V_BOOL:
-        *out = v.b;
-        return 0;
-    case V_INT:
-        *out = v.i != 0;
-        return 0;
-    case V_FLOAT:
-        *out = v.f != 0;
-        return 0;
-    case V_STR:
-        *out = v.s->len > 0;
-        return 0;
-    case V_LIST: case V_TUPLE: case V_DICT: case V_VIEW: case V_RANGE: case V_LOOP:
+    case V_UNDEF:
+    case V_NONE:
+    case V_MISSING: *out = false; return 0;
+    case V_BOOL: *out = v.b; return 0;
+    case V_INT: *out = v.i != 0; return 0;
+    case V_FLOAT: *out = v.f != 0; return 0;
+    case V_STR: *out = v.s->len > 0; return 0;
+    case V_LIST:
+    case V_TUPLE:
+    case V_DICT:
+    case V_VIEW:
+    case V_RANGE:
+    case V_LOOP:
         TRY(value_len(rt, v, &n));
         *out = n != 0;
         return 0;
-    default:
-        *out = true;
-        return 0;
+    default: *out = true; return 0;
     }
 }
 
@@ -103,18 +95,13 @@ bool value_is(struct value a, struct value b)
     if (a.type != b.type)
         return false;
     switch (a.type) {
-    case V_NONE: case V_MISSING:
-        return true;
-    case V_BOOL:
-        return a.b == b.b;
-    case V_INT:
-        return a.i == b.i;
-    case V_FLOAT:
-        return false;
-    case V_STR:
-        return a.s == b.s || str_eq(jstr_str(a.s), jstr_str(b.s));
-    default:
-        return a.p == b.p;
+    case V_NONE:
+    case V_MISSING: return true;
+    case V_BOOL: return a.b == b.b;
+    case V_INT: return a.i == b.i;
+    case V_FLOAT: return false;
+    case V_STR: return a.s == b.s || str_eq(jstr_str(a.s), jstr_str(b.s));
+    default: return a.p == b.p;
     }
 }
 
@@ -168,16 +155,16 @@ static int num_compare(struct value a, struct value b)
 
 static bool range_eq(const struct jrange *a, const struct jrange *b)
 {
-    return a->n == b->n && (a->n == 0 || (a->start == b->start && (a->n == 1 || a->step == b->step)));
+    return a->n == b->n &&
+           (a->n == 0 || (a->start == b->start && (a->n == 1 || a->step == b->step)));
 }
 
 static int eq_deep(struct rt *rt, struct value a, struct value b, bool *out)
 {
     switch (a.type) {
-    case V_LIST: case V_TUPLE:
-        return list_eq(rt, a.l, b.l, out);
-    case V_DICT:
-        return dict_eq(rt, a.d, b.d, out);
+    case V_LIST:
+    case V_TUPLE: return list_eq(rt, a.l, b.l, out);
+    case V_DICT: return dict_eq(rt, a.d, b.d, out);
     default:
         if (a.view->kind != VIEW_VALUES && a.view->kind == b.view->kind)
             return dict_eq(rt, a.view->d, b.view->d, out);
@@ -200,7 +187,10 @@ int value_eq(struct rt *rt, struct value a, struct value b, bool *out)
     case V_STR:
         *out = str_eq(jstr_str(a.s), jstr_str(b.s));
         return *out ? rt_charge(rt, a.s->len) : 0;
-    case V_LIST: case V_TUPLE: case V_DICT: case V_VIEW:
+    case V_LIST:
+    case V_TUPLE:
+    case V_DICT:
+    case V_VIEW:
         if (a.p == b.p) {
             *out = true;
             return 0;
@@ -209,18 +199,14 @@ int value_eq(struct rt *rt, struct value a, struct value b, bool *out)
         TRY(eq_deep(rt, a, b, out));
         rt->depth--;
         return 0;
-    case V_RANGE:
-        *out = range_eq(a.r, b.r);
-        return 0;
-    case V_UNDEF: case V_NONE:
-        *out = true;
-        return 0;
+    case V_RANGE: *out = range_eq(a.r, b.r); return 0;
+    case V_UNDEF:
+    case V_NONE: *out = true; return 0;
     case V_FUNC:
-        *out = a.func == b.func || (a.func->fn == b.func->fn && value_is(a.func->self, b.func->self));
+        *out =
+            a.func == b.func || (a.func->fn == b.func->fn && value_is(a.func->self, b.func->self));
         return 0;
-    default:
-        *out = a.p == b.p;
-        return 0;
+    default: *out = a.p == b.p; return 0;
     }
 }
 
@@ -234,7 +220,8 @@ static int order_fail(struct rt *rt, const char *op, struct value a, struct valu
                    type_name(a), type_name(b));
 }
 
-static int list_order(struct rt *rt, enum tok op, const struct jlist *a, const struct jlist *b, bool *out);
+static int list_order(struct rt *rt, enum tok op, const struct jlist *a, const struct jlist *b,
+                      bool *out);
 
 static int order(struct rt *rt, enum tok op, struct value a, struct value b, bool *out)
 {
@@ -258,7 +245,8 @@ static int order(struct rt *rt, enum tok op, struct value a, struct value b, boo
     return 0;
 }
 
-static int list_order(struct rt *rt, enum tok op, const struct jlist *a, const struct jlist *b, bool *out)
+static int list_order(struct rt *rt, enum tok op, const struct jlist *a, const struct jlist *b,
+                      bool *out)
 {
     for (uint32_t i = 0; i < a->n && i < b->n; i++) {
         bool same;
@@ -292,7 +280,8 @@ int value_contains(struct rt *rt, struct value c, struct value v, bool *out)
     *out = false;
     if (c.type == V_STR) {
         if (v.type == V_UNDEF || v.type != V_STR)
-            return rt_fail(rt, E_FORMAT, "'in <string>' requires string as left operand, not %s", type_name(v));
+            return rt_fail(rt, E_FORMAT, "'in <string>' requires string as left operand, not %s",
+                           type_name(v));
         TRY(rt_charge(rt, c.s->len));
         *out = str_find(jstr_str(c.s), jstr_str(v.s), 0) != SIZE_MAX;
         return 0;
@@ -324,20 +313,17 @@ int value_contains(struct rt *rt, struct value c, struct value v, bool *out)
 int value_compare(struct rt *rt, enum tok op, struct value a, struct value b, bool *out)
 {
     switch (op) {
-    case T_EQ:
-        return value_eq(rt, a, b, out);
+    case T_EQ: return value_eq(rt, a, b, out);
     case T_NE:
         TRY(value_eq(rt, a, b, out));
         *out = !*out;
         return 0;
-    case T_IN:
-        return value_contains(rt, b, a, out);
+    case T_IN: return value_contains(rt, b, a, out);
     case T_NOTIN:
         TRY(value_contains(rt, b, a, out));
         *out = !*out;
         return 0;
-    default:
-        return order(rt, op, a, b, out);
+    default: return order(rt, op, a, b, out);
     }
 }
 
@@ -359,9 +345,7 @@ int value_hash(struct rt *rt, struct value v, uint64_t *out)
 {
     int64_t i = 0;
     switch (v.type) {
-    case V_STR:
-        *out = map_hash(v.s->p, v.s->len);
-        return rt_charge(rt, v.s->len);
+    case V_STR: *out = map_hash(v.s->p, v.s->len); return rt_charge(rt, v.s->len);
     case V_FLOAT:
         if (!(v.f == floor(v.f) && fabs(v.f) < 9e18)) {
             *out = map_hash(&v.f, sizeof(v.f));
@@ -369,15 +353,13 @@ int value_hash(struct rt *rt, struct value v, uint64_t *out)
         }
         i = (int64_t)v.f;
         break;
-    case V_BOOL: case V_INT:
-        i = as_int(v);
-        break;
-    case V_TUPLE:
-        return hash_list(rt, v.l, out);
-    case V_RANGE:
-        i = v.r->n;
-        break;
-    case V_LIST: case V_DICT: case V_VIEW:
+    case V_BOOL:
+    case V_INT: i = as_int(v); break;
+    case V_TUPLE: return hash_list(rt, v.l, out);
+    case V_RANGE: i = v.r->n; break;
+    case V_LIST:
+    case V_DICT:
+    case V_VIEW:
         if (v.type != V_VIEW || v.view->kind != VIEW_VALUES)
             return rt_fail(rt, E_FORMAT, "unhashable type: '%s'", type_name(v));
         /* fall through */
@@ -513,7 +495,8 @@ static int repeat(struct rt *rt, struct value seq, int64_t times, struct value *
             sb_fill(&b, seq.s->p, seq.s->len, n, seq.s->all_input);
         } else {
             if (!size_mul(n, seq.s->len, &total) || total > LIMIT_TEMPLATE_MEMORY_BYTES)
-                return rt_fail(rt, E_LIMIT, "a string needs more than %u bytes of memory", LIMIT_TEMPLATE_MEMORY_BYTES);
+                return rt_fail(rt, E_LIMIT, "a string needs more than %u bytes of memory",
+                               LIMIT_TEMPLATE_MEMORY_BYTES);
             for (uint64_t i = 0; i < n && !b.failed; i++) {
                 TRY(rt_step(rt, 1));
                 sb_str(&b, seq.s);
@@ -523,8 +506,10 @@ static int repeat(struct rt *rt, struct value seq, int64_t times, struct value *
         out->s->is_markup = seq.s->is_markup;
         return 0;
     }
-    if (!size_mul(n, seq.l->n, &total) || total > LIMIT_TEMPLATE_MEMORY_BYTES / sizeof(struct value))
-        return rt_fail(rt, E_LIMIT, "a list needs more than %u bytes of memory", LIMIT_TEMPLATE_MEMORY_BYTES);
+    if (!size_mul(n, seq.l->n, &total) ||
+        total > LIMIT_TEMPLATE_MEMORY_BYTES / sizeof(struct value))
+        return rt_fail(rt, E_LIMIT, "a list needs more than %u bytes of memory",
+                       LIMIT_TEMPLATE_MEMORY_BYTES);
     TRY(rt_charge(rt, total * sizeof(struct value)));
     struct jlist *l = list_new(rt, total);
     if (!l)
@@ -598,7 +583,8 @@ int value_neg(struct rt *rt, struct value v, bool negate, struct value *out)
         return 0;
     }
     if (!is_integer(v))
-        return rt_fail(rt, E_FORMAT, "bad operand type for unary %c: '%s'", negate ? '-' : '+', type_name(v));
+        return rt_fail(rt, E_FORMAT, "bad operand type for unary %c: '%s'", negate ? '-' : '+',
+                       type_name(v));
     if (negate)
         return arith_int(rt, T_SUB, 0, as_int(v), out);
     *out = value_int(as_int(v));

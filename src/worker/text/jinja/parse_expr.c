@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Expressions: tokens to tree, by recursive descent along Jinja's precedence.
  *
- * Every function returns NULL after a failure, with the parser's err filled.  Called by parse_stmt.c. */
+ * Every function returns NULL after a failure, with the parser's err filled.  Called by
+ * parse_stmt.c. */
 #include "worker/text/jinja/ast.h"
 
 static bool is_tok(const struct parser *p, enum tok t)
@@ -124,27 +125,17 @@ static struct node *primary(struct parser *p)
     const struct token *t = peek(p);
     struct node *n;
     switch (t->type) {
-    case T_NAME:
-        return name_or_keyword(p);
-    case T_STRING:
-        return string_literal(p);
-    case T_INT:
-        p->pos++;
-        return const_node(p, value_int(t->i), t->line);
-    case T_FLOAT:
-        p->pos++;
-        return const_node(p, value_float(t->f), t->line);
+    case T_NAME: return name_or_keyword(p);
+    case T_STRING: return string_literal(p);
+    case T_INT: p->pos++; return const_node(p, value_int(t->i), t->line);
+    case T_FLOAT: p->pos++; return const_node(p, value_float(t->f), t->line);
     case T_LPAREN:
         p->pos++;
         n = parse_tuple(p, TUPLE_PARENS);
         return n && parser_expect(p, T_RPAREN) ? n : NULL;
-    case T_LBRACKET:
-        return list_literal(p);
-    case T_LBRACE:
-        return dict_literal(p);
-    default:
-        parser_fail(p, t->line, "unexpected '%s'", tok_name(t->type));
-        return NULL;
+    case T_LBRACKET: return list_literal(p);
+    case T_LBRACE: return dict_literal(p);
+    default: parser_fail(p, t->line, "unexpected '%s'", tok_name(t->type)); return NULL;
     }
 }
 
@@ -226,7 +217,8 @@ static bool push_kwarg(struct parser *p, struct node *n, struct name *name, stru
         if (n->kw[i].name == name)
             return parser_fail(p, n->line, "keyword argument '%.*s' repeated", STR_ARG(name->text));
     if ((n->n_kw & (n->n_kw - 1)) == 0) { /* full at powers of two */
-        struct kwarg_node *v = arena_try_alloc(&p->j->arena, (n->n_kw ? n->n_kw * 2 : 1) * sizeof(*v), p->err);
+        struct kwarg_node *v =
+            arena_try_alloc(&p->j->arena, (n->n_kw ? n->n_kw * 2 : 1) * sizeof(*v), p->err);
         if (!v)
             return false;
         if (n->n_kw)
@@ -359,21 +351,25 @@ static struct node *test(struct parser *p, struct node *in)
             return NULL;
         break;
     case T_NAME:
-        if (parser_is_name(p, 0, "else") || parser_is_name(p, 0, "or") || parser_is_name(p, 0, "and"))
+        if (parser_is_name(p, 0, "else") || parser_is_name(p, 0, "or") ||
+            parser_is_name(p, 0, "and"))
             break;
         if (parser_is_name(p, 0, "is")) {
             parser_fail(p, line, "you cannot chain multiple tests with is");
             return NULL;
         }
         /* fall through */
-    case T_STRING: case T_INT: case T_FLOAT: case T_LBRACKET: case T_LBRACE: {
+    case T_STRING:
+    case T_INT:
+    case T_FLOAT:
+    case T_LBRACKET:
+    case T_LBRACE: {
         struct node *arg = primary(p);
         if (!arg || !parser_push(p, &n->list, postfix(p, arg)))
             return NULL;
         break;
     }
-    default:
-        break;
+    default: break;
     }
     if (!seal(p, n))
         return NULL;
@@ -427,7 +423,8 @@ static struct node *parse_math2(struct parser *p)
 {
     uint32_t line = peek(p)->line;
     struct node *n = parse_pow(p);
-    while (n && (is_tok(p, T_MUL) || is_tok(p, T_DIV) || is_tok(p, T_FLOORDIV) || is_tok(p, T_MOD))) {
+    while (n &&
+           (is_tok(p, T_MUL) || is_tok(p, T_DIV) || is_tok(p, T_FLOORDIV) || is_tok(p, T_MOD))) {
         enum tok op = p->toks[p->pos++].type;
         n = binary(p, N_BIN, op, n, parse_pow(p), line);
     }
@@ -487,7 +484,8 @@ static struct node *parse_compare(struct parser *p)
             return NULL;
         n->a = first;
         struct node *operand = parse_math1(p);
-        struct node *box = operand ? parser_node(p, N_POS, line) : NULL; /* carries op beside its operand */
+        struct node *box =
+            operand ? parser_node(p, N_POS, line) : NULL; /* carries op beside its operand */
         if (!box || !parser_push(p, &n->list, box))
             return NULL;
         box->op = op;
@@ -570,7 +568,8 @@ struct node *parse_tuple(struct parser *p, unsigned flags)
             return NULL;
         if (at_tuple_end(p, flags))
             break;
-        struct node *n = flags & TUPLE_SIMPLE ? primary(p) : parse_expr(p, !(flags & TUPLE_NO_COND));
+        struct node *n =
+            flags & TUPLE_SIMPLE ? primary(p) : parse_expr(p, !(flags & TUPLE_NO_COND));
         if (!parser_push(p, &items, n))
             return NULL;
         if (!is_tok(p, T_COMMA))

@@ -62,8 +62,8 @@ bool parser_seal(struct parser *p, struct node *n)
     for (uint32_t i = 0; i < n->n_kw; i++)
         h = MAX_OF(h, n->kw[i].value->height);
     if (h + 1 > JINJA_TREE_HEIGHT) {
-        err_set(p->err, E_LIMIT, "line %u: an expression is longer than %u operations in a chain", n->line,
-                JINJA_TREE_HEIGHT);
+        err_set(p->err, E_LIMIT, "line %u: an expression is longer than %u operations in a chain",
+                n->line, JINJA_TREE_HEIGHT);
         return false;
     }
     n->height = (uint16_t)(h + 1);
@@ -78,7 +78,8 @@ bool parser_expect(struct parser *p, enum tok t)
         return true;
     }
     if (at->type == T_NAME)
-        return parser_fail(p, at->line, "expected '%s', got '%.*s'", tok_name(t), STR_ARG(at->text));
+        return parser_fail(p, at->line, "expected '%s', got '%.*s'", tok_name(t),
+                           STR_ARG(at->text));
     return parser_fail(p, at->line, "expected '%s', got '%s'", tok_name(t), tok_name(at->type));
 }
 
@@ -103,7 +104,8 @@ bool parser_enter(struct parser *p)
 {
     if (++p->depth <= 3 * LIMIT_TEMPLATE_DEPTH) /* an expression in brackets enters three times */
         return true;
-    err_set(p->err, E_LIMIT, "line %u: nested deeper than %u levels", peek(p)->line, LIMIT_TEMPLATE_DEPTH);
+    err_set(p->err, E_LIMIT, "line %u: nested deeper than %u levels", peek(p)->line,
+            LIMIT_TEMPLATE_DEPTH);
     return false;
 }
 
@@ -125,7 +127,8 @@ static bool at_end_tag(const struct parser *p, const char *ends)
 
 static struct node *statement(struct parser *p);
 
-/* Until an end tag, whose name is left as the current token; ends == NULL: until the end of the template. */
+/* Until an end tag, whose name is left as the current token; ends == NULL: until the end of the
+ * template. */
 static bool body(struct parser *p, const char *ends, struct nodes *out)
 {
     for (;;) {
@@ -133,7 +136,8 @@ static bool body(struct parser *p, const char *ends, struct nodes *out)
         if (t->type == T_EOF) {
             if (!ends)
                 return true;
-            return parser_fail(p, t->line, "unexpected end of template: one of the tags '%s' is missing", ends);
+            return parser_fail(p, t->line,
+                               "unexpected end of template: one of the tags '%s' is missing", ends);
         }
         p->pos++;
         struct node *n;
@@ -159,7 +163,8 @@ static bool body(struct parser *p, const char *ends, struct nodes *out)
     }
 }
 
-/* After a tag's own words: "%}", the body and its end tag's name, which is taken unless keep_end. */
+/* After a tag's own words: "%}", the body and its end tag's name, which is taken unless keep_end.
+ */
 static bool block(struct parser *p, const char *ends, struct nodes *out, bool keep_end)
 {
     if (peek(p)->type == T_COLON)
@@ -223,7 +228,8 @@ static bool parse_if(struct parser *p, struct node *n)
 {
     struct node *at = n;
     for (;;) {
-        if (!(at->a = parse_tuple(p, TUPLE_NO_COND)) || !block(p, "elif|else|endif", &at->list, true))
+        if (!(at->a = parse_tuple(p, TUPLE_NO_COND)) ||
+            !block(p, "elif|else|endif", &at->list, true))
             return false;
         const struct token *end = &p->toks[p->pos++];
         if (str_is(end->text, "endif"))
@@ -267,7 +273,8 @@ static bool signature(struct parser *p, struct node *n)
         arg->ctx = CTX_PARAM;
         for (uint32_t i = 0; i < n->list.n && i < 256; i++)
             if (n->list.v[i]->name == arg->name)
-                return parser_fail(p, n->line, "parameter '%.*s' appears twice", STR_ARG(arg->name->text));
+                return parser_fail(p, n->line, "parameter '%.*s' appears twice",
+                                   STR_ARG(arg->name->text));
         if (peek(p)->type == T_ASSIGN) {
             p->pos++;
             if (!parser_push(p, &n->list2, parse_expr(p, true)))
@@ -281,7 +288,8 @@ static bool signature(struct parser *p, struct node *n)
     return parser_expect(p, T_RPAREN);
 }
 
-/* A macro's body hangs on n->a (a node of kind N_SCOPED), its parameters on n->list and n->list2. */
+/* A macro's body hangs on n->a (a node of kind N_SCOPED), its parameters on n->list and n->list2.
+ */
 static bool macro_body(struct parser *p, struct node *n, const char *end)
 {
     n->a = parser_node(p, N_SCOPED, n->line);
@@ -331,7 +339,8 @@ static bool parse_block(struct parser *p, struct node *n)
     n->name = jinja_name(p->j, p->toks[p->pos++].text, p->err);
     n->flag = parser_skip_name(p, "scoped");
     if (parser_is_name(p, 0, "required"))
-        return parser_fail(p, n->line, "required blocks need template inheritance, which is not supported");
+        return parser_fail(p, n->line,
+                           "required blocks need template inheritance, which is not supported");
     if (!n->name || !function_block(p, "endblock", &n->list))
         return false;
     if (peek(p)->type == T_NAME && str_eq(peek(p)->text, n->name->text))
@@ -357,7 +366,8 @@ static bool parse_autoescape(struct parser *p, struct node *n)
 
 static bool parse_jump(struct parser *p, struct node *n)
 {
-    return p->n_loops || parser_fail(p, n->line, "'%s' outside loop", n->kind == N_BREAK ? "break" : "continue");
+    return p->n_loops ||
+           parser_fail(p, n->line, "'%s' outside loop", n->kind == N_BREAK ? "break" : "continue");
 }
 
 static struct node *statement(struct parser *p)
@@ -367,11 +377,19 @@ static struct node *statement(struct parser *p)
         enum nkind kind;
         bool (*parse)(struct parser *p, struct node *n);
     } TAGS[] = {
-        {"if", N_IF, parse_if}, {"for", N_FOR, parse_for}, {"set", N_SET, parse_set}, {"macro", N_MACRO, parse_macro},
-        {"call", N_CALLBLOCK, parse_call_block}, {"filter", N_FILTERBLOCK, parse_filter_block},
-        {"with", N_WITH, parse_with}, {"print", N_PRINT, parse_print}, {"block", N_BLOCK, parse_block},
-        {"generation", N_SCOPED, parse_generation}, {"autoescape", N_SCOPED, parse_autoescape},
-        {"break", N_BREAK, parse_jump}, {"continue", N_CONTINUE, parse_jump},
+        {"if", N_IF, parse_if},
+        {"for", N_FOR, parse_for},
+        {"set", N_SET, parse_set},
+        {"macro", N_MACRO, parse_macro},
+        {"call", N_CALLBLOCK, parse_call_block},
+        {"filter", N_FILTERBLOCK, parse_filter_block},
+        {"with", N_WITH, parse_with},
+        {"print", N_PRINT, parse_print},
+        {"block", N_BLOCK, parse_block},
+        {"generation", N_SCOPED, parse_generation},
+        {"autoescape", N_SCOPED, parse_autoescape},
+        {"break", N_BREAK, parse_jump},
+        {"continue", N_CONTINUE, parse_jump},
     };
     const struct token *t = peek(p);
     struct node *n = NULL;
@@ -393,7 +411,8 @@ static struct node *statement(struct parser *p)
     }
     if (str_is(t->text, "include") || str_is(t->text, "import") || str_is(t->text, "from") ||
         str_is(t->text, "extends"))
-        parser_fail(p, t->line, "'%.*s' needs other templates, and a chat template stands alone", STR_ARG(t->text));
+        parser_fail(p, t->line, "'%.*s' needs other templates, and a chat template stands alone",
+                    STR_ARG(t->text));
     else
         parser_fail(p, t->line, "unknown tag '%.*s'", STR_ARG(t->text));
     return NULL;

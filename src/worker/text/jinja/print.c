@@ -158,10 +158,8 @@ static int repr_object(struct sb *b, struct value v)
     char tmp[128];
     int64_t n;
     switch (v.type) {
-    case V_RANGE:
-        return repr_range(b, v.r);
-    case V_VIEW:
-        return repr_view(b, v.view);
+    case V_RANGE: return repr_range(b, v.r);
+    case V_VIEW: return repr_view(b, v.view);
     case V_NS:
         sb_lit(b, "<Namespace ");
         TRY(repr_dict(b, v.d));
@@ -169,7 +167,8 @@ static int repr_object(struct sb *b, struct value v)
         return b->failed;
     case V_LOOP:
         TRY(loop_length(b->rt, v.loop, &n));
-        snprintf(tmp, sizeof(tmp), "<LoopContext %lld/%lld>", (long long)v.loop->index0 + 1, (long long)n);
+        snprintf(tmp, sizeof(tmp), "<LoopContext %lld/%lld>", (long long)v.loop->index0 + 1,
+                 (long long)n);
         break;
     case V_MACRO:
         if (v.macro->name)
@@ -193,35 +192,22 @@ static int repr_object(struct sb *b, struct value v)
 static int repr_any(struct sb *b, struct value v)
 {
     switch (v.type) {
-    case V_UNDEF: case V_MISSING:
-        sb_lit(b, "Undefined");
-        return b->failed;
-    case V_NONE:
-        sb_lit(b, "None");
-        return b->failed;
-    case V_BOOL:
-        sb_lit(b, v.b ? "True" : "False");
-        return b->failed;
-    case V_INT:
-        sb_int(b, v.i);
-        return b->failed;
-    case V_FLOAT:
-        sb_float(b, v.f);
-        return b->failed;
-    case V_STR:
-        return repr_str(b, v.s);
-    case V_LIST:
-        return repr_list(b, v.l, "[", "]");
-    case V_TUPLE:
-        return repr_list(b, v.l, "(", v.l->n == 1 ? ",)" : ")");
-    case V_DICT:
-        return repr_dict(b, v.d);
-    default:
-        return repr_object(b, v);
+    case V_UNDEF:
+    case V_MISSING: sb_lit(b, "Undefined"); return b->failed;
+    case V_NONE: sb_lit(b, "None"); return b->failed;
+    case V_BOOL: sb_lit(b, v.b ? "True" : "False"); return b->failed;
+    case V_INT: sb_int(b, v.i); return b->failed;
+    case V_FLOAT: sb_float(b, v.f); return b->failed;
+    case V_STR: return repr_str(b, v.s);
+    case V_LIST: return repr_list(b, v.l, "[", "]");
+    case V_TUPLE: return repr_list(b, v.l, "(", v.l->n == 1 ? ",)" : ")");
+    case V_DICT: return repr_dict(b, v.d);
+    default: return repr_object(b, v);
     }
 }
 
-/* With an input string anywhere in it, the whole is input: quotes and brackets are not worth telling apart. */
+/* With an input string anywhere in it, the whole is input: quotes and brackets are not worth
+ * telling apart. */
 int sb_repr(struct sb *b, struct value v)
 {
     TRY(rt_enter(b->rt));
@@ -239,7 +225,8 @@ int sb_to_str(struct sb *b, struct value v)
     }
     if (v.type == V_UNDEF)
         return b->failed;
-    if (v.type != V_LIST && v.type != V_TUPLE && v.type != V_DICT && v.type != V_VIEW && v.type != V_NS)
+    if (v.type != V_LIST && v.type != V_TUPLE && v.type != V_DICT && v.type != V_VIEW &&
+        v.type != V_NS)
         return sb_repr(b, v);
     struct jstr *s;
     TRY(to_str(b->rt, v, &s));

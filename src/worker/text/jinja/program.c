@@ -36,7 +36,8 @@ struct jstr *jinja_const_str(struct jinja *j, struct str text, struct err *err)
 {
     struct jstr *s = arena_try_alloc(&j->arena, sizeof(*s), err);
     if (s)
-        *s = (struct jstr){.p = text.p ? text.p : "", .len = text.len, .n_chars = char_count(text.p, text.len)};
+        *s = (struct jstr){
+            .p = text.p ? text.p : "", .len = text.len, .n_chars = char_count(text.p, text.len)};
     return s;
 }
 
@@ -52,7 +53,8 @@ static int compile(struct jinja *j, struct str source, struct err *err)
 int jinja_compile(struct str source, struct jinja **ret_jinja, struct err *err)
 {
     if (source.len > LIMIT_TEMPLATE_BYTES)
-        return err_set(err, E_LIMIT, "the template has %zu bytes; the limit is %u", source.len, LIMIT_TEMPLATE_BYTES);
+        return err_set(err, E_LIMIT, "the template has %zu bytes; the limit is %u", source.len,
+                       LIMIT_TEMPLATE_BYTES);
     struct jinja *j = mem_try_alloc(1, sizeof(*j), err);
     if (!j)
         return -err->code;
@@ -149,7 +151,8 @@ static int run(struct rt *rt, struct jinja_output *out)
     return hand_over(&b, out, rt->err);
 }
 
-int jinja_render(const struct jinja *j, const struct jinja_options *opt, struct jinja_output *out, struct err *err)
+int jinja_render(const struct jinja *j, const struct jinja_options *opt, struct jinja_output *out,
+                 struct err *err)
 {
     struct rt rt = {.j = j, .opt = opt, .err = err, .line = 1, .filter_in = VALUE_NONE};
     if (opt->context && !json_is_object(opt->context))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One rendering: its memory, its limits, and what the parts of the interpreter offer each other.
  *
- * Functions return 0 or the negative code with rt->err filled, unless said otherwise.  One thread. */
+ * Functions return 0 or the negative code with rt->err filled, unless said otherwise.  One thread.
+ */
 #ifndef WORKER_TEXT_JINJA_RUNTIME_H
 #define WORKER_TEXT_JINJA_RUNTIME_H
 
@@ -15,11 +16,11 @@
 /* As Jinja2's sandbox. */
 #define JINJA_MAX_RANGE 100000
 
-#define TRY(call)                                                                                                      \
-    do {                                                                                                               \
-        int try_rc_ = (call);                                                                                          \
-        if (try_rc_)                                                                                                   \
-            return try_rc_;                                                                                            \
+#define TRY(call)                                                                                  \
+    do {                                                                                           \
+        int try_rc_ = (call);                                                                      \
+        if (try_rc_)                                                                               \
+            return try_rc_;                                                                        \
     } while (0)
 
 /* The variables of a scope that runs. */
@@ -74,7 +75,7 @@ struct jmacro {
 struct jloop {
     struct iter it;
     struct value iterable;
-    int64_t index0, length; /* length -1: unknown */
+    int64_t index0, length;              /* length -1: unknown */
     struct value before, current, after; /* after: V_MISSING unless peeked */
     bool has_peeked, is_exhausted;
     const struct node *node; /* of a recursive loop, else NULL */
@@ -86,18 +87,20 @@ struct jloop {
 /* eval.c */
 int rt_fail(struct rt *rt, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 int rt_step(struct rt *rt, uint64_t n);
-int rt_charge(struct rt *rt, size_t n_bytes); /* pays for touching that many bytes */
+int rt_charge(struct rt *rt, size_t n_bytes);         /* pays for touching that many bytes */
 void *rt_alloc(struct rt *rt, size_t n, size_t size); /* zeroed; NULL with err */
-int rt_enter(struct rt *rt); /* one level deeper; pair with rt->depth-- */
+int rt_enter(struct rt *rt);                          /* one level deeper; pair with rt->depth-- */
 int eval(struct rt *rt, struct frame *f, const struct node *n, struct value *out);
-int eval_filters(struct rt *rt, struct frame *f, const struct node *n, struct value in, struct value *out);
+int eval_filters(struct rt *rt, struct frame *f, const struct node *n, struct value in,
+                 struct value *out);
 int eval_args(struct rt *rt, struct frame *f, const struct node *n, struct args *out);
 int rt_call(struct rt *rt, struct value fn, const struct args *args, struct value *out);
 
 /* exec.c */
 struct frame *frame_new(struct rt *rt, const struct scope *s, struct frame *up);
 int frame_enter(struct rt *rt, struct frame *f);
-int rt_resolve(struct rt *rt, const struct name *name, struct value *out); /* V_MISSING: no such variable */
+int rt_resolve(struct rt *rt, const struct name *name,
+               struct value *out); /* V_MISSING: no such variable */
 int exec_body(struct rt *rt, struct frame *f, struct nodes body, int *jump);
 int macro_call(struct rt *rt, struct jmacro *m, const struct args *args, struct value *out);
 int loop_recurse(struct rt *rt, struct jloop *l, struct value iterable, struct value *out);
@@ -118,10 +121,12 @@ int sb_finish(struct sb *b, struct value *out);
 bool jstr_input_at(const struct jstr *s, size_t pos);
 bool jstr_has_input(const struct jstr *s);
 size_t jstr_chars(struct jstr *s);
-size_t jstr_byte_of(struct jstr *s, size_t n_chars); /* where character n starts; len past the end */
+size_t jstr_byte_of(struct jstr *s,
+                    size_t n_chars); /* where character n starts; len past the end */
 int str_new(struct rt *rt, const char *p, size_t n, struct value *out); /* copies; trusted */
 int str_lit(struct rt *rt, const char *s, struct value *out);
-int str_sub(struct rt *rt, const struct jstr *s, size_t from, size_t to, struct value *out); /* bytes; borrows */
+int str_sub(struct rt *rt, const struct jstr *s, size_t from, size_t to,
+            struct value *out); /* bytes; borrows */
 static inline struct str jstr_str(const struct jstr *s)
 {
     return (struct str){s->p, s->len};
@@ -147,20 +152,23 @@ int list_push(struct rt *rt, struct jlist *l, struct value v);
 struct jdict *dict_new(struct rt *rt);
 int dict_put(struct rt *rt, struct jdict *d, struct value key, struct value v);
 int dict_put_lit(struct rt *rt, struct jdict *d, const char *key, struct value v);
-int dict_get(struct rt *rt, const struct jdict *d, struct value key, const struct dict_item **ret); /* NULL: none */
+int dict_get(struct rt *rt, const struct jdict *d, struct value key,
+             const struct dict_item **ret); /* NULL: none */
 const struct value *dict_get_str(const struct jdict *d, struct str key);
 int value_undef(struct rt *rt, const char *hint, struct value *out);
 int value_undef_name(struct rt *rt, const struct name *name, struct value *out);
-int value_undef_of(struct rt *rt, struct value obj, struct value name, bool is_unsafe, struct value *out);
+int value_undef_of(struct rt *rt, struct value obj, struct value name, bool is_unsafe,
+                   struct value *out);
 int undef_fail(struct rt *rt, struct value v);
-int value_from_json(struct rt *rt, const json_t *v, bool is_input, uint32_t depth, bool in_messages, struct value *out);
+int value_from_json(struct rt *rt, const json_t *v, bool is_input, uint32_t depth, bool in_messages,
+                    struct value *out);
 struct jgen *gen_new(struct rt *rt, const char *type_name,
                      int (*next)(struct rt *, struct jgen *, struct value *, bool *));
 
 /* ops.c */
 const char *type_name(struct value v);
-bool is_num(struct value v);      /* bool, int or float */
-bool is_integer(struct value v);  /* bool or int */
+bool is_num(struct value v);     /* bool, int or float */
+bool is_integer(struct value v); /* bool or int */
 int64_t as_int(struct value v);
 double as_float(struct value v);
 int value_truth(struct rt *rt, struct value v, bool *out);
@@ -190,35 +198,42 @@ int list_from(struct rt *rt, struct value v, struct jlist **out); /* a new list 
 int value_attr(struct rt *rt, struct value obj, struct jstr *name, struct value *out);
 int value_item(struct rt *rt, struct value obj, struct value key, struct value *out);
 int value_slice(struct rt *rt, struct value obj, const struct value part[3], struct value *out);
-/* What Python's getattr finds: *found false for nothing, *is_unsafe where the sandbox forbids it. */
-int py_attr(struct rt *rt, struct value obj, struct str name, struct value *out, bool *found, bool *is_unsafe);
-/* A path such as "a.b.0" (attribute= of filters); an attribute absent becomes dflt unless that is V_MISSING. */
-int value_path(struct rt *rt, struct value obj, struct value path, struct value dflt, struct value *out);
+/* What Python's getattr finds: *found false for nothing, *is_unsafe where the sandbox forbids it.
+ */
+int py_attr(struct rt *rt, struct value obj, struct str name, struct value *out, bool *found,
+            bool *is_unsafe);
+/* A path such as "a.b.0" (attribute= of filters); an attribute absent becomes dflt unless that is
+ * V_MISSING. */
+int value_path(struct rt *rt, struct value obj, struct value path, struct value dflt,
+               struct value *out);
 
 /* methods_str.c, methods_obj.c: rows {name, fn}; NULL fn: the sandbox forbids it. */
 struct method {
     const char *name;
     func_fn *fn;
 };
-extern const struct method STR_METHODS[], LIST_METHODS[], TUPLE_METHODS[], DICT_METHODS[], NUM_METHODS[],
-    RANGE_METHODS[], LOOP_METHODS[], CYCLER_METHODS[]; /* end with a NULL name */
-int str_replace(struct rt *rt, const struct jstr *s, const struct jstr *old, const struct jstr *new_, int64_t max,
-                struct value *out); /* max < 0: all */
+extern const struct method STR_METHODS[], LIST_METHODS[], TUPLE_METHODS[], DICT_METHODS[],
+    NUM_METHODS[], RANGE_METHODS[], LOOP_METHODS[], CYCLER_METHODS[]; /* end with a NULL name */
+int str_replace(struct rt *rt, const struct jstr *s, const struct jstr *old,
+                const struct jstr *new_, int64_t max, struct value *out); /* max < 0: all */
 bool jstr_is_case(const struct jstr *s, bool upper); /* str.isupper, str.islower */
 bool jinja_is_input_key(const char *keys, struct str name);
 int global_find(struct rt *rt, struct str name, struct value *out, bool *found); /* globals.c */
-int strftime_format(struct rt *rt, struct jstr *fmt, int64_t unix_s, struct value *out); /* strftime.c */
+int strftime_format(struct rt *rt, struct jstr *fmt, int64_t unix_s,
+                    struct value *out); /* strftime.c */
 
 /* format.c */
 int format_percent(struct rt *rt, struct jstr *fmt, struct value args, struct value *out);
 int format_brace(struct rt *rt, struct jstr *fmt, const struct args *args, struct value *out);
 
-/* args.c: parameters by position and name, as Python binds them.  spec: names separated by spaces; those after "|"
- * may be left out.  Unbound ones are V_MISSING. */
-int bind_args(struct rt *rt, const char *fn, const char *spec, const struct args *args, struct value *out);
+/* args.c: parameters by position and name, as Python binds them.  spec: names separated by spaces;
+ * those after "|" may be left out.  Unbound ones are V_MISSING. */
+int bind_args(struct rt *rt, const char *fn, const char *spec, const struct args *args,
+              struct value *out);
 int arg_int(struct rt *rt, const char *fn, struct value v, int64_t dflt, int64_t *out);
 int arg_bool(struct rt *rt, struct value v, bool dflt, bool *out);
-int arg_str(struct rt *rt, const char *fn, struct value v, struct jstr **out); /* V_MISSING: *out NULL */
+int arg_str(struct rt *rt, const char *fn, struct value v,
+            struct jstr **out); /* V_MISSING: *out NULL */
 
 /* filters_*.c, tests.c */
 typedef int filter_fn(struct rt *rt, struct value in, const struct args *args, struct value *out);
@@ -231,7 +246,8 @@ struct jinja_test {
     const char *name;
     test_fn *fn;
 };
-extern const struct filter FILTERS_TEXT[], FILTERS_SEQ[], FILTERS_NUM[], FILTERS_HTML[]; /* end with a NULL name */
+extern const struct filter FILTERS_TEXT[], FILTERS_SEQ[], FILTERS_NUM[],
+    FILTERS_HTML[]; /* end with a NULL name */
 const struct filter *jinja_find_filter(struct str name);
 const struct jinja_test *jinja_find_test(struct str name);
 int filter_tojson(struct rt *rt, struct value in, const struct args *args, struct value *out);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where every name lives: Jinja's scoping, worked out before anything runs.
  *
- * The template, each loop, macro, call, filter, set and with block is a scope with numbered slots; `if` is none.  A
- * name stored in a scope starts as a copy of the outer scope's variable, or undefined; one stored in some branches of
- * an `if` only falls back to the outer or the context's value.  A name only read refers to the nearest scope that knows
- * it, or else to the context as it was when the scope was entered.  (Jinja2 documentation, "Scoping Behavior"; the
- * exact order of events is that of Jinja2 3.1's idtracking.)  Called by jinja_compile only. */
+ * The template, each loop, macro, call, filter, set and with block is a scope with numbered slots;
+ * `if` is none.  A name stored in a scope starts as a copy of the outer scope's variable, or
+ * undefined; one stored in some branches of an `if` only falls back to the outer or the context's
+ * value.  A name only read refers to the nearest scope that knows it, or else to the context as it
+ * was when the scope was entered.  (Jinja2 documentation, "Scoping Behavior"; the exact order of
+ * events is that of Jinja2 3.1's idtracking.)  Called by jinja_compile only. */
 #include "worker/text/jinja/ast.h"
 #include "worker/text/jinja/runtime.h"
 
@@ -117,7 +118,8 @@ static bool find_ref(const struct scope *s, const struct name *name, uint32_t *h
     return false;
 }
 
-static void define(struct resolver *r, struct scope *s, struct name *name, enum load_kind load, bool is_store)
+static void define(struct resolver *r, struct scope *s, struct name *name, enum load_kind load,
+                   bool is_store)
 {
     struct sym *y = sym_change(r, s, sym_take(r, s, name));
     if (!y)
@@ -265,33 +267,28 @@ static void analyse(struct resolver *r, struct scope *s, struct node *n)
         else
             load(r, s, n->name);
         break;
-    case N_NSREF:
-        load(r, s, n->name);
-        break;
-    case N_IF:
-        analyse_if(r, s, n);
-        break;
-    case N_MACRO:
-        store(r, s, n->name);
-        break;
+    case N_NSREF: load(r, s, n->name); break;
+    case N_IF: analyse_if(r, s, n); break;
+    case N_MACRO: store(r, s, n->name); break;
     case N_SET:
         analyse(r, s, n->b);
         analyse(r, s, n->a);
         break;
-    case N_SETBLOCK:
-        analyse(r, s, n->a);
-        break;
-    case N_FOR: case N_CALLBLOCK: case N_FILTERBLOCK:
-        analyse(r, s, n->b);
-        break;
+    case N_SETBLOCK: analyse(r, s, n->a); break;
+    case N_FOR:
+    case N_CALLBLOCK:
+    case N_FILTERBLOCK: analyse(r, s, n->b); break;
     case N_WITH:
         for (uint32_t i = 0; i < n->list2.n; i++)
             analyse(r, s, n->list2.v[i]->b);
         break;
-    case N_SCOPED: case N_BLOCK: case N_TEXT: case N_CONST: case N_BREAK: case N_CONTINUE:
-        break;
-    default:
-        analyse_expr(r, s, n);
+    case N_SCOPED:
+    case N_BLOCK:
+    case N_TEXT:
+    case N_CONST:
+    case N_BREAK:
+    case N_CONTINUE: break;
+    default: analyse_expr(r, s, n);
     }
 }
 
@@ -421,7 +418,8 @@ static void resolve_macro(struct resolver *r, struct scope *s, struct node *n)
             n->slot_caller = declare_special(r, n->scope, "caller");
         } else if (pos + n->list2.n < n->list.n) {
             r->ok = false;
-            err_set(r->err, E_FORMAT, "line %u: the special parameter 'caller' must have a default", n->line);
+            err_set(r->err, E_FORMAT, "line %u: the special parameter 'caller' must have a default",
+                    n->line);
         }
     }
     n->wants_kwargs = first_use_all(n->a->list, "kwargs") == 1 && !has_param(n, "kwargs", &pos);
@@ -459,24 +457,28 @@ static void resolve_name(struct resolver *r, struct scope *s, struct node *n, st
 {
     if (str_is(name->text, "self") && n->ctx == CTX_LOAD && n->kind == N_NAME) {
         r->ok = false;
-        err_set(r->err, E_FORMAT, "line %u: 'self' (a template's own blocks) is not supported", n->line);
+        err_set(r->err, E_FORMAT, "line %u: 'self' (a template's own blocks) is not supported",
+                n->line);
         return;
     }
     if (n->ctx == CTX_STORE && n->kind == N_NAME && r->n_for && str_is(name->text, "loop")) {
         r->ok = false;
-        err_set(r->err, E_FORMAT, "line %u: can't assign to special loop variable in for-loop", n->line);
+        err_set(r->err, E_FORMAT, "line %u: can't assign to special loop variable in for-loop",
+                n->line);
         return;
     }
     if (!find_ref(s, name, &n->hops, &n->slot)) {
         r->ok = false;
-        err_set(r->err, E_INTERNAL, "line %u: the name '%.*s' has no place", n->line, STR_ARG(name->text));
+        err_set(r->err, E_INTERNAL, "line %u: the name '%.*s' has no place", n->line,
+                STR_ARG(name->text));
     }
 }
 
 static void resolve_filter(struct resolver *r, struct node *n, bool soft)
 {
     bool is_filter = n->kind == N_FILTER;
-    n->fn = is_filter ? (const void *)jinja_find_filter(n->name->text) : (const void *)jinja_find_test(n->name->text);
+    n->fn = is_filter ? (const void *)jinja_find_filter(n->name->text)
+                      : (const void *)jinja_find_test(n->name->text);
     if (n->fn || soft)
         return;
     r->ok = false;
@@ -502,12 +504,9 @@ static void resolve(struct resolver *r, struct scope *s, struct node *n, bool so
     if (!r->ok)
         return;
     switch (n->kind) {
-    case N_NAME: case N_NSREF:
-        resolve_name(r, s, n, n->name);
-        break;
-    case N_FOR:
-        resolve_for(r, s, n, soft);
-        break;
+    case N_NAME:
+    case N_NSREF: resolve_name(r, s, n, n->name); break;
+    case N_FOR: resolve_for(r, s, n, soft); break;
     case N_MACRO:
         resolve_name(r, s, n, n->name);
         resolve_macro(r, s, n);
@@ -526,18 +525,17 @@ static void resolve(struct resolver *r, struct scope *s, struct node *n, bool so
         resolve(r, s, n->a, soft);
         resolve_scoped(r, s, n);
         break;
-    case N_FILTERBLOCK: case N_SCOPED: case N_BLOCK:
-        resolve_scoped(r, s, n);
-        break;
-    case N_FILTER: case N_TEST:
+    case N_FILTERBLOCK:
+    case N_SCOPED:
+    case N_BLOCK: resolve_scoped(r, s, n); break;
+    case N_FILTER:
+    case N_TEST:
         resolve_filter(r, n, soft);
         resolve_expr(r, s, n, soft);
         break;
-    case N_IF: case N_COND:
-        resolve_expr(r, s, n, true);
-        break;
-    default:
-        resolve_expr(r, s, n, soft);
+    case N_IF:
+    case N_COND: resolve_expr(r, s, n, true); break;
+    default: resolve_expr(r, s, n, soft);
     }
 }
 

@@ -5,9 +5,11 @@
 
 #include "worker/text/jinja/runtime.h"
 
-static const char *const DAYS[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
-static const char *const MONTHS[] = {"January", "February", "March", "April", "May", "June", "July", "August",
-                                     "September", "October", "November", "December"};
+static const char *const DAYS[] = {"Sunday",   "Monday", "Tuesday", "Wednesday",
+                                   "Thursday", "Friday", "Saturday"};
+static const char *const MONTHS[] = {"January",   "February", "March",    "April",
+                                     "May",       "June",     "July",     "August",
+                                     "September", "October",  "November", "December"};
 
 static bool is_leap(int y)
 {
@@ -80,21 +82,31 @@ static bool put_one(struct sb *b, const struct tm *t, int64_t unix_s, char c)
     char three[4] = {0};
     switch (c) {
     case 'A': sb_lit(b, DAYS[t->tm_wday]); break;
-    case 'a': memcpy(three, DAYS[t->tm_wday], 3); sb_lit(b, three); break;
+    case 'a':
+        memcpy(three, DAYS[t->tm_wday], 3);
+        sb_lit(b, three);
+        break;
     case 'B': sb_lit(b, MONTHS[t->tm_mon]); break;
-    case 'b': case 'h': memcpy(three, MONTHS[t->tm_mon], 3); sb_lit(b, three); break;
+    case 'b':
+    case 'h':
+        memcpy(three, MONTHS[t->tm_mon], 3);
+        sb_lit(b, three);
+        break;
     case 'p': sb_lit(b, t->tm_hour < 12 ? "AM" : "PM"); break;
     case 'P': sb_lit(b, t->tm_hour < 12 ? "am" : "pm"); break;
     case 'c': put_all(b, t, unix_s, "%a %b %e %H:%M:%S %Y"); break;
-    case 'x': case 'D': put_all(b, t, unix_s, "%m/%d/%y"); break;
-    case 'X': case 'T': put_all(b, t, unix_s, "%H:%M:%S"); break;
+    case 'x':
+    case 'D': put_all(b, t, unix_s, "%m/%d/%y"); break;
+    case 'X':
+    case 'T': put_all(b, t, unix_s, "%H:%M:%S"); break;
     case 'R': put_all(b, t, unix_s, "%H:%M"); break;
     case 'r': put_all(b, t, unix_s, "%I:%M:%S %p"); break;
     case 'F': put_all(b, t, unix_s, "%Y-%m-%d"); break;
     case 'n': sb_lit(b, "\n"); break;
     case 't': sb_lit(b, "\t"); break;
     case '%': sb_lit(b, "%"); break;
-    case 'z': case 'Z': break; /* a naive datetime has no zone */
+    case 'z':
+    case 'Z': break; /* a naive datetime has no zone */
     default: return put_number(b, t, unix_s, c);
     }
     return true;
@@ -116,12 +128,14 @@ int strftime_format(struct rt *rt, struct jstr *fmt, int64_t unix_s, struct valu
     struct tm t;
     struct sb b;
     if (!gmtime_r(&when, &t) || t.tm_year > 9999 - 1900 || t.tm_year < 1 - 1900)
-        return rt_fail(rt, E_INVALID, "the time %lld is outside the years 1 to 9999", (long long)unix_s);
+        return rt_fail(rt, E_INVALID, "the time %lld is outside the years 1 to 9999",
+                       (long long)unix_s);
     TRY(rt_charge(rt, fmt->len * 8));
     sb_init(&b, rt);
     for (size_t i = 0; i < fmt->len && !b.failed; i++) {
         size_t c = i + 1;
-        bool no_pad = c < fmt->len && fmt->p[i] == '%' && fmt->p[c] == '-'; /* glibc: without padding */
+        bool no_pad =
+            c < fmt->len && fmt->p[i] == '%' && fmt->p[c] == '-'; /* glibc: without padding */
         c += no_pad;
         if (fmt->p[i] != '%' || c >= fmt->len) {
             sb_sub(&b, fmt, i, i + 1);
@@ -137,8 +151,8 @@ int strftime_format(struct rt *rt, struct jstr *fmt, int64_t unix_s, struct valu
         sb_init(&one, rt);
         bool known = put_one(&one, &t, unix_s, fmt->p[c]);
         size_t skip = 0;
-        while (skip + 1 < one.len && (one.p[skip] == '0' || one.p[skip] == ' ') && one.p[skip + 1] >= '0' &&
-               one.p[skip + 1] <= '9')
+        while (skip + 1 < one.len && (one.p[skip] == '0' || one.p[skip] == ' ') &&
+               one.p[skip + 1] >= '0' && one.p[skip + 1] <= '9')
             skip++;
         if (known)
             sb_put(&b, one.p + skip, one.len - skip, false);

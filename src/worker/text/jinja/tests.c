@@ -8,12 +8,12 @@ static int no_args(struct rt *rt, const struct args *args)
     return bind_args(rt, "test", "", args, none);
 }
 
-#define TEST(name, expr)                                                                                               \
-    static int name(struct rt *rt, struct value in, const struct args *args, bool *out)                                \
-    {                                                                                                                  \
-        TRY(no_args(rt, args));                                                                                        \
-        *out = (expr);                                                                                                 \
-        return 0;                                                                                                      \
+#define TEST(name, expr)                                                                           \
+    static int name(struct rt *rt, struct value in, const struct args *args, bool *out)            \
+    {                                                                                              \
+        TRY(no_args(rt, args));                                                                    \
+        *out = (expr);                                                                             \
+        return 0;                                                                                  \
     }
 TEST(test_defined, in.type != V_UNDEF)
 TEST(test_undefined, in.type == V_UNDEF)
@@ -26,13 +26,13 @@ TEST(test_float, in.type == V_FLOAT)
 TEST(test_number, is_num(in))
 TEST(test_string, in.type == V_STR)
 TEST(test_mapping, in.type == V_DICT)
-TEST(test_sequence, in.type == V_STR || in.type == V_LIST || in.type == V_TUPLE || in.type == V_DICT ||
-                        in.type == V_RANGE || in.type == V_UNDEF)
-TEST(test_iterable, in.type == V_STR || in.type == V_LIST || in.type == V_TUPLE || in.type == V_DICT ||
-                        in.type == V_RANGE || in.type == V_UNDEF || in.type == V_VIEW || in.type == V_GEN ||
-                        in.type == V_LOOP)
-TEST(test_callable, in.type == V_FUNC || in.type == V_MACRO || in.type == V_UNDEF || in.type == V_LOOP ||
-                        in.type == V_JOINER)
+TEST(test_sequence, in.type == V_STR || in.type == V_LIST || in.type == V_TUPLE ||
+                        in.type == V_DICT || in.type == V_RANGE || in.type == V_UNDEF)
+TEST(test_iterable, in.type == V_STR || in.type == V_LIST || in.type == V_TUPLE ||
+                        in.type == V_DICT || in.type == V_RANGE || in.type == V_UNDEF ||
+                        in.type == V_VIEW || in.type == V_GEN || in.type == V_LOOP)
+TEST(test_callable, in.type == V_FUNC || in.type == V_MACRO || in.type == V_UNDEF ||
+                        in.type == V_LOOP || in.type == V_JOINER)
 TEST(test_escaped, in.type == V_STR && in.s->is_markup)
 TEST(test_filter, in.type == V_STR && jinja_find_filter(jstr_str(in.s)) != NULL)
 TEST(test_test, in.type == V_STR && jinja_find_test(jstr_str(in.s)) != NULL)
@@ -92,10 +92,10 @@ static int compare(struct rt *rt, enum tok op, struct value in, const struct arg
     TRY(bind_args(rt, "test", "other", args, &v));
     return value_compare(rt, op, in, v, out);
 }
-#define COMPARE(name, op)                                                                                              \
-    static int name(struct rt *rt, struct value in, const struct args *args, bool *out)                                \
-    {                                                                                                                  \
-        return compare(rt, op, in, args, out);                                                                         \
+#define COMPARE(name, op)                                                                          \
+    static int name(struct rt *rt, struct value in, const struct args *args, bool *out)            \
+    {                                                                                              \
+        return compare(rt, op, in, args, out);                                                     \
     }
 COMPARE(test_eq, T_EQ)
 COMPARE(test_ne, T_NE)
@@ -106,15 +106,45 @@ COMPARE(test_ge, T_GE)
 COMPARE(test_in, T_IN)
 
 static const struct jinja_test TESTS[] = {
-    {"defined", test_defined}, {"undefined", test_undefined}, {"none", test_none}, {"string", test_string},
-    {"mapping", test_mapping}, {"iterable", test_iterable}, {"sequence", test_sequence}, {"boolean", test_boolean},
-    {"true", test_true}, {"false", test_false}, {"integer", test_integer}, {"float", test_float},
-    {"number", test_number}, {"callable", test_callable}, {"escaped", test_escaped}, {"filter", test_filter},
-    {"test", test_test}, {"odd", test_odd}, {"even", test_even}, {"divisibleby", test_divisibleby},
-    {"lower", test_lower}, {"upper", test_upper}, {"sameas", test_sameas}, {"in", test_in}, {"==", test_eq},
-    {"eq", test_eq}, {"equalto", test_eq}, {"!=", test_ne}, {"ne", test_ne}, {"<", test_lt}, {"lt", test_lt},
-    {"lessthan", test_lt}, {"<=", test_le}, {"le", test_le}, {">", test_gt}, {"gt", test_gt},
-    {"greaterthan", test_gt}, {">=", test_ge}, {"ge", test_ge},
+    {"defined", test_defined},
+    {"undefined", test_undefined},
+    {"none", test_none},
+    {"string", test_string},
+    {"mapping", test_mapping},
+    {"iterable", test_iterable},
+    {"sequence", test_sequence},
+    {"boolean", test_boolean},
+    {"true", test_true},
+    {"false", test_false},
+    {"integer", test_integer},
+    {"float", test_float},
+    {"number", test_number},
+    {"callable", test_callable},
+    {"escaped", test_escaped},
+    {"filter", test_filter},
+    {"test", test_test},
+    {"odd", test_odd},
+    {"even", test_even},
+    {"divisibleby", test_divisibleby},
+    {"lower", test_lower},
+    {"upper", test_upper},
+    {"sameas", test_sameas},
+    {"in", test_in},
+    {"==", test_eq},
+    {"eq", test_eq},
+    {"equalto", test_eq},
+    {"!=", test_ne},
+    {"ne", test_ne},
+    {"<", test_lt},
+    {"lt", test_lt},
+    {"lessthan", test_lt},
+    {"<=", test_le},
+    {"le", test_le},
+    {">", test_gt},
+    {"gt", test_gt},
+    {"greaterthan", test_gt},
+    {">=", test_ge},
+    {"ge", test_ge},
 };
 
 const struct jinja_test *jinja_find_test(struct str name)

@@ -10,8 +10,8 @@ bool is_py_space(uint32_t c)
 {
     if (c < 0x80)
         return c == ' ' || (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x1f);
-    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 ||
-           c == 0x202f || c == 0x205f || c == 0x3000;
+    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
+           c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
 uint32_t char_next(const char *p, size_t len, size_t *pos)
@@ -86,10 +86,12 @@ static bool sb_room(struct sb *b, size_t n)
     size_t cap = b->cap ? b->cap * 2 : 64;
     while (cap - b->len < n)
         cap *= 2; /* n is far below SIZE_MAX / 4: the arena refuses first */
-    char *p = n > LIMIT_TEMPLATE_MEMORY_BYTES ? NULL : arena_try_alloc(&b->rt->arena, cap, b->rt->err);
+    char *p =
+        n > LIMIT_TEMPLATE_MEMORY_BYTES ? NULL : arena_try_alloc(&b->rt->arena, cap, b->rt->err);
     if (!p) {
         if (n > LIMIT_TEMPLATE_MEMORY_BYTES)
-            rt_fail(b->rt, E_LIMIT, "a string needs more than %u bytes of memory", LIMIT_TEMPLATE_MEMORY_BYTES);
+            rt_fail(b->rt, E_LIMIT, "a string needs more than %u bytes of memory",
+                    LIMIT_TEMPLATE_MEMORY_BYTES);
         b->failed = -b->rt->err->code;
         return false;
     }
@@ -251,7 +253,10 @@ int str_sub(struct rt *rt, const struct jstr *s, size_t from, size_t to, struct 
     struct jstr *r = rt_alloc(rt, 1, sizeof(*r));
     if (!r)
         return -rt->err->code;
-    *r = (struct jstr){.p = s->p + from, .len = to - from, .n_chars = SIZE_MAX, .all_input = s->all_input,
+    *r = (struct jstr){.p = s->p + from,
+                       .len = to - from,
+                       .n_chars = SIZE_MAX,
+                       .all_input = s->all_input,
                        .is_markup = s->is_markup};
     if (s->n_marks && to > from) {
         uint32_t a = mark_at(s, from), z = mark_at(s, to - 1);
@@ -334,8 +339,9 @@ bool char_is_decimal(uint32_t c)
 }
 bool char_is_digit(uint32_t c)
 {
-    return char_is_decimal(c) || c == 0xb2 || c == 0xb3 || c == 0xb9 || c == 0x2070 || (c >= 0x2074 && c <= 0x2079) ||
-           (c >= 0x2080 && c <= 0x2089) || (c >= 0x2460 && c <= 0x2468);
+    return char_is_decimal(c) || c == 0xb2 || c == 0xb3 || c == 0xb9 || c == 0x2070 ||
+           (c >= 0x2074 && c <= 0x2079) || (c >= 0x2080 && c <= 0x2089) ||
+           (c >= 0x2460 && c <= 0x2468);
 }
 bool char_is_numeric(uint32_t c)
 {
@@ -362,7 +368,8 @@ bool char_is_cased(uint32_t c)
     return char_is_lower(c) || char_is_upper(c) || category(c) == UTF8PROC_CATEGORY_LT;
 }
 
-/* Letters whose capital is several letters (Unicode SpecialCasing.txt); title: only the first is a capital. */
+/* Letters whose capital is several letters (Unicode SpecialCasing.txt); title: only the first is a
+ * capital. */
 static const char *special_upper(uint32_t c, bool title)
 {
     switch (c) {
@@ -375,7 +382,8 @@ static const char *special_upper(uint32_t c, bool title)
     case 0xfb02: return title ? "Fl" : "FL";
     case 0xfb03: return title ? "Ffi" : "FFI";
     case 0xfb04: return title ? "Ffl" : "FFL";
-    case 0xfb05: case 0xfb06: return title ? "St" : "ST";
+    case 0xfb05:
+    case 0xfb06: return title ? "St" : "ST";
     default: return NULL;
     }
 }
@@ -410,7 +418,8 @@ void sb_case(struct sb *b, const struct jstr *s, size_t from, size_t to, enum ca
         size_t at = i;
         uint32_t c = char_next(s->p, s->len, &i);
         bool in = jstr_input_at(s, at);
-        const char *many = op == CASE_UPPER || op == CASE_TITLE ? special_upper(c, op == CASE_TITLE) : NULL;
+        const char *many =
+            op == CASE_UPPER || op == CASE_TITLE ? special_upper(c, op == CASE_TITLE) : NULL;
         if (many)
             sb_put(b, many, strlen(many), in);
         else if (op == CASE_UPPER)
@@ -424,7 +433,8 @@ void sb_case(struct sb *b, const struct jstr *s, size_t from, size_t to, enum ca
         else if (op == CASE_FOLD && c >= 0x80) {
             utf8proc_int32_t d[8];
             int last = 0;
-            utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)c, d, 8, UTF8PROC_CASEFOLD, &last);
+            utf8proc_ssize_t n =
+                utf8proc_decompose_char((utf8proc_int32_t)c, d, 8, UTF8PROC_CASEFOLD, &last);
             for (utf8proc_ssize_t k = 0; k < n && k < 8; k++)
                 sb_char(b, (uint32_t)d[k], in);
         } else

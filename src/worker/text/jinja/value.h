@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Values of a template: what Python's objects are to Jinja2, in one rendering's arena.
  *
- * Nothing is ever freed singly.  Values of one rendering belong to its thread; constants of a compiled program are
- * shared and never written. */
+ * Nothing is ever freed singly.  Values of one rendering belong to its thread; constants of a
+ * compiled program are shared and never written. */
 #ifndef WORKER_TEXT_JINJA_VALUE_H
 #define WORKER_TEXT_JINJA_VALUE_H
 
@@ -13,8 +13,24 @@
 
 enum vtype {
     V_MISSING, /* a variable nothing was stored in; never seen by an operation */
-    V_UNDEF, V_NONE, V_BOOL, V_INT, V_FLOAT, V_STR, V_LIST, V_TUPLE, V_DICT, V_RANGE, V_VIEW, V_GEN, V_NS, V_LOOP,
-    V_MACRO, V_FUNC, V_CYCLER, V_JOINER
+    V_UNDEF,
+    V_NONE,
+    V_BOOL,
+    V_INT,
+    V_FLOAT,
+    V_STR,
+    V_LIST,
+    V_TUPLE,
+    V_DICT,
+    V_RANGE,
+    V_VIEW,
+    V_GEN,
+    V_NS,
+    V_LOOP,
+    V_MACRO,
+    V_FUNC,
+    V_CYCLER,
+    V_JOINER
 };
 
 struct value {
@@ -48,12 +64,12 @@ struct mark {
 /* A string: valid UTF-8, immutable. */
 struct jstr {
     const char *p;
-    size_t len;              /* bytes */
-    size_t n_chars;          /* or SIZE_MAX: not counted yet */
+    size_t len;               /* bytes */
+    size_t n_chars;           /* or SIZE_MAX: not counted yet */
     const struct mark *marks; /* when n_marks > 0; the last one's end is len */
     uint32_t n_marks;
-    bool all_input;          /* when n_marks == 0 */
-    bool is_markup;          /* markupsafe's Markup */
+    bool all_input; /* when n_marks == 0 */
+    bool is_markup; /* markupsafe's Markup */
 };
 
 struct jlist {
@@ -75,7 +91,7 @@ struct jdict {
 };
 
 struct undef {
-    const char *hint;     /* or NULL */
+    const char *hint; /* or NULL */
     bool has_obj, is_unsafe;
     struct value obj, name;
 };
@@ -107,7 +123,7 @@ struct jgen {
     int (*next)(struct rt *rt, struct jgen *g, struct value *out, bool *has_item);
     struct iter src;
     struct args *args;
-    struct value extra;  /* what next() needs */
+    struct value extra; /* what next() needs */
     const void *fn;
     int64_t n, pos;
     bool flag, flag2, is_done;

@@ -163,9 +163,11 @@ int value_undef_name(struct rt *rt, const struct name *name, struct value *out)
     return undef_new(rt, (struct undef){.name = value_str(name->s)}, out);
 }
 
-int value_undef_of(struct rt *rt, struct value obj, struct value name, bool is_unsafe, struct value *out)
+int value_undef_of(struct rt *rt, struct value obj, struct value name, bool is_unsafe,
+                   struct value *out)
 {
-    return undef_new(rt, (struct undef){.has_obj = true, .obj = obj, .name = name, .is_unsafe = is_unsafe}, out);
+    return undef_new(
+        rt, (struct undef){.has_obj = true, .obj = obj, .name = name, .is_unsafe = is_unsafe}, out);
 }
 
 int undef_fail(struct rt *rt, struct value v)
@@ -183,7 +185,8 @@ int undef_fail(struct rt *rt, struct value v)
     const char *owner = u->obj.type == V_NONE ? "None" : type_name(u->obj);
     const char *object = u->obj.type == V_NONE ? "" : " object";
     if (u->is_unsafe)
-        return rt_fail(rt, E_FORMAT, "access to attribute %.*s of '%s' object is unsafe", n, name.s->p, owner);
+        return rt_fail(rt, E_FORMAT, "access to attribute %.*s of '%s' object is unsafe", n,
+                       name.s->p, owner);
     if (!u->has_obj)
         return rt_fail(rt, E_INVALID, "%.*s is undefined", n, name.s->p);
     if (u->name.type != V_STR)
@@ -212,19 +215,21 @@ static int str_from_json(struct rt *rt, const char *p, size_t n, bool is_input, 
     return 0;
 }
 
-/* The words the API itself gives a message's role are no user's text: templates build control tokens from them. */
+/* The words the API itself gives a message's role are no user's text: templates build control
+ * tokens from them. */
 static bool is_role_word(const char *s)
 {
-    static const char *const WORDS[] = {"system", "user", "assistant", "tool", "developer", "function", "ipython",
-                                        "model", "latest_reminder"};
+    static const char *const WORDS[] = {"system",  "user",      "assistant",
+                                        "tool",    "developer", "function",
+                                        "ipython", "model",     "latest_reminder"};
     for (size_t i = 0; i < ARRAY_LEN(WORDS); i++)
         if (strcmp(s, WORDS[i]) == 0)
             return true;
     return false;
 }
 
-static int dict_from_json(struct rt *rt, const json_t *v, bool is_input, uint32_t depth, bool in_messages,
-                          struct value *out)
+static int dict_from_json(struct rt *rt, const json_t *v, bool is_input, uint32_t depth,
+                          bool in_messages, struct value *out)
 {
     struct jdict *d = dict_new(rt);
     const char *key;
@@ -234,8 +239,8 @@ static int dict_from_json(struct rt *rt, const json_t *v, bool is_input, uint32_
     json_object_foreach((json_t *)v, key, item)
     {
         struct value k, x;
-        bool is_role = in_messages && depth == 1 && strcmp(key, "role") == 0 && json_is_string(item) &&
-                       is_role_word(json_string_value(item));
+        bool is_role = in_messages && depth == 1 && strcmp(key, "role") == 0 &&
+                       json_is_string(item) && is_role_word(json_string_value(item));
         TRY(str_from_json(rt, key, strlen(key), is_input, &k));
         TRY(value_from_json(rt, item, is_input && !is_role, depth + 1, in_messages, &x));
         TRY(dict_put(rt, d, k, x));
@@ -244,36 +249,31 @@ static int dict_from_json(struct rt *rt, const json_t *v, bool is_input, uint32_
     return 0;
 }
 
-int value_from_json(struct rt *rt, const json_t *v, bool is_input, uint32_t depth, bool in_messages, struct value *out)
+int value_from_json(struct rt *rt, const json_t *v, bool is_input, uint32_t depth, bool in_messages,
+                    struct value *out)
 {
     TRY(rt_step(rt, 1));
     if (depth > LIMIT_TEMPLATE_DEPTH)
-        return rt_fail(rt, E_LIMIT, "a value of the context is nested deeper than %u levels", LIMIT_TEMPLATE_DEPTH);
+        return rt_fail(rt, E_LIMIT, "a value of the context is nested deeper than %u levels",
+                       LIMIT_TEMPLATE_DEPTH);
     switch (json_typeof(v)) {
-    case JSON_OBJECT:
-        return dict_from_json(rt, v, is_input, depth, in_messages, out);
+    case JSON_OBJECT: return dict_from_json(rt, v, is_input, depth, in_messages, out);
     case JSON_ARRAY: {
         struct jlist *l = list_new(rt, json_array_size(v));
         if (!l)
             return -rt->err->code;
         for (size_t i = 0; i < json_array_size(v); i++, l->n++)
-            TRY(value_from_json(rt, json_array_get(v, i), is_input, depth + 1, in_messages, &l->v[i]));
+            TRY(value_from_json(rt, json_array_get(v, i), is_input, depth + 1, in_messages,
+                                &l->v[i]));
         *out = value_list(l);
         return 0;
     }
     case JSON_STRING:
         return str_from_json(rt, json_string_value(v), json_string_length(v), is_input, out);
-    case JSON_INTEGER:
-        *out = value_int(json_integer_value(v));
-        return 0;
-    case JSON_REAL:
-        *out = value_float(json_real_value(v));
-        return 0;
-    case JSON_TRUE: case JSON_FALSE:
-        *out = value_bool(json_is_true(v));
-        return 0;
-    default:
-        *out = VALUE_NONE;
-        return 0;
+    case JSON_INTEGER: *out = value_int(json_integer_value(v)); return 0;
+    case JSON_REAL: *out = value_float(json_real_value(v)); return 0;
+    case JSON_TRUE:
+    case JSON_FALSE: *out = value_bool(json_is_true(v)); return 0;
+    default: *out = VALUE_NONE; return 0;
     }
 }
