@@ -9,8 +9,8 @@ Q       := $(if $(filter 1,$(V)),,@)
 PKGS    := libmicrohttpd jansson libseccomp libutf8proc libpcre2-8
 CFLAGS  ?= -O2 -g
 WARN    := -Wall -Wextra -Wvla -Wformat=2 -Wmissing-prototypes -Wstrict-prototypes -Wpointer-arith \
-           -Wwrite-strings -Wshadow=local -Wundef
-WARN    += $(if $(WERROR),-Werror)
+           -Wwrite-strings -Wundef
+WARN    += $(if $(findstring clang,$(CC)),,-Wshadow=local) $(if $(WERROR),-Werror)
 # Same answers everywhere: no contraction to FMA where the source does not ask for it.
 BASE    := -std=gnu11 -Isrc -I. -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -fvisibility=hidden -pthread \
            -fstack-protector-strong $(if $(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) \

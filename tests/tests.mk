@@ -4,6 +4,10 @@
 #   tests/fuzz/fuzz_*.c                         LLVMFuzzerTestOneInput; corpus in tests/fuzz/corpus/NAME/, replayed by check
 TESTC   := $(wildcard tests/unit/test_*.c tests/kernel/test_*.c tests/golden/test_*.c tests/fault/test_*.c)
 # tests/arch reads source text and links roles: once, in the ordinary build, is enough.
+# ThreadSanitizer has nothing to find where there is one thread, and takes its time to say so.
+ALONE   := $(foreach t,tok tokenizer jinja sampler gguf% hparams quants config cli_args,tests/unit/test_$t.c \
+             tests/golden/test_$t.c tests/kernel/test_$t.c)
+TESTC   := $(if $(filter thread,$(SAN)),$(filter-out $(ALONE),$(TESTC)),$(TESTC))
 TESTPY  := $(wildcard tests/scenario/test_*.py tests/golden/test_*.py) $(if $(SAN),,$(wildcard tests/arch/test_*.py))
 FUZZC   := $(wildcard tests/fuzz/fuzz_*.c)
 TESTBIN := $(TESTC:%.c=$(BUILD)/%)
@@ -27,7 +31,8 @@ $(VOCAB): $(BUILD)/vocab/%: tests/data/vocab/%.xz
 tests: all $(TESTBIN) $(REPLAY) $(VOCAB)
 # make check ONLY=gguf runs the tests whose path contains "gguf".
 check: tests
-	$(Q)BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)) python3 tests/run.py --only '$(ONLY)' $(TESTBIN) $(REPLAY) $(TESTPY)
+	$(Q)BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)) \
+	  BERTH_TEST_SLOW=$(if $(SAN),10,1) python3 tests/run.py --only '$(ONLY)' $(TESTBIN) $(REPLAY) $(TESTPY)
 
 # Coverage-guided: make fuzz FUZZ=gguf SECONDS=600 (clang; own build folder, with ASan and UBSan).
 FUZZ    ?=

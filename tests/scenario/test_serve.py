@@ -10,7 +10,7 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from berth_test import ROOT, Daemon, wait_until  # noqa: E402
+from berth_test import ROOT, SLOW, Daemon, wait_until  # noqa: E402
 from openapi_check import check  # noqa: E402
 
 with open(os.path.join(ROOT, "tests/data/stories/expected_t0_n200.txt"), encoding="utf-8") as f:
@@ -123,7 +123,7 @@ class Refusals(Serve):
         self.assertIn("2048", self.error(400, "context_length_exceeded", self.body(prompt="dog " * 5000)))
         start = time.monotonic()
         self.error(400, "context_length_exceeded", self.body(prompt="a" * 10_000_000))
-        self.assertLess(time.monotonic() - start, 20)
+        self.assertLess(time.monotonic() - start, 20 * SLOW)
 
     def test_tokens_out_of_the_vocabulary(self):
         self.assertIn("512", self.error(400, "invalid_value", self.body(prompt=[1, 512])))

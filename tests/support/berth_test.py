@@ -25,6 +25,8 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), 
 BERTH = os.environ.get("BERTH") or os.path.join(ROOT, "build", "berth")
 BUILD = os.environ.get("BUILD") or os.path.join(ROOT, "build")
 MODELS = os.path.join(ROOT, "models")
+# How many times longer than ordinary things may take: sanitizers, and whatever else the machine is doing.
+SLOW = float(os.environ.get("BERTH_TEST_SLOW", "1"))
 START_S = float(os.environ.get("BERTH_TEST_START_S", "60"))
 
 

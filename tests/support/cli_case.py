@@ -7,11 +7,11 @@ import subprocess
 import tempfile
 import unittest
 
-from berth_test import BERTH, MODELS
+from berth_test import BERTH, MODELS, SLOW
 
 # llama2.c's greedy continuation of "Once upon a time" by the model that ships.
 STORY = ", there was a little girl named Lily. She loved to play outside in the park."
-LIMIT_S = 60
+LIMIT_S = 60 * SLOW
 
 
 def free_port():

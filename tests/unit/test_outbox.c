@@ -65,7 +65,7 @@ static void box_close(void)
 static uint32_t wait_until_stuck(void)
 {
     uint32_t before = UINT32_MAX;
-    for (int i = 0; i < 100 && before != atomic_load(&n_put); i++) {
+    for (int i = 0; i < 100 && (before != atomic_load(&n_put) || before == 0); i++) {
         before = atomic_load(&n_put);
         usleep(100000);
     }

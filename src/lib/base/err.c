@@ -41,6 +41,7 @@ void err_sanitize(struct err *err)
     }
 }
 
+PRINTF_LIKE(4, 0)
 static int set_message(struct err *err, enum err_code code, int sys, const char *fmt, va_list ap)
 {
     err->code = code;
