@@ -122,8 +122,15 @@ class Refusals(Serve):
     def test_too_long_for_the_context(self):
         self.assertIn("2048", self.error(400, "context_length_exceeded", self.body(prompt="dog " * 5000)))
         start = time.monotonic()
-        self.error(400, "context_length_exceeded", self.body(prompt="a" * 10_000_000))
+        self.assertIn("at least", self.error(400, "context_length_exceeded", self.body(prompt="a" * 10_000_000)))
         self.assertLess(time.monotonic() - start, 20 * SLOW)
+
+    def test_parameters_that_ban_every_token_are_the_requests_fault(self):
+        ban_all = {str(i): -100 for i in range(512)}
+        self.assertIn("logit_bias", self.error(400, "invalid_value", self.body(logit_bias=ban_all)))
+        del ban_all["2"]  # the end of the answer is left, but not before two tokens
+        self.error(400, "invalid_value", self.body(logit_bias=ban_all, min_tokens=2))
+        self.assertEqual(self.complete(logit_bias=ban_all)["choices"][0]["text"], "")
 
     def test_tokens_out_of_the_vocabulary(self):
         self.assertIn("512", self.error(400, "invalid_value", self.body(prompt=[1, 512])))

@@ -114,6 +114,13 @@ static int try_too_much_memory(void)
     return outcome(p != MAP_FAILED);
 }
 
+/* What counts against no limit of the process. */
+static int try_shared_memory(void)
+{
+    return outcome(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) !=
+                   MAP_FAILED);
+}
+
 static int try_raise_limit(void)
 {
     struct rlimit r = {RLIM_INFINITY, RLIM_INFINITY};
@@ -182,6 +189,7 @@ static void files_and_other_processes_are_refused(void **state)
         assert_int_equal(probe_run(p, try_exec_memory), REFUSED);
         assert_int_equal(probe_run(p, try_raise_limit), REFUSED);
         assert_int_equal(probe_run(p, try_too_much_memory), REFUSED);
+        assert_int_equal(probe_run(p, try_shared_memory), REFUSED);
         assert_int_equal(probe_run(p, try_fork), -SIGSYS);
         assert_int_equal(probe_run(p, try_ptrace), -SIGSYS);
         assert_int_equal(probe_run(p, try_kill), -SIGSYS);

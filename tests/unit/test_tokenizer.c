@@ -392,7 +392,12 @@ static void ten_megabytes_of_one_letter(void **state)
         const double start = cpu_seconds();
         assert_int_equal(tokenizer_encode(t, (struct str){text, sizeof(text)}, 0, &v, &err),
                          -E_LIMIT);
+        v.max = sizeof(text) + 2;
+        v.hopeless = 4096;
+        assert_int_equal(tokenizer_encode(t, (struct str){text, sizeof(text)}, 0, &v, &err),
+                         -E_CONTEXT);
         assert_true(cpu_seconds() - start < 0.1); /* refused by its length alone */
+        assert_non_null(strstr(err.msg, "at least"));
         token_vec_release(&v);
         tokenizer_free(t);
     }

@@ -110,11 +110,20 @@ UNUSED static void filter_add_conditional(struct filter *f)
 {
     const struct scmp_arg_cmp not_exec = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0);
     const struct scmp_arg_cmp is_exec = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC);
-    static const char *const mappers[] = {"mmap", "mmap2", "mprotect"};
+    filter_add(f, SCMP_ACT_ALLOW, "mprotect", 1, &not_exec);
+    filter_add(f, SCMP_ACT_ERRNO(EACCES), "mprotect", 1, &is_exec); /* a JIT falls back to none */
+    /* Shared memory of no file counts against no limit of the process: only private, or a file's. */
+    const unsigned flags = MAP_SHARED | MAP_ANONYMOUS;
+    const struct scmp_arg_cmp private[] = {not_exec, SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED, 0)};
+    const struct scmp_arg_cmp of_file[] = {not_exec,
+                                           SCMP_A3(SCMP_CMP_MASKED_EQ, flags, MAP_SHARED)};
+    const struct scmp_arg_cmp shared[] = {not_exec, SCMP_A3(SCMP_CMP_MASKED_EQ, flags, flags)};
+    static const char *const mappers[] = {"mmap", "mmap2"};
     for (size_t i = 0; i < ARRAY_LEN(mappers); i++) {
-        filter_add(f, SCMP_ACT_ALLOW, mappers[i], 1, &not_exec);
-        filter_add(f, SCMP_ACT_ERRNO(EACCES), mappers[i], 1,
-                   &is_exec); /* a JIT falls back to none */
+        filter_add(f, SCMP_ACT_ALLOW, mappers[i], 2, private);
+        filter_add(f, SCMP_ACT_ALLOW, mappers[i], 2, of_file);
+        filter_add(f, SCMP_ACT_ERRNO(EACCES), mappers[i], 2, shared);
+        filter_add(f, SCMP_ACT_ERRNO(EACCES), mappers[i], 1, &is_exec);
     }
     /* Threads, not processes.  clone3 hides its flags behind a pointer: ENOSYS, and the C library
      * takes clone. */

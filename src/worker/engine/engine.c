@@ -171,13 +171,14 @@ static bool is_among(int32_t token, const int32_t *list, uint32_t n)
     return false;
 }
 
-static void deliver_done(struct engine *e, struct seq *q, enum gen_finish finish,
+static void deliver_done(struct engine *e, struct seq *q, enum gen_finish finish, int code,
                          engine_event_fn fn, void *ctx)
 {
     const struct engine_event ev = {.type = ENGINE_CHOICE_DONE,
                                     .request_id = q->req->id,
                                     .choice = q->choice,
-                                    .finish = finish};
+                                    .finish = finish,
+                                    .code = code};
     sched_end_seq(&e->sched, q);
     fn(ctx, &ev);
 }
@@ -191,12 +192,12 @@ static void deliver_token(struct engine *e, uint32_t row, engine_event_fn fn, vo
     if (q->state != SEQ_RUNNING) /* ended by an earlier event of this step */
         return;
     if (e->sample_codes[row]) {
-        deliver_done(e, q, GEN_FINISH_ERROR, fn, ctx);
+        deliver_done(e, q, GEN_FINISH_ERROR, e->sample_codes[row], fn, ctx);
         return;
     }
     if ((!r->params.ignore_eos && is_among(s->token, r->eog, r->n_eog)) ||
         is_among(s->token, r->stop_tokens, r->n_stop_tokens)) {
-        deliver_done(e, q, GEN_FINISH_STOP, fn, ctx);
+        deliver_done(e, q, GEN_FINISH_STOP, 0, fn, ctx);
         return;
     }
     BUG_ON(q->n_answer >= q->cap_answer);
@@ -211,7 +212,7 @@ static void deliver_token(struct engine *e, uint32_t row, engine_event_fn fn, vo
                                     .n_top = s->n_top};
     fn(ctx, &ev);
     if (q->state == SEQ_RUNNING && q->n_answer == q->cap_answer)
-        deliver_done(e, q, GEN_FINISH_LENGTH, fn, ctx);
+        deliver_done(e, q, GEN_FINISH_LENGTH, 0, fn, ctx);
 }
 
 /* Requests whose first choice was admitted in this step.  The callback may change the list: start

@@ -298,7 +298,7 @@ int sampler_run(struct sampler *s, const struct sampler_input *in, struct sample
     apply_bias(s, in);
     apply_penalties(s, in);
     if (!row_max(s->logits, s->n_vocab, &max))
-        return -E_INTERNAL;
+        return -E_INVALID;
     ret->token =
         p->temperature < TEMPERATURE_MIN ? first_max(s->logits, s->n_vocab) : sample(s, in, max);
     if (p->want_logprobs)

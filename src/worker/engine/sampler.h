@@ -60,8 +60,9 @@ struct sampler_result {
     struct engine_top top[SAMPLER_TOP_MAX]; /* best first, of equals the lower id */
 };
 
-/* 0, or -E_INTERNAL when nothing can be sampled: a logit is not a number or +infinity, or every
- * token is banned. */
+/* 0, or why nothing can be sampled: -E_INTERNAL, a logit is not a number or +infinity, or all are
+ * -infinity (the model's fault); -E_INVALID, the parameters ban every token or make its logit
+ * infinite (the request's). */
 int sampler_run(struct sampler *s, const struct sampler_input *in, struct sampler_result *ret);
 
 /* Uniform in [0, 1), 53 bits. */

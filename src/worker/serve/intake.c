@@ -131,11 +131,14 @@ static int prepare_chat(const struct loaded_model *m, struct job *r, struct err 
 static int prepare(const struct loaded_model *m, struct job *r, struct err *err)
 {
     int rc = 0;
+    r->prompt.hopeless = m->n_ctx; /* a long text is not worth seconds of work to learn by how much */
     switch (r->gen.input) {
     case GEN_INPUT_TEXT: rc = prepare_text(m, r, err); break;
     case GEN_INPUT_TOKENS: rc = prepare_tokens(m, r, err); break;
     case GEN_INPUT_CHAT: rc = prepare_chat(m, r, err); break;
     }
+    if (rc == -E_CONTEXT)
+        return err_wrap(err, "the prompt is longer than the context");
     if (rc == -E_LIMIT && r->prompt.len >= r->prompt.max)
         return err_set(err, E_CONTEXT,
                        "the prompt has more than %zu tokens, and the context holds %u",

@@ -262,6 +262,14 @@ static void on_choice_done(struct scheduler *sc, struct job *r, const struct eng
 {
     struct answer *a = &r->answers[ev->choice];
     struct err err = ERR_INIT;
+    if (ev->finish == GEN_FINISH_ERROR && ev->code == -E_INVALID) {
+        err_set(&err, E_INVALID,
+                "after %u tokens no token was left to choose: logit_bias and min_tokens ban all of "
+                "them, or a penalty is too strong",
+                a->n_tokens);
+        abandon(sc, r, &err);
+        return;
+    }
     if (ev->finish == GEN_FINISH_ERROR) {
         err_set(&err, E_INTERNAL,
                 "the model computed a value that is not a number after %u tokens: its "

@@ -33,13 +33,14 @@ struct token_vec {
     int32_t *ids;  /* owned; release with token_vec_release */
     size_t len, cap;
     size_t max;    /* appends past it fail with E_LIMIT; set before use */
+    size_t hopeless; /* a text whose length alone says that it has more is refused at once with E_CONTEXT; 0: none is */
 };
 void token_vec_init(struct token_vec *v, size_t max);
 void token_vec_release(struct token_vec *v);
 int token_vec_push(struct token_vec *v, int32_t id, struct err *err) MUST_USE;
 
 /* Appends the ids of text (any bytes; invalid UTF-8 becomes byte tokens or the unknown token).  flags: TOK_*.
- * E_UNSUPPORTED when the vocabulary has no text; E_LIMIT; E_NOMEM. */
+ * E_UNSUPPORTED when the vocabulary has no text; E_CONTEXT, E_LIMIT: out's limits; E_NOMEM. */
 int tokenizer_encode(const struct tokenizer *t, struct str text, unsigned flags, struct token_vec *out,
                      struct err *err) MUST_USE;
 

@@ -8,6 +8,7 @@
 
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
+#include "lib/codec/utf8.h"
 
 /* A byte that byte-level BPE has no token for.  Vocabularies leave out those that UTF-8 never has,
  * which are then read as U+FFFD; a few leave out more, which then vanish, as they did when the
@@ -137,19 +138,30 @@ static int encode_joined(struct tok_run *r, struct str text, struct trust *trust
     return rc < 0 ? rc : encode_plain(r, (struct str){text.p + plain, text.len - plain}, at_start);
 }
 
+/* Whether some text may become fewer tokens than its bytes need: white space beside a special token,
+ * bytes that the vocabulary cannot say. */
+static bool text_may_vanish(const struct tokenizer *t)
+{
+    const bool has_unknown = t->unk != TOKEN_NONE && (t->kind != TOK_BPE || t->is_char_bpe);
+    for (unsigned b = 0; b < 256 && !has_unknown; b++)
+        if (t->byte_id[b] == TOKEN_NONE)
+            return true;
+    for (uint32_t i = 0; i < t->n_vocab; i++)
+        if (t->flags[i] & (TF_LSTRIP | TF_RSTRIP))
+            return true;
+    return false;
+}
+
 /* The fewest tokens that text can become, known before any work is done. */
 static int refuse_early(struct tok_run *r, size_t bytes)
 {
     const struct tokenizer *t = r->t;
-    const size_t room = r->out->max - MIN_OF(r->out->len, r->out->max);
-    if ((t->kind != TOK_SPM && t->kind != TOK_BPE) || t->max_bytes == 0 ||
-        bytes / t->max_bytes <= room)
+    const size_t n = bytes / MAX_OF(t->max_bytes, (uint32_t)UTF8_MAX_BYTES) + r->out->len;
+    const size_t max = r->out->hopeless ? MIN_OF(r->out->hopeless, r->out->max) : r->out->max;
+    if ((t->kind != TOK_SPM && t->kind != TOK_BPE) || n <= max || text_may_vanish(t))
         return 0;
-    for (uint32_t i = 0; i < t->n_vocab; i++)
-        if (t->flags[i] & (TF_LSTRIP | TF_RSTRIP))
-            return 0; /* white space may vanish */
-    return err_set(r->err, E_LIMIT, "the text has at least %zu tokens; the limit is %zu",
-                   bytes / t->max_bytes, r->out->max);
+    return err_set(r->err, r->out->hopeless ? E_CONTEXT : E_LIMIT,
+                   "the text has at least %zu tokens, and %zu fit", n, max);
 }
 
 static int encode_body(struct tok_run *r, const struct text_run *runs, size_t n_runs, size_t bytes)
