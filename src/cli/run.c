@@ -13,6 +13,7 @@
 #include "cli/table.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
+#include "lib/sys/file.h"
 
 struct run {
     const struct cli_args *args;
@@ -33,28 +34,6 @@ static void on_interrupt(int signo)
     ssize_t done = write(STDOUT_FILENO, "\n", 1);
     (void)done;
     _exit(CLI_INTERRUPTED);
-}
-
-/* The whole of a file, or of standard input for "-". */
-static int read_all(const char *path, size_t max, struct buf *out, struct err *err)
-{
-    int fd = strcmp(path, "-") == 0 ? dup(STDIN_FILENO) : open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err_set_sys(err, errno == ENOENT ? E_NOTFOUND : E_IO, "opening %.256s", path);
-    buf_init(out, max);
-    ssize_t n = 0;
-    do {
-        if (buf_reserve(out, 65536) < 0)
-            break;
-        n = read(fd, out->data + out->len, 65536);
-        out->len += n > 0 ? (size_t)n : 0;
-    } while (n > 0);
-    int e = errno;
-    close(fd);
-    errno = e;
-    if (n < 0)
-        return err_set_sys(err, E_IO, "reading %.256s", path);
-    return buf_status(out, path, err);
 }
 
 /* The flags that shape the answer, under the API's names. */
@@ -139,7 +118,7 @@ static int load(struct run *r, struct err *err)
     int rc = body ? 0 : err_set(err, E_INVALID, "the model's name is not valid UTF-8");
     if (rc == 0 && cli_has(a, "chat-template")) {
         struct buf text;
-        rc = read_all(cli_flag(a, "chat-template"), LIMIT_TEMPLATE_BYTES, &text, err);
+        rc = file_read_all(cli_flag(a, "chat-template"), LIMIT_TEMPLATE_BYTES, &text, err);
         if (rc == 0 && json_object_set_new(body, "chat_template", json_stringn(buf_str(&text), text.len)) < 0)
             rc = err_set(err, E_INVALID, "the chat template is not valid UTF-8");
         buf_release(&text);
@@ -284,7 +263,7 @@ static int run_model(struct run *r, struct err *err)
     if (a->n_operands > 1)
         rc = join_operands(a, &prompt, err);
     else if (!is_loop)
-        rc = read_all("-", LIMIT_TEXT_BYTES, &prompt, err);
+        rc = file_read_all("-", LIMIT_TEXT_BYTES, &prompt, err);
     if (rc == 0 && a->n_operands == 1 && prompt.len && prompt.data[prompt.len - 1] == '\n')
         prompt.len--;
     if (rc == 0 && !is_loop && prompt.len == 0)

@@ -189,8 +189,8 @@ static void files_made_by_others(void **state)
          "GGUF version 4 is not read"},
         {"tests/data/gguf/version1-head.gguf", -E_UNSUPPORTED, "GGUF version 1 is not read"},
         {"models/README.md", -E_FORMAT, "not a GGUF file; it begins with the bytes 23 20 54 68"},
-        {"tests/data/gguf", -E_FORMAT, "it is a directory"},
-        {"/dev/zero", -E_FORMAT, "it is a device"},
+        {"tests/data/gguf", -E_INVALID, "not a regular file"},
+        {"/dev/zero", -E_INVALID, "not a regular file"},
         {"tests/data/gguf/none.gguf", -E_NOTFOUND, "No such file"},
         {"tests/data/gguf/dummy-00001-of-00002.gguf", 0, ""},
         {"tests/data/gguf/dummy-00002-of-00002.gguf", 0, ""},
@@ -203,6 +203,24 @@ static void files_made_by_others(void **state)
             (cases[i].rc && !strstr(err.msg, cases[i].path)))
             fail_msg("%s: %d: %s", cases[i].path, rc, err.msg);
         gguf_close(g);
+    }
+}
+
+/* By path such things are refused before they are handed over; a descriptor may still be anything. */
+static void descriptors_of_no_file_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *says;
+    } cases[] = {{"tests/data/gguf", "it is a directory"}, {"/dev/zero", "it is a device"}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct err err = ERR_INIT;
+        struct gguf *g = NULL;
+        int fd = open(cases[i].path, O_RDONLY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_int_equal(gguf_open(&fd, &cases[i].path, 1, 0, &g, &err), -E_FORMAT);
+        assert_non_null(strstr(err.msg, cases[i].says));
+        close(fd);
     }
 }
 
@@ -361,6 +379,7 @@ int main(void)
         cmocka_unit_test(every_type_of_value_reads),
         cmocka_unit_test(typed_reads_refuse_other_types),
         cmocka_unit_test(files_made_by_others),
+        cmocka_unit_test(descriptors_of_no_file_are_refused),
         cmocka_unit_test(quantisation_has_a_name),
         cmocka_unit_test(show_is_json_whatever_the_file_holds),
         cmocka_unit_test(running_out_of_memory_is_an_error),

@@ -13,7 +13,6 @@
 #define LIMIT_GGUF_TENSOR_NAME     63u
 #define LIMIT_GGUF_DIMS            4u
 #define LIMIT_GGUF_ALIGNMENT       (1u << 20)
-#define LIMIT_GGUF_SHARDS          1024u
 
 /* Models (worker/model, worker/engine) */
 #define LIMIT_MODEL_LAYERS         1024u
@@ -39,7 +38,7 @@
 /* Requests (lib/ipc, worker/engine) */
 #define LIMIT_MSG_BYTES            (96u << 20) /* one frame between daemon and worker */
 #define LIMIT_MSG_SMALL_BYTES      (1u << 20)
-#define LIMIT_MSG_FDS              64u
+#define LIMIT_MSG_FDS              240u /* files of one model; the kernel passes 253 at once */
 #define LIMIT_REQUEST_CHOICES      128u
 #define LIMIT_REQUEST_STOPS        64u
 #define LIMIT_REQUEST_STOP_BYTES   1024u

@@ -14,7 +14,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define WORKER_MAX_FDS 160 /* the model's shards and a handful */
+#include "lib/base/limits.h"
+
+#define WORKER_MAX_FDS (LIMIT_MSG_FDS + 64) /* the model's shards and a handful */
 
 /* From the kernel's include/uapi/linux/landlock.h; newer fields than the build machine's header may
  * know. */

@@ -331,9 +331,9 @@ static int shards_open(struct gguf *g, const int *fds, const char *const *names,
 int gguf_open(const int *fds, const char *const *names, uint32_t n_fds, unsigned flags,
               struct gguf **ret_gguf, struct err *err)
 {
-    if (n_fds == 0 || n_fds > LIMIT_GGUF_SHARDS)
+    if (n_fds == 0 || n_fds > LIMIT_MSG_FDS)
         return err_set(err, E_LIMIT, "a model of %u files; between 1 and %u can be read", n_fds,
-                       LIMIT_GGUF_SHARDS);
+                       LIMIT_MSG_FDS);
     struct gguf *g = mem_try_alloc(1, sizeof(*g), err);
     if (!g)
         return -err->code;

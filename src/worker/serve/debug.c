@@ -13,31 +13,11 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "lib/codec/json.h"
+#include "lib/sys/file.h"
 #include "lib/sys/sandbox.h"
 #include "worker/serve/debug_impl.h"
 #include "worker/text/jinja.h"
 #include "worker/text/tokenizer.h"
-
-static int read_input(const char *path, size_t max, struct buf *out, struct err *err)
-{
-    bool is_stdin = strcmp(path, "-") == 0;
-    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    if (fd < 0)
-        return err_set_sys(err, errno == ENOENT ? E_NOTFOUND : E_IO, "opening %.300s", path);
-    buf_init(out, max);
-    ssize_t n = 0;
-    do {
-        if (buf_reserve(out, 65536) < 0)
-            break;
-        n = read(fd, out->data + out->len, 65536);
-        out->len += n > 0 ? (size_t)n : 0;
-    } while (n > 0 || (n < 0 && errno == EINTR));
-    if (n < 0)
-        err_set_sys(err, E_IO, "reading %.300s", path);
-    if (!is_stdin)
-        close(fd);
-    return n < 0 ? -E_IO : buf_status(out, is_stdin ? "standard input" : path, err);
-}
 
 int debug_write(int fd, const void *data, size_t n, struct err *err)
 {
@@ -149,7 +129,7 @@ static int render(const struct debug_request *r, struct str context_text, struct
     json_t *context = NULL;
     struct jinja_output out;
     jinja_output_init(&out);
-    int rc = read_input(r->path, LIMIT_TEMPLATE_BYTES, &source, err);
+    int rc = file_read_all(r->path, LIMIT_TEMPLATE_BYTES, &source, err);
     if (rc == 0)
         rc = shut_in(err);
     if (rc == 0 && json_parse(context_text, &context, err) < 0)
@@ -175,7 +155,7 @@ int debug_main(const struct debug_request *r, struct err *err)
 {
     struct buf input;
     buf_init(&input, LIMIT_TEXT_BYTES);
-    int rc = r->input_path ? read_input(r->input_path, LIMIT_TEXT_BYTES, &input, err) : 0;
+    int rc = r->input_path ? file_read_all(r->input_path, LIMIT_TEXT_BYTES, &input, err) : 0;
     struct str text = r->tokens ? str_from(r->tokens) : (struct str){buf_str(&input), input.len};
     if (rc == 0) {
         switch (r->what) {
