@@ -2,6 +2,7 @@
 /* lib/sys/file: whole files, up to exactly the maximum. */
 #include "tests/support/cmocka_all.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
