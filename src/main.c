@@ -2,6 +2,7 @@
 /* One binary, three roles: `berth worker` is a worker, `berth serve` the daemon, `berth debug` a worker without
  * frames, and everything else the command line.  Here, and only here, all three meet: what the command line read is
  * handed to the role that carries it out. */
+#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,6 +13,8 @@
 #include "cli/model_path.h"
 #include "daemon/serve.h"
 #include "lib/base/limits.h"
+#include "lib/base/mem.h"
+#include "worker/kernel/kern.h"
 #include "worker/serve/debug.h"
 #include "worker/serve/worker.h"
 
@@ -24,6 +27,20 @@ static uint32_t threads_of(const struct config *c)
     if (n == 0)
         n = (uint32_t)MAX_OF(sysconf(_SC_NPROCESSORS_ONLN), 1);
     return n;
+}
+
+/* Folders that somebody named and that cannot be looked into: said, not refused, since models may come later. */
+static void warn_of_missing_folders(const char *dirs)
+{
+    for (const char *s = dirs; *s;) {
+        size_t n = strcspn(s, ":");
+        char *dir = mem_dup(s, n);
+        if (n && access(dir, R_OK | X_OK) < 0)
+            fprintf(stderr, "berth: models-dir names the folder %s, which cannot be looked into: %s\n", dir,
+                    strerror(errno));
+        mem_free(dir);
+        s += n + (s[n] == ':');
+    }
 }
 
 static int serve(const struct cli_args *a)
@@ -58,6 +75,15 @@ static int serve(const struct cli_args *a)
         .load_timeout_s = config_u32(c, CONFIG_load_timeout),
         .hang_timeout_s = config_u32(c, CONFIG_hang_timeout),
     };
+    /* A wrong level would otherwise show only when the first model is loaded, as that model's failure. */
+    struct kern kern;
+    if (d.runner.cpu_level[0] && kern_init(&kern, d.runner.cpu_level, &err) < 0) {
+        err_wrap(&err, "--cpu");
+        cli_fail(&err);
+        return CLI_USAGE;
+    }
+    if (c->values[CONFIG_models_dir].source != CONFIG_FROM_DEFAULT)
+        warn_of_missing_folders(d.runner.models_dirs);
     return daemon_main(&d);
 }
 

@@ -32,7 +32,8 @@ static int make_dirs(const char *path, struct err *err)
         memcpy(part, path, i);
         part[i] = '\0';
         if (mkdir(part, 0700) < 0 && errno != EEXIST)
-            return err_set_sys(err, E_IO, "making the folder %s for the daemon's log", part);
+            return err_set(err, E_IO, "cannot make the folder %s for the log of a daemon: %s; set XDG_STATE_HOME "
+                           "to a folder of yours, or start a daemon with `berth serve`", part, strerror(errno));
     }
     return 0;
 }

@@ -104,7 +104,8 @@ static const struct cli_command commands[] = {
      NULL, json_flags, WHERE},
     {"stop", "[MODEL]", 0, 1, CLI_ROLE_CLI, cmd_stop, "unload a model, or end the daemon",
      "Ends MODEL's process and gives its memory back; answers under way end with an error. Exactly one of MODEL, "
-     "--all and --daemon. It is an error when MODEL is not loaded; --all and --daemon are content with nothing to do.",
+     "--all and --daemon; MODEL is a name from `berth ps` or the path of its file. It is an error when MODEL is not "
+     "loaded; --all and --daemon are content with nothing to do.",
      NULL, stop_flags, WHERE},
     {"version", "", 0, 0, CLI_ROLE_CLI, cmd_version, "versions of this program and of the daemon",
      "Prints both versions; starts no daemon.", NULL, json_flags, WHERE},
@@ -131,7 +132,8 @@ static const struct cli_command commands[] = {
      "Prints the header of a GGUF file: version, metadata, tensors. Other formats are refused by name.", NULL, NULL,
      BIT(models_dir)},
     {"debug plan", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "the memory that a load would take, without loading",
-     "Prints the plan line by line. The flags are those of `berth serve`.",
+     "Prints the plan line by line. The flags are those of `berth serve`. The last line is the limit that the total is "
+     "held against, the machine's memory; a load that plans more is refused.",
      "berth debug plan stories --max-model-len 512 --max-num-seqs 32\t\n", NULL, BIT(models_dir) | ENGINE},
 };
 

@@ -117,6 +117,9 @@ int cmd_list(const struct cli_args *a)
         cli_print_json(models);
     else
         print_list(models);
+    if (json_array_size(models) == 0)
+        fprintf(stderr, "berth: the daemon on %s finds no models; put .gguf files into a folder of its models-dir "
+                "(`berth help serve`), or run one by its path\n", c.url);
     json_decref(models);
     return CLI_OK;
 }

@@ -26,6 +26,47 @@ static int unload(const struct client *c, const char *model, struct err *err)
     return rc;
 }
 
+/* The daemon's name of the model in the file at path, appended to out; path itself where it knows none. */
+static int name_of_path(const struct client *c, const char *path, struct buf *out, struct err *err)
+{
+    struct buf real;
+    struct err gone = ERR_INIT; /* the file may have been removed since it was loaded */
+    json_t *answer = NULL;
+    const char *found = path;
+    buf_init(&real, LIMIT_PATH_BYTES);
+    int rc = client_json(c, "GET", "/berth/v1/models", NULL, &answer, err);
+    if (rc == 0 && model_real_path(path, &real, &gone) == 0) {
+        size_t i;
+        const json_t *m;
+        json_array_foreach(json_object_get(answer, "models"), i, m) {
+            const char *file = json_string_value(json_object_get(m, "path"));
+            const char *name = json_string_value(json_object_get(m, "name"));
+            if (file && name && strcmp(file, buf_str(&real)) == 0)
+                found = name;
+        }
+    }
+    if (rc == 0) {
+        buf_append_str(out, found);
+        rc = buf_status(out, "the model's name", err);
+    }
+    json_decref(answer);
+    buf_release(&real);
+    return rc;
+}
+
+static int unload_operand(const struct client *c, const char *model, struct err *err)
+{
+    if (!model_is_path(model))
+        return unload(c, model, err);
+    struct buf name;
+    buf_init(&name, LIMIT_PATH_BYTES);
+    int rc = name_of_path(c, model, &name, err);
+    if (rc == 0)
+        rc = unload(c, buf_str(&name), err);
+    buf_release(&name);
+    return rc;
+}
+
 static int unload_all(const struct client *c, struct err *err)
 {
     json_t *answer = NULL;
@@ -87,6 +128,6 @@ int cmd_stop(const struct cli_args *a)
         fprintf(stderr, "berth: no daemon listens on %s; nothing to stop\n", c.url);
         return CLI_OK;
     }
-    int rc = whole ? stop_daemon(&c, &err) : all ? unload_all(&c, &err) : unload(&c, a->operands[0], &err);
+    int rc = whole ? stop_daemon(&c, &err) : all ? unload_all(&c, &err) : unload_operand(&c, a->operands[0], &err);
     return rc < 0 ? cli_fail(&err) : CLI_OK;
 }

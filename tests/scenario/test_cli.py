@@ -239,7 +239,23 @@ class Manage(CliCase):
             s.listen()
             rc, out, err = self.berth("serve")
         self.assertEqual(rc, 1, out + err)
-        self.assertIn("in use", err)
+        self.assertRegex(err, "in use.*--port")
+
+    def test_a_wrong_cpu_level_is_refused_at_once(self):
+        self.refused(2, "--cpu.*abacus.*this machine has", "serve", "--port", "0", "--cpu", "abacus")
+
+    def test_a_missing_models_dir_is_said(self):
+        with Daemon(args=["--models-dir", "/nonexistent/models"]) as d:
+            rc, out, err = self.berth("list", "--port", str(d.port))
+            self.assertEqual(rc, 0, err)
+            self.assertIn("finds no models", err)
+        self.assertIn("/nonexistent/models", d.output())
+
+    def test_stop_takes_a_path(self):
+        path = os.path.join(MODELS, "stories.gguf")
+        self.ok("run", path, "Once", "-n", "2")
+        self.assertEqual(self.ok("stop", path), "unloaded stories\n")
+        self.refused(1, "not loaded", "stop", path)
 
     def test_remote_addresses_need_permission(self):
         rc, out, err = self.berth("serve", "--host", "0.0.0.0", "--port", "0")

@@ -298,8 +298,9 @@ static unsigned name_distance(struct str wanted, struct str known)
     unsigned d = edit_distance(wanted, known);
     if (d <= 1 + wanted.len / 4)
         return d;
-    bool is_part = wanted.len >= 3 && (memmem(known.p, known.len, wanted.p, wanted.len) ||
-                                       memmem(wanted.p, wanted.len, known.p, known.len));
+    bool is_part = MIN_OF(wanted.len, known.len) >= 3 &&
+                   (memmem(known.p, known.len, wanted.p, wanted.len) ||
+                    memmem(wanted.p, wanted.len, known.p, known.len));
     return is_part ? d : UINT32_MAX;
 }
 

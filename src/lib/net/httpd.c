@@ -360,8 +360,8 @@ static int listen_on(const char *host, uint16_t port, int *ret_fd, uint16_t *ret
         getsockname(fd, (struct sockaddr *)&addr, &len) < 0) {
         ret = errno == EADDRINUSE
                   ? err_set(err, E_EXISTS,
-                            "port %u on %s is in use by another program: choose another "
-                            "with --port",
+                            "port %u on %s is in use: choose another with --port; a berth that "
+                            "listens there already is ended by `berth stop --daemon`",
                             port, host)
                   : err_set_sys(err, E_NET, "cannot listen on %s port %u", host, port);
         if (fd >= 0)

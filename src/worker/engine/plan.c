@@ -94,8 +94,8 @@ static int fill_config(const struct hparams *hp, const struct engine_config *cfg
         r = err_set(err, E_INVALID, "the cache's type is unknown; it can be f32 or f16");
     if (r == 0 && c->max_num_batched_tokens < c->max_num_seqs)
         r = err_set(err, E_INVALID,
-                    "max_num_batched_tokens (%u) is below max_num_seqs (%u); every sequence needs "
-                    "one token a step",
+                    "max-num-batched-tokens (%u) is below max-num-seqs (%u); every sequence needs "
+                    "one token a step: raise the one or lower the other",
                     c->max_num_batched_tokens, c->max_num_seqs);
     return r;
 }
@@ -180,7 +180,7 @@ int plan_make(const struct gguf *g, const struct hparams *hp, const struct engin
         return err_set(err, E_NOMEM,
                        "weights %" PRIu64 " + key/value cache %" PRIu64 " + activations %" PRIu64
                        " = %" PRIu64 " bytes, more than the memory limit of %" PRIu64
-                       "; lower the context (%u), max_num_seqs (%u) or the cache's size, or use a "
+                       "; lower max-model-len (%u), max-num-seqs (%u) or kv-cache-memory, or use a "
                        "smaller quantisation",
                        p.weight_bytes, p.kv_bytes, p.scratch_bytes, p.total_bytes,
                        p.config.memory_limit_bytes, p.config.n_ctx, p.config.max_num_seqs);
