@@ -91,11 +91,11 @@ static void test_plan_refusals(void **state)
     check_refused(g, (struct engine_config){.n_ctx = 1}, E_INVALID, "context");
     check_refused(g, (struct engine_config){.n_ctx = UINT32_MAX}, E_INVALID, "context");
     check_refused(g, (struct engine_config){.n_threads = UINT32_MAX}, E_INVALID, "threads");
-    check_refused(g, (struct engine_config){.max_num_seqs = UINT32_MAX}, E_INVALID, "max_num_seqs");
+    check_refused(g, (struct engine_config){.max_num_seqs = UINT32_MAX}, E_INVALID, "max-num-seqs");
     check_refused(g, (struct engine_config){.max_num_batched_tokens = UINT32_MAX}, E_INVALID,
                   "batched");
     check_refused(g, (struct engine_config){.max_num_batched_tokens = 3}, E_INVALID,
-                  "max_num_seqs");
+                  "max-num-seqs");
     check_refused(g, (struct engine_config){.block_size = UINT32_MAX}, E_INVALID, "block");
     check_refused(g, (struct engine_config){.kv_type = (enum kv_type)9}, E_INVALID, "type");
     check_refused(g,
