@@ -81,9 +81,9 @@ static int fill_config(const struct hparams *hp, const struct engine_config *cfg
     c->memory_limit_bytes = c->memory_limit_bytes ? c->memory_limit_bytes : machine_bytes();
     int r = check_range("the number of threads", c->n_threads, MAX_THREADS, err);
     if (r == 0)
-        r = check_range("max_num_seqs", c->max_num_seqs, MAX_SEQS, err);
+        r = check_range("max-num-seqs", c->max_num_seqs, MAX_SEQS, err);
     if (r == 0)
-        r = check_range("max_num_batched_tokens", c->max_num_batched_tokens, MAX_BATCH, err);
+        r = check_range("max-num-batched-tokens", c->max_num_batched_tokens, MAX_BATCH, err);
     if (r == 0)
         r = check_range("the cache's block size", c->block_size, MAX_BLOCK, err);
     if (r == 0)
