@@ -78,7 +78,8 @@ int model_file_look(const char *path, const char *name, struct model_file *ret, 
     struct str stem = path_stem(path), own = stem;
     unsigned no = 0, count = 0;
     if (!str_has_suffix(str_from(path), gguf_suffix))
-        return err_set(err, E_INVALID, "%s does not end in .gguf, as the files of models do", path);
+        return err_set(err, E_INVALID, "the name does not end in .gguf: berth reads GGUF files "
+                       "alone, and knows them by that ending");
     if (strlen(path) >= LIMIT_PATH_BYTES)
         return err_set(err, E_INVALID, "path of %zu bytes is too long", strlen(path));
     if (stat(path, &st) < 0)
