@@ -546,6 +546,10 @@ static void names_that_are_not_known(void **state)
     assert_string_equal(name, "other");
     assert_int_equal(runner_register(runner, path, "slow", name, &err), -E_EXISTS);
     assert_int_equal(runner_register(runner, path, "", name, &err), -E_INVALID);
+    static const char *const unsafe[] = {"a\nb", "a\x1b[31m", "a\x7f", "a\xc2\x9bm", "a\xe2\x80\xaex",
+                                         "\xef\xbb\xbfx", "a\xff"};
+    for (size_t i = 0; i < ARRAY_LEN(unsafe); i++)
+        assert_int_equal(runner_register(runner, path, unsafe[i], name, &err), -E_INVALID);
 }
 
 static void special_files_are_refused(void **state)

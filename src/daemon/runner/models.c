@@ -11,6 +11,7 @@
 #include "lib/base/limits.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/codec/utf8.h"
 #include "lib/ipc/gen.h"
 
 #define SCAN_MAX_MODELS 4096u /* in all folders together */
@@ -43,11 +44,20 @@ static struct str path_stem(const char *path)
     return base;
 }
 
+/* Whether a terminal would do something other than show it: controls, and what turns text round. */
+static bool is_unsafe(uint32_t cp)
+{
+    return cp < 0x20 || (cp >= 0x7F && cp < 0xA0) || (cp >= 0x200B && cp <= 0x200F) ||
+           (cp >= 0x2028 && cp <= 0x202E) || (cp >= 0x2060 && cp <= 0x206F) || cp == 0xFEFF;
+}
+
 static int name_check(struct str name, struct err *err)
 {
-    bool is_clean = gen_text_is_utf8(name);
-    for (size_t i = 0; i < name.len; i++)
-        is_clean = is_clean && (unsigned char)name.p[i] >= 0x20 && name.p[i] != 0x7F;
+    bool is_clean = true;
+    for (size_t i = 0, len; is_clean && i < name.len; i += len) {
+        uint32_t cp;
+        is_clean = utf8_next(name.p + i, name.len - i, &cp, &len) == UTF8_OK && !is_unsafe(cp);
+    }
     if (!is_clean)
         return err_set(err, E_INVALID, "model name '%.*s' is not clean UTF-8 text", STR_ARG(name));
     if (name.len == 0 || name.len > LIMIT_MODEL_NAME_BYTES)
