@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One binary, three roles: `berth worker` is a worker, `berth serve` the daemon, `berth debug` a worker without
- * frames, and everything else the command line.  Here, and only here, all three meet: what the command line read is
- * handed to the role that carries it out. */
+/* One binary, three roles: `berth worker` is a worker, `berth serve` the daemon, `berth debug` a
+ * worker without frames, and everything else the command line.  Here, and only here, all three
+ * meet: what the command line read is handed to the role that carries it out. */
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -29,14 +29,16 @@ static uint32_t threads_of(const struct config *c)
     return n;
 }
 
-/* Folders that somebody named and that cannot be looked into: said, not refused, since models may come later. */
+/* Folders that somebody named and that cannot be looked into: said, not refused, since models may
+ * come later. */
 static void warn_of_missing_folders(const char *dirs)
 {
     for (const char *s = dirs; *s;) {
         size_t n = strcspn(s, ":");
         char *dir = mem_dup(s, n);
         if (n && access(dir, R_OK | X_OK) < 0)
-            fprintf(stderr, "berth: models-dir names the folder %s, which cannot be looked into: %s\n", dir,
+            fprintf(stderr,
+                    "berth: models-dir names the folder %s, which cannot be looked into: %s\n", dir,
                     strerror(errno));
         mem_free(dir);
         s += n + (s[n] == ':');
@@ -57,7 +59,8 @@ static int serve(const struct cli_args *a)
     d.host = config_str(c, CONFIG_host);
     d.port = (uint16_t)config_u32(c, CONFIG_port);
     d.allow_remote = config_u32(c, CONFIG_allow_remote) != 0;
-    d.log_level = (enum log_level)config_u32(c, CONFIG_log_level); /* the choices stand in the levels' order */
+    d.log_level = (enum log_level)config_u32(
+        c, CONFIG_log_level); /* the choices stand in the levels' order */
     d.log_json = config_u32(c, CONFIG_log_format) == 1;
     d.exit_idle_s = config_u32(c, CONFIG_exit_idle);
     if (ready_fd != UINT64_MAX)
@@ -75,7 +78,8 @@ static int serve(const struct cli_args *a)
         .load_timeout_s = config_u32(c, CONFIG_load_timeout),
         .hang_timeout_s = config_u32(c, CONFIG_hang_timeout),
     };
-    /* A wrong level would otherwise show only when the first model is loaded, as that model's failure. */
+    /* A wrong level would otherwise show only when the first model is loaded, as that model's
+     * failure. */
     struct kern kern;
     if (d.runner.cpu_level[0] && kern_init(&kern, d.runner.cpu_level, &err) < 0) {
         err_wrap(&err, "--cpu");
@@ -104,9 +108,12 @@ static struct engine_config engine_of(const struct config *c)
 
 static enum debug_what debug_what(const char *name)
 {
-    static const char *const names[] = {[DEBUG_LOGITS] = "debug logits",         [DEBUG_TOKENIZE] = "debug tokenize",
-                                        [DEBUG_DETOKENIZE] = "debug detokenize", [DEBUG_RENDER] = "debug render",
-                                        [DEBUG_SHOW] = "debug show",             [DEBUG_PLAN] = "debug plan"};
+    static const char *const names[] = {[DEBUG_LOGITS] = "debug logits",
+                                        [DEBUG_TOKENIZE] = "debug tokenize",
+                                        [DEBUG_DETOKENIZE] = "debug detokenize",
+                                        [DEBUG_RENDER] = "debug render",
+                                        [DEBUG_SHOW] = "debug show",
+                                        [DEBUG_PLAN] = "debug plan"};
     size_t i = 0;
     while (i < ARRAY_LEN(names) && strcmp(name, names[i]) != 0)
         i++;
@@ -120,7 +127,8 @@ static int debug_check(const struct debug_request *r, struct err *err)
     switch (r->what) {
     case DEBUG_LOGITS:
         if (!r->tokens || !r->out_path)
-            return err_set(err, E_INVALID, "`berth debug logits` needs --tokens IDS and --out FILE");
+            return err_set(err, E_INVALID,
+                           "`berth debug logits` needs --tokens IDS and --out FILE");
         break;
     case DEBUG_TOKENIZE:
         if (!r->input_path)
@@ -128,11 +136,13 @@ static int debug_check(const struct debug_request *r, struct err *err)
         break;
     case DEBUG_DETOKENIZE:
         if (!r->tokens == !r->input_path)
-            return err_set(err, E_INVALID, "`berth debug detokenize` needs either --tokens IDS or --file FILE");
+            return err_set(err, E_INVALID,
+                           "`berth debug detokenize` needs either --tokens IDS or --file FILE");
         break;
     case DEBUG_RENDER:
         if (!r->input_path)
-            return err_set(err, E_INVALID, "`berth debug render` needs --context FILE, the template's variables");
+            return err_set(err, E_INVALID,
+                           "`berth debug render` needs --context FILE, the template's variables");
         break;
     case DEBUG_SHOW:
     case DEBUG_PLAN: break;
@@ -154,7 +164,8 @@ static int debug(const struct cli_args *a)
         .engine = engine_of(&a->config),
     };
     /* Logits are for comparing: they take the exact cache unless told otherwise. */
-    if (r.what == DEBUG_LOGITS && a->config.values[CONFIG_kv_cache_type].source == CONFIG_FROM_DEFAULT)
+    if (r.what == DEBUG_LOGITS &&
+        a->config.values[CONFIG_kv_cache_type].source == CONFIG_FROM_DEFAULT)
         r.engine.kv_type = KV_F32;
     if (cli_number(a, "now", 0, INT64_MAX, &now, &err) < 0 || debug_check(&r, &err) < 0) {
         cli_fail(&err);

@@ -8,7 +8,8 @@
 
 #define WORD_MAX 48 /* longer words have no near names */
 
-/* Edits (insert, delete, replace, swap of neighbours) from a to b: restricted Damerau-Levenshtein distance. */
+/* Edits (insert, delete, replace, swap of neighbours) from a to b: restricted Damerau-Levenshtein
+ * distance. */
 static size_t distance(const char *a, const char *b)
 {
     size_t n = strlen(a), m = strlen(b);
@@ -38,7 +39,8 @@ const char *cli_nearest(const char *word, const char *const *names, size_t n)
     for (size_t i = 0; i < n; i++) {
         size_t cost = distance(word, names[i]);
         bool is_beginning = len >= 3 && strncmp(word, names[i], len) == 0;
-        if (cost < best_cost && (is_beginning || (cost <= len / 3 + 1 && cost < strlen(names[i])))) {
+        if (cost < best_cost &&
+            (is_beginning || (cost <= len / 3 + 1 && cost < strlen(names[i])))) {
             best_cost = cost;
             best = names[i];
         }
@@ -66,7 +68,8 @@ static enum config_id config_flag(const struct cli_command *c, const char *name)
     return id < CONFIG_N_OPTIONS && (c->config & (1u << id)) ? id : CONFIG_N_OPTIONS;
 }
 
-static int unknown_flag(const struct cli_command *c, const char *given, const char *name, struct err *err)
+static int unknown_flag(const struct cli_command *c, const char *given, const char *name,
+                        struct err *err)
 {
     const char *names[CONFIG_N_OPTIONS + 64];
     size_t n = 0;
@@ -79,9 +82,10 @@ static int unknown_flag(const struct cli_command *c, const char *given, const ch
     }
     const char *near = cli_nearest(name, names, n);
     if (near)
-        return err_set(err, E_INVALID, "`berth %s` has no flag %s; did you mean --%s?", c->name, given, near);
-    return err_set(err, E_INVALID, "`berth %s` has no flag %s; `berth help %s` lists those it has", c->name, given,
-                   c->name);
+        return err_set(err, E_INVALID, "`berth %s` has no flag %s; did you mean --%s?", c->name,
+                       given, near);
+    return err_set(err, E_INVALID, "`berth %s` has no flag %s; `berth help %s` lists those it has",
+                   c->name, given, c->name);
 }
 
 static int give(struct cli_args *a, const struct cli_flag *f, const char *value, struct err *err)
@@ -127,7 +131,8 @@ static int read_flag(struct cli_args *a, int argc, char **argv, int *i, struct e
     const char *value = eq ? eq + 1 : is_switch ? "yes" : "";
     if (wants_value && !eq) {
         if (*i + 1 >= argc)
-            return err_set(err, E_INVALID, "%s needs a value: %s %s", word, word, f ? f->arg : config_option(id)->arg);
+            return err_set(err, E_INVALID, "%s needs a value: %s %s", word, word,
+                           f ? f->arg : config_option(id)->arg);
         value = argv[++*i];
     }
     if (f)
@@ -135,7 +140,8 @@ static int read_flag(struct cli_args *a, int argc, char **argv, int *i, struct e
     return config_set_flag(&a->config, id, value, err);
 }
 
-int cli_args_parse(const struct cli_command *command, int argc, char **argv, struct cli_args *ret, struct err *err)
+int cli_args_parse(const struct cli_command *command, int argc, char **argv, struct cli_args *ret,
+                   struct err *err)
 {
     struct cli_args *a = ret;
     *a = (struct cli_args){.command = command};
@@ -158,16 +164,17 @@ int cli_args_parse(const struct cli_command *command, int argc, char **argv, str
         } else if (!flags_ended && word[0] == '-' && word[1]) {
             rc = read_flag(a, argc, argv, &i, err);
         } else if (a->n_operands == command->max_operands) {
-            rc = err_set(err, E_INVALID, "`berth %s` takes %s%s; '%.64s' is one word too many%s", command->name,
-                         command->operands[0] ? command->operands : "no operand", "", word,
-                         command->max_operands ? " (put quotes around words that belong together)" : "");
+            rc = err_set(
+                err, E_INVALID, "`berth %s` takes %s%s; '%.64s' is one word too many%s",
+                command->name, command->operands[0] ? command->operands : "no operand", "", word,
+                command->max_operands ? " (put quotes around words that belong together)" : "");
         } else {
             a->operands[a->n_operands++] = word;
         }
     }
     if (rc == 0 && a->n_operands < command->min_operands)
-        rc = err_set(err, E_INVALID, "`berth %s` needs %s; see `berth help %s`", command->name, command->operands,
-                     command->name);
+        rc = err_set(err, E_INVALID, "`berth %s` needs %s; see `berth help %s`", command->name,
+                     command->operands, command->name);
     return rc;
 }
 
@@ -190,7 +197,8 @@ bool cli_has(const struct cli_args *a, const char *name)
     return cli_flag(a, name) != NULL;
 }
 
-int cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_t max, uint64_t *ret, struct err *err)
+int cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_t max,
+               uint64_t *ret, struct err *err)
 {
     const char *text = cli_flag(a, name);
     if (text && config_parse_number(text, min, max, ret, err) < 0)
@@ -198,7 +206,8 @@ int cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_
     return 0;
 }
 
-int cli_real(const struct cli_args *a, const char *name, double min, double max, double *ret, struct err *err)
+int cli_real(const struct cli_args *a, const char *name, double min, double max, double *ret,
+             struct err *err)
 {
     const char *text = cli_flag(a, name);
     if (!text)
@@ -207,7 +216,8 @@ int cli_real(const struct cli_args *a, const char *name, double min, double max,
     errno = 0;
     double v = strtod(text, &end);
     if (end == text || *end || !(v >= min && v <= max))
-        return err_set(err, E_INVALID, "--%s: '%.64s' is not a number from %g to %g", name, text, min, max);
+        return err_set(err, E_INVALID, "--%s: '%.64s' is not a number from %g to %g", name, text,
+                       min, max);
     *ret = v;
     return 0;
 }

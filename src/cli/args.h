@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Command lines: what a command accepts, and what one call gave it.
  *
- * A flag is `--name VALUE`, `--name=VALUE` or `--name`; `--` ends flags; flags and operands may be mixed.  A command's
- * flags are its own rows and the config options it names (lib/sys/config.def).  Main thread. */
+ * A flag is `--name VALUE`, `--name=VALUE` or `--name`; `--` ends flags; flags and operands may be
+ * mixed.  A command's flags are its own rows and the config options it names (lib/sys/config.def).
+ * Main thread. */
 #ifndef CLI_ARGS_H
 #define CLI_ARGS_H
 
@@ -27,11 +28,11 @@ struct cli_command {
     unsigned min_operands, max_operands;
     enum cli_role role;
     int (*run)(const struct cli_args *a); /* CLI_ROLE_CLI: returns the exit status */
-    const char *summary;  /* one line, no final stop */
-    const char *about;    /* paragraphs, wrapped by help */
-    const char *examples; /* lines "command\tmeaning", or NULL */
+    const char *summary;                  /* one line, no final stop */
+    const char *about;                    /* paragraphs, wrapped by help */
+    const char *examples;                 /* lines "command\tmeaning", or NULL */
     const struct cli_flag *flags;
-    uint32_t config;      /* bits 1 << CONFIG_x of the options it reads */
+    uint32_t config; /* bits 1 << CONFIG_x of the options it reads */
 };
 
 #define CLI_MAX_GIVEN    256u
@@ -50,19 +51,20 @@ struct cli_args {
     bool want_help;
 };
 
-/* Reads what follows the command's name.  E_INVALID with a sentence (an unknown flag names the nearest one).
- * Release with cli_args_release, also after a failure. */
-int cli_args_parse(const struct cli_command *command, int argc, char **argv, struct cli_args *ret, struct err *err)
-    MUST_USE;
+/* Reads what follows the command's name.  E_INVALID with a sentence (an unknown flag names the
+ * nearest one). Release with cli_args_release, also after a failure. */
+int cli_args_parse(const struct cli_command *command, int argc, char **argv, struct cli_args *ret,
+                   struct err *err) MUST_USE;
 void cli_args_release(struct cli_args *a);
 
 /* The last value given, or NULL. */
 const char *cli_flag(const struct cli_args *a, const char *name);
 bool cli_has(const struct cli_args *a, const char *name);
 /* The flag's number; *ret is left alone when it was not given.  E_INVALID names the flag. */
-int cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_t max, uint64_t *ret, struct err *err)
-    MUST_USE;
-int cli_real(const struct cli_args *a, const char *name, double min, double max, double *ret, struct err *err) MUST_USE;
+int cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_t max,
+               uint64_t *ret, struct err *err) MUST_USE;
+int cli_real(const struct cli_args *a, const char *name, double min, double max, double *ret,
+             struct err *err) MUST_USE;
 
 /* The name in names[n] nearest to word by edits, or NULL when none is near. */
 const char *cli_nearest(const char *word, const char *const *names, size_t n);

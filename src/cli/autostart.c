@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starting a daemon in the background when none listens: `berth serve --exit-idle 300` in a session of its own, its
- * log in the state folder.  The daemon's readiness comes up a pipe, so nothing is polled. */
+/* Starting a daemon in the background when none listens: `berth serve --exit-idle 300` in a session
+ * of its own, its log in the state folder.  The daemon's readiness comes up a pipe, so nothing is
+ * polled. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -25,15 +26,19 @@ static int make_dirs(const char *path, struct err *err)
     char part[LIMIT_PATH_BYTES];
     size_t n = strlen(path);
     if (n >= sizeof(part))
-        return err_set(err, E_LIMIT, "the path %.64s... is longer than %u bytes", path, LIMIT_PATH_BYTES);
+        return err_set(err, E_LIMIT, "the path %.64s... is longer than %u bytes", path,
+                       LIMIT_PATH_BYTES);
     for (size_t i = 1; i <= n; i++) {
         if (path[i] != '/' && path[i] != '\0')
             continue;
         memcpy(part, path, i);
         part[i] = '\0';
         if (mkdir(part, 0700) < 0 && errno != EEXIST)
-            return err_set(err, E_IO, "cannot make the folder %s for the log of a daemon: %s; set XDG_STATE_HOME "
-                           "to a folder of yours, or start a daemon with `berth serve`", part, strerror(errno));
+            return err_set(
+                err, E_IO,
+                "cannot make the folder %s for the log of a daemon: %s; set XDG_STATE_HOME "
+                "to a folder of yours, or start a daemon with `berth serve`",
+                part, strerror(errno));
     }
     return 0;
 }
@@ -63,8 +68,8 @@ static int spawn_daemon(const struct client *c, const char *log_path, int ready_
 {
     char port[16];
     snprintf(port, sizeof(port), "%u", c->port);
-    const char *argv[] = {"berth", "serve", "--host", c->host, "--port", port, "--exit-idle", EXIT_IDLE_S,
-                          "--ready-fd", "3", NULL};
+    const char *argv[] = {"berth",       "serve",     "--host",     c->host, "--port", port,
+                          "--exit-idle", EXIT_IDLE_S, "--ready-fd", "3",     NULL};
     posix_spawn_file_actions_t fa;
     posix_spawnattr_t attr;
     int e = posix_spawn_file_actions_init(&fa);
@@ -74,12 +79,15 @@ static int spawn_daemon(const struct client *c, const char *log_path, int ready_
     sigset_t none, all;
     sigemptyset(&none);
     sigfillset(&all);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+    posix_spawnattr_setflags(&attr,
+                             POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &all);
     e = posix_spawn_file_actions_adddup2(&fa, ready_fd, READY_FD);
     e = e ? e : posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    e = e ? e : posix_spawn_file_actions_addopen(&fa, STDERR_FILENO, log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    e = e ? e
+          : posix_spawn_file_actions_addopen(&fa, STDERR_FILENO, log_path,
+                                             O_WRONLY | O_CREAT | O_APPEND, 0600);
     e = e ? e : posix_spawn_file_actions_adddup2(&fa, STDERR_FILENO, STDOUT_FILENO);
     e = e ? e : posix_spawn_file_actions_addclosefrom_np(&fa, READY_FD + 1);
     pid_t pid;
@@ -94,7 +102,8 @@ static int spawn_daemon(const struct client *c, const char *log_path, int ready_
     return 0;
 }
 
-/* Waits for the daemon's line on the pipe: "port=N pid=N" or "error=SENTENCE"; none when it died. */
+/* Waits for the daemon's line on the pipe: "port=N pid=N" or "error=SENTENCE"; none when it died.
+ */
 static int wait_ready(int fd, const char *log_path, struct err *err)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -130,7 +139,8 @@ int client_ensure(const struct client *c, struct err *err)
     if (rc == 0 && pipe2(fds, O_CLOEXEC) < 0)
         rc = err_set_sys(err, E_IO, "making a pipe");
     if (rc == 0) {
-        fprintf(stderr, "berth: no daemon listens on %s; starting one (log: %s)\n", c->url, buf_str(&log_path));
+        fprintf(stderr, "berth: no daemon listens on %s; starting one (log: %s)\n", c->url,
+                buf_str(&log_path));
         rc = spawn_daemon(c, buf_str(&log_path), fds[1], err);
         close(fds[1]);
         if (rc == 0)

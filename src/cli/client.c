@@ -8,17 +8,18 @@
 #include "lib/net/httpc.h"
 #include "lib/net/sse.h"
 
-#define ANSWER_MAX_BYTES  (64u << 20) /* one whole answer */
-#define EVENT_MAX_BYTES   (4u << 20)  /* one event of a stream, or an error's body */
-#define CONNECT_MS        5000u
-#define PROBE_MS          5000u
+#define ANSWER_MAX_BYTES (64u << 20) /* one whole answer */
+#define EVENT_MAX_BYTES  (4u << 20)  /* one event of a stream, or an error's body */
+#define CONNECT_MS       5000u
+#define PROBE_MS         5000u
 
 int client_init(struct client *c, const struct config *cfg, struct err *err)
 {
     const char *host = config_str(cfg, CONFIG_host);
     uint32_t port = config_u32(cfg, CONFIG_port);
     if (port == 0)
-        return err_set(err, E_INVALID, "--port 0 names no daemon: give the port that `berth serve` printed");
+        return err_set(err, E_INVALID,
+                       "--port 0 names no daemon: give the port that `berth serve` printed");
     const char *to = host;
     if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "*") == 0)
         to = "127.0.0.1";
@@ -27,7 +28,8 @@ int client_init(struct client *c, const struct config *cfg, struct err *err)
     bool is_v6 = strchr(to, ':') != NULL;
     *c = (struct client){.port = port};
     snprintf(c->host, sizeof(c->host), "%s", host);
-    snprintf(c->url, sizeof(c->url), "http://%s%s%s:%u", is_v6 ? "[" : "", to, is_v6 ? "]" : "", port);
+    snprintf(c->url, sizeof(c->url), "http://%s%s%s:%u", is_v6 ? "[" : "", to, is_v6 ? "]" : "",
+             port);
     return 0;
 }
 
@@ -45,7 +47,8 @@ static int dump(const json_t *body, struct buf *out, struct err *err)
 }
 
 /* The sentence of an error answer, in whichever dialect's shape, or the status alone. */
-static int refusal(const struct client *c, const char *path, int status, const struct buf *body, struct err *err)
+static int refusal(const struct client *c, const char *path, int status, const struct buf *body,
+                   struct err *err)
 {
     json_t *j = json_loadb(buf_str(body), body->len, 0, NULL);
     const json_t *e = json_object_get(j, "error");
@@ -54,12 +57,14 @@ static int refusal(const struct client *c, const char *path, int status, const s
     if (message)
         err_set(err, code, "%s", message);
     else
-        err_set(err, code, "%s%s answered with HTTP status %d; is it a berth daemon?", c->url, path, status);
+        err_set(err, code, "%s%s answered with HTTP status %d; is it a berth daemon?", c->url, path,
+                status);
     json_decref(j);
     return -(int)code;
 }
 
-static void fill(struct httpc_request *r, const char *method, const char *url, const struct buf *text)
+static void fill(struct httpc_request *r, const char *method, const char *url,
+                 const struct buf *text)
 {
     static const char *const headers[] = {"Content-Type: application/json", NULL};
     *r = (struct httpc_request){.method = method, .url = url, .connect_timeout_ms = CONNECT_MS};
@@ -70,8 +75,8 @@ static void fill(struct httpc_request *r, const char *method, const char *url, c
     }
 }
 
-int client_json(const struct client *c, const char *method, const char *path, const json_t *body, json_t **ret,
-                struct err *err)
+int client_json(const struct client *c, const char *method, const char *path, const json_t *body,
+                json_t **ret, struct err *err)
 {
     struct buf text, answer;
     buf_init(&answer, ANSWER_MAX_BYTES);
@@ -115,7 +120,8 @@ static bool stream_event(void *ctx, struct str name, struct str data)
     if (!event) {
         err_set(&s->error, E_FORMAT, "the daemon sent an event that is not JSON");
     } else if (e) {
-        const char *message = json_string_value(json_is_object(e) ? json_object_get(e, "message") : e);
+        const char *message =
+            json_string_value(json_is_object(e) ? json_object_get(e, "message") : e);
         err_set(&s->error, E_GONE, "%s", message ? message : "the answer ended with an error");
     } else {
         go_on = s->fn(s->ctx, event);
@@ -136,8 +142,8 @@ static bool stream_data(void *ctx, int status, const char *p, size_t n)
     return rc == 0;
 }
 
-int client_stream(const struct client *c, const char *path, const json_t *body, client_event_fn fn, void *ctx,
-                  struct err *err)
+int client_stream(const struct client *c, const char *path, const json_t *body, client_event_fn fn,
+                  void *ctx, struct err *err)
 {
     struct stream s = {.fn = fn, .ctx = ctx, .error = ERR_INIT};
     struct buf text;
@@ -183,9 +189,11 @@ int client_probe(const struct client *c, struct err *err)
     if (rc == -E_NET)
         rc = 0;
     else if (rc < 0)
-        rc = err_set(err, (enum err_code)why.code, "asking %s whether it is a berth daemon: %s", c->url, why.msg);
-    else if ( !json_is_string(json_object_get(j, "version")))
-        rc = err_set(err, E_NET, "something other than a berth daemon listens on %s; give berth another --port",
+        rc = err_set(err, (enum err_code)why.code, "asking %s whether it is a berth daemon: %s",
+                     c->url, why.msg);
+    else if (!json_is_string(json_object_get(j, "version")))
+        rc = err_set(err, E_NET,
+                     "something other than a berth daemon listens on %s; give berth another --port",
                      c->url);
     else
         rc = 1;

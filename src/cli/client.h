@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Speaking to the daemon: its address, requests with JSON in and out, event streams, and starting one when none
- * listens.  A refusal of the server becomes the err's sentence, word for word.  Main thread. */
+/* Speaking to the daemon: its address, requests with JSON in and out, event streams, and starting
+ * one when none listens.  A refusal of the server becomes the err's sentence, word for word.  Main
+ * thread. */
 #ifndef CLI_CLIENT_H
 #define CLI_CLIENT_H
 
@@ -19,22 +20,24 @@ struct client {
 /* Where the daemon of this configuration is; connects to nothing. */
 int client_init(struct client *c, const struct config *cfg, struct err *err) MUST_USE;
 
-/* One request.  body may be NULL (GET).  0 and *ret (new reference; NULL when the answer is not JSON) for a 2xx
- * answer; else the server's sentence, with E_NOTFOUND for 404, E_NET when no one listens. */
-int client_json(const struct client *c, const char *method, const char *path, const json_t *body, json_t **ret,
-                struct err *err) MUST_USE;
+/* One request.  body may be NULL (GET).  0 and *ret (new reference; NULL when the answer is not
+ * JSON) for a 2xx answer; else the server's sentence, with E_NOTFOUND for 404, E_NET when no one
+ * listens. */
+int client_json(const struct client *c, const char *method, const char *path, const json_t *body,
+                json_t **ret, struct err *err) MUST_USE;
 
 /* One event of a stream; false ends it (E_CANCELED). */
 typedef bool (*client_event_fn)(void *ctx, const json_t *event);
-/* POSTs body and reads a text/event-stream answer to its end ("data: [DONE]").  An error event ends it with its
- * sentence; a stream that breaks off without [DONE] is E_NET. */
-int client_stream(const struct client *c, const char *path, const json_t *body, client_event_fn fn, void *ctx,
-                  struct err *err) MUST_USE;
+/* POSTs body and reads a text/event-stream answer to its end ("data: [DONE]").  An error event ends
+ * it with its sentence; a stream that breaks off without [DONE] is E_NET. */
+int client_stream(const struct client *c, const char *path, const json_t *body, client_event_fn fn,
+                  void *ctx, struct err *err) MUST_USE;
 
-/* Whether a berth daemon answers: 1, 0 (no one listens), or negative (something else does, or it is ill). */
+/* Whether a berth daemon answers: 1, 0 (no one listens), or negative (something else does, or it is
+ * ill). */
 int client_probe(const struct client *c, struct err *err) MUST_USE;
-/* Starts a daemon in the background when none answers, saying so on standard error, and waits until it does
- * (autostart.c). */
+/* Starts a daemon in the background when none answers, saying so on standard error, and waits until
+ * it does (autostart.c). */
 int client_ensure(const struct client *c, struct err *err) MUST_USE;
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command table, and how a command line is matched against it.  Adding a command: a row here, its flags above. */
+/* The command table, and how a command line is matched against it.  Adding a command: a row here,
+ * its flags above. */
 #include "cli/commands.h"
 
 #include <stdio.h>
@@ -11,15 +12,18 @@
     (BIT(threads) | BIT(max_model_len) | BIT(max_num_seqs) | BIT(max_num_batched_tokens) |         \
      BIT(block_size) | BIT(kv_cache_memory) | BIT(kv_cache_type) | BIT(cpu))
 #define SERVE                                                                                      \
-    (WHERE | BIT(allow_remote) | BIT(models_dir) | ENGINE | BIT(log_level) | BIT(log_format) | BIT(exit_idle) |        \
-     BIT(load_timeout) | BIT(hang_timeout))
+    (WHERE | BIT(allow_remote) | BIT(models_dir) | ENGINE | BIT(log_level) | BIT(log_format) |     \
+     BIT(exit_idle) | BIT(load_timeout) | BIT(hang_timeout))
 
 static const struct cli_flag run_flags[] = {
-    {"max-tokens", 'n', "N", "longest answer in tokens; default: up to the end of the context", false},
+    {"max-tokens", 'n', "N", "longest answer in tokens; default: up to the end of the context",
+     false},
     {"temperature", 't', "X", "0 takes the likeliest token each time; default 1", false},
     {"top-k", 0, "N", "sample among the N likeliest tokens; 0: all", false},
-    {"top-p", 0, "X", "sample among the likeliest tokens whose probabilities add up to X; 1: all", false},
-    {"min-p", 0, "X", "leave out tokens less than X times as likely as the likeliest; 0: none", false},
+    {"top-p", 0, "X", "sample among the likeliest tokens whose probabilities add up to X; 1: all",
+     false},
+    {"min-p", 0, "X", "leave out tokens less than X times as likely as the likeliest; 0: none",
+     false},
     {"repetition-penalty", 0, "X", "divides what has occurred in prompt or answer; 1: off", false},
     {"presence-penalty", 0, "X", "subtracted once for what the answer has used; 0: off", false},
     {"frequency-penalty", 0, "X", "subtracted for every use in the answer; 0: off", false},
@@ -29,18 +33,21 @@ static const struct cli_flag run_flags[] = {
     {"system", 's', "TEXT", "system message of a chat", false},
     {"chat", 0, NULL, "chat; default where the model has a chat template", false},
     {"complete", 0, NULL, "continue the prompt as it stands; default where it has none", false},
-    {"chat-template", 0, "FILE", "Jinja template to chat with, instead of the model's own; the daemon keeps it "
-                                 "until it ends", false},
+    {"chat-template", 0, "FILE",
+     "Jinja template to chat with, instead of the model's own; the daemon keeps it "
+     "until it ends",
+     false},
     {"no-stream", 0, NULL, "print the answer when it is whole", false},
     {"json", 0, NULL, "print the server's JSON answer (implies --no-stream)", false},
     {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag serve_flags[] = {
-    {"ready-fd", 0, "FD", "write the address to this open descriptor once requests are accepted, then close it", false},
+    {"ready-fd", 0, "FD",
+     "write the address to this open descriptor once requests are accepted, then close it", false},
     {NULL, 0, NULL, NULL, false}};
 
-static const struct cli_flag json_flags[] = {
-    {"json", 0, NULL, "print JSON for machines", false}, {NULL, 0, NULL, NULL, false}};
+static const struct cli_flag json_flags[] = {{"json", 0, NULL, "print JSON for machines", false},
+                                             {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag stop_flags[] = {
     {"all", 'a', NULL, "every loaded model", false},
@@ -54,8 +61,10 @@ static const struct cli_flag logits_flags[] = {
 
 static const struct cli_flag tokenize_flags[] = {
     {"file", 'f', "FILE", "the text; - for standard input", false},
-    {"special", 0, NULL, "add what the model puts around a text (BOS, EOS), and read text that spells a control "
-                         "token as that token", false},
+    {"special", 0, NULL,
+     "add what the model puts around a text (BOS, EOS), and read text that spells a control "
+     "token as that token",
+     false},
     {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag detokenize_flags[] = {
@@ -65,46 +74,64 @@ static const struct cli_flag detokenize_flags[] = {
     {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag render_flags[] = {
-    {"context", 'c', "FILE", "JSON object whose keys are the template's variables; - for standard input", false},
-    {"now", 0, "UNIX", "the time that strftime_now tells, in seconds since 1970, UTC; default: now", false},
+    {"context", 'c', "FILE",
+     "JSON object whose keys are the template's variables; - for standard input", false},
+    {"now", 0, "UNIX", "the time that strftime_now tells, in seconds since 1970, UTC; default: now",
+     false},
     {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_command commands[] = {
-    {"run", "MODEL [PROMPT...]", 1, CLI_MAX_OPERANDS, CLI_ROLE_CLI, cmd_run, "answer a prompt, or converse",
-     "Loads MODEL into the daemon, asks it, and prints the answer as it comes. MODEL is a name from `berth list` or "
-     "the path of a .gguf file (a path contains a slash or ends in .gguf). Where no daemon listens, one is "
-     "started in the background, which ends after five idle minutes; a line on standard error says so.\n"
-     "A model that has a chat template is asked as a chat, one that has none continues the prompt. The words of "
-     "PROMPT are joined by spaces. Without PROMPT the prompt is read from standard input (one final newline is "
+    {"run", "MODEL [PROMPT...]", 1, CLI_MAX_OPERANDS, CLI_ROLE_CLI, cmd_run,
+     "answer a prompt, or converse",
+     "Loads MODEL into the daemon, asks it, and prints the answer as it comes. MODEL is a name "
+     "from `berth list` or "
+     "the path of a .gguf file (a path contains a slash or ends in .gguf). Where no daemon "
+     "listens, one is "
+     "started in the background, which ends after five idle minutes; a line on standard error says "
+     "so.\n"
+     "A model that has a chat template is asked as a chat, one that has none continues the prompt. "
+     "The words of "
+     "PROMPT are joined by spaces. Without PROMPT the prompt is read from standard input (one "
+     "final newline is "
      "dropped); on a terminal every line is one turn, and Ctrl-D ends.\n"
-     "Every parameter left away takes the server's default. Ctrl-C cancels the answer and exits 130.",
+     "Every parameter left away takes the server's default. Ctrl-C cancels the answer and exits "
+     "130.",
      "berth run stories \"Once upon a time\"\tcomplete a text\n"
      "berth run ./model.gguf --system \"Be brief.\" \"Why is the sky blue?\"\tchat with a file\n"
      "berth run stories -t 0 --max-tokens 40 < prompt.txt\tlikeliest continuation of a file\n",
      run_flags, WHERE},
     {"serve", "", 0, 0, CLI_ROLE_SERVE, NULL, "answer requests over HTTP until stopped",
-     "Runs the daemon in the foreground: an OpenAI-compatible API at http://ADDR:PORT/v1 (models, completions, "
-     "chat/completions, streaming or not) and /health. A model is loaded by the first request that names it, each in "
-     "a process of its own, without network and under a system-call filter. Logs go to standard error. SIGTERM and "
+     "Runs the daemon in the foreground: an OpenAI-compatible API at http://ADDR:PORT/v1 (models, "
+     "completions, "
+     "chat/completions, streaming or not) and /health. A model is loaded by the first request that "
+     "names it, each in "
+     "a process of its own, without network and under a system-call filter. Logs go to standard "
+     "error. SIGTERM and "
      "SIGINT end it.\n"
-     "Every flag may also stand in the environment, as BERTH_ and its name in capitals with _ for -, or in the file "
-     "~/.config/berth/config (else /etc/berth/config) as `name = value`. A flag overrides the environment, and that "
+     "Every flag may also stand in the environment, as BERTH_ and its name in capitals with _ for "
+     "-, or in the file "
+     "~/.config/berth/config (else /etc/berth/config) as `name = value`. A flag overrides the "
+     "environment, and that "
      "the file.",
      "berth serve\tlisten on 127.0.0.1:12434\n"
      "berth serve --host 0.0.0.0 --allow-remote --models-dir /srv/models --max-num-seqs 32\t"
      "serve a folder to the network\n",
      serve_flags, SERVE},
     {"list", "", 0, 0, CLI_ROLE_CLI, cmd_list, "the models there are",
-     "Lists the models that the daemon finds in its models-dir, and those it was given as paths. Where no daemon "
+     "Lists the models that the daemon finds in its models-dir, and those it was given as paths. "
+     "Where no daemon "
      "listens, one is started, as by `berth run`.",
      NULL, json_flags, WHERE},
     {"ps", "", 0, 0, CLI_ROLE_CLI, cmd_ps, "the models that are loaded",
-     "Lists loaded models, the process of each and the memory that it planned. Starts no daemon: where none listens, "
+     "Lists loaded models, the process of each and the memory that it planned. Starts no daemon: "
+     "where none listens, "
      "nothing is loaded.",
      NULL, json_flags, WHERE},
     {"stop", "[MODEL]", 0, 1, CLI_ROLE_CLI, cmd_stop, "unload a model, or end the daemon",
-     "Ends MODEL's process and gives its memory back; answers under way end with an error. Exactly one of MODEL, "
-     "--all and --daemon; MODEL is a name from `berth ps` or the path of its file. It is an error when MODEL is not "
+     "Ends MODEL's process and gives its memory back; answers under way end with an error. Exactly "
+     "one of MODEL, "
+     "--all and --daemon; MODEL is a name from `berth ps` or the path of its file. It is an error "
+     "when MODEL is not "
      "loaded; --all and --daemon are content with nothing to do.",
      NULL, stop_flags, WHERE},
     {"version", "", 0, 0, CLI_ROLE_CLI, cmd_version, "versions of this program and of the daemon",
@@ -112,29 +139,42 @@ static const struct cli_command commands[] = {
     {"help", "[COMMAND]", 0, 2, CLI_ROLE_CLI, cmd_help, "this list, or the page of one command",
      "`berth COMMAND --help` prints the same page.", NULL, NULL, 0},
     {"debug logits", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "next-token logits at each position",
-     "Computes MODEL over the given token ids and writes float32 in the machine's byte order to FILE, row by row: "
-     "one row per position, one number per vocabulary entry. The key/value cache is f32 unless --kv-cache-type says "
+     "Computes MODEL over the given token ids and writes float32 in the machine's byte order to "
+     "FILE, row by row: "
+     "one row per position, one number per vocabulary entry. The key/value cache is f32 unless "
+     "--kv-cache-type says "
      "otherwise, so that the result is the reference. MODEL is a name from models-dir or a path.",
-     "berth debug logits stories --tokens 1,403,407 --out logits.f32\tthree rows of 512 numbers\n", logits_flags,
-     BIT(models_dir) | BIT(threads) | BIT(kv_cache_type) | BIT(cpu) | BIT(block_size) | BIT(max_num_batched_tokens)},
+     "berth debug logits stories --tokens 1,403,407 --out logits.f32\tthree rows of 512 numbers\n",
+     logits_flags,
+     BIT(models_dir) | BIT(threads) | BIT(kv_cache_type) | BIT(cpu) | BIT(block_size) |
+         BIT(max_num_batched_tokens)},
     {"debug tokenize", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "token ids of a text",
-     "Prints the ids on one line, separated by spaces. The text is taken byte for byte as it is. Without --special "
+     "Prints the ids on one line, separated by spaces. The text is taken byte for byte as it is. "
+     "Without --special "
      "nothing is added around it, and text that spells a control token is plain text.",
-     "printf 'Once upon a time' | berth debug tokenize stories --file -\t\n", tokenize_flags, BIT(models_dir)},
+     "printf 'Once upon a time' | berth debug tokenize stories --file -\t\n", tokenize_flags,
+     BIT(models_dir)},
     {"debug detokenize", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "text of token ids",
      "Prints the text byte for byte, with nothing added. Exactly one of --tokens and --file.",
-     "berth debug detokenize stories --tokens 403,407,261,378\t\n", detokenize_flags, BIT(models_dir)},
+     "berth debug detokenize stories --tokens 403,407,261,378\t\n", detokenize_flags,
+     BIT(models_dir)},
     {"debug render", "TEMPLATE", 1, 1, CLI_ROLE_DEBUG, NULL, "a chat template's rendering",
-     "Renders the Jinja template in the file TEMPLATE with the variables of a JSON object, byte for byte. An error of "
+     "Renders the Jinja template in the file TEMPLATE with the variables of a JSON object, byte "
+     "for byte. An error of "
      "the template exits 1 with its message.",
      "berth debug render chat.jinja --context '-' < context.json\t\n", render_flags, 0},
-    {"debug show", "FILE", 1, 1, CLI_ROLE_DEBUG, NULL, "what a model file says about itself, as JSON",
-     "Prints the header of a GGUF file: version, metadata, tensors. Other formats are refused by name.", NULL, NULL,
-     BIT(models_dir)},
-    {"debug plan", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "the memory that a load would take, without loading",
-     "Prints the plan line by line. The flags are those of `berth serve`. The last line is the limit that the total is "
+    {"debug show", "FILE", 1, 1, CLI_ROLE_DEBUG, NULL,
+     "what a model file says about itself, as JSON",
+     "Prints the header of a GGUF file: version, metadata, tensors. Other formats are refused by "
+     "name.",
+     NULL, NULL, BIT(models_dir)},
+    {"debug plan", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL,
+     "the memory that a load would take, without loading",
+     "Prints the plan line by line. The flags are those of `berth serve`. The last line is the "
+     "limit that the total is "
      "held against, the machine's memory; a load that plans more is refused.",
-     "berth debug plan stories --max-model-len 512 --max-num-seqs 32\t\n", NULL, BIT(models_dir) | ENGINE},
+     "berth debug plan stories --max-model-len 512 --max-num-seqs 32\t\n", NULL,
+     BIT(models_dir) | ENGINE},
 };
 
 const struct cli_command *cli_commands(size_t *ret_n)
@@ -160,8 +200,8 @@ static const struct cli_command *find(int argc, char **argv, int *ret_words)
 {
     static const struct {
         const char *other, *name;
-    } synonyms[] = {{"ls", "list"}, {"unload", "stop"}, {"--version", "version"}, {"-V", "version"},
-                    {"--help", "help"}, {"-h", "help"}};
+    } synonyms[] = {{"ls", "list"},    {"unload", "stop"}, {"--version", "version"},
+                    {"-V", "version"}, {"--help", "help"}, {"-h", "help"}};
     const char *first = argv[0];
     for (size_t i = 0; i < ARRAY_LEN(synonyms); i++) {
         if (strcmp(first, synonyms[i].other) == 0)
@@ -199,10 +239,11 @@ static int unknown_command(int argc, char **argv)
     const char *group = is_debug ? "debug " : "";
     (void)argc;
     if (near)
-        err_set(&err, E_INVALID, "there is no command '%s%.64s'; did you mean `berth %s%s`?", group, word, group, near);
+        err_set(&err, E_INVALID, "there is no command '%s%.64s'; did you mean `berth %s%s`?", group,
+                word, group, near);
     else
-        err_set(&err, E_INVALID, "there is no command '%s%.64s'; `berth help%s` lists them", group, word,
-                is_debug ? " debug" : "");
+        err_set(&err, E_INVALID, "there is no command '%s%.64s'; `berth help%s` lists them", group,
+                word, is_debug ? " debug" : "");
     return usage(&err);
 }
 

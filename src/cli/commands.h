@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command table: every command's name, operands, flags and manual page; and what finds and prints them.
+/* The command table: every command's name, operands, flags and manual page; and what finds and
+ * prints them.
  *
- * Exit statuses of every command: 0 done; 1 it could not be done (a sentence on standard error says why); 2 the
- * command line is wrong; 130 interrupted by Ctrl-C.  Main thread. */
+ * Exit statuses of every command: 0 done; 1 it could not be done (a sentence on standard error says
+ * why); 2 the command line is wrong; 130 interrupted by Ctrl-C.  Main thread. */
 #ifndef CLI_COMMANDS_H
 #define CLI_COMMANDS_H
 
@@ -10,15 +11,17 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };
 
-/* Reads a whole command line.  True: a command and its arguments are in *ret, to be carried out and released.
- * False: *ret_status is the exit status, everything was said (help, version, or a refusal). */
+/* Reads a whole command line.  True: a command and its arguments are in *ret, to be carried out and
+ * released. False: *ret_status is the exit status, everything was said (help, version, or a
+ * refusal). */
 bool cli_parse(int argc, char **argv, struct cli_args *ret, int *ret_status);
 
 /* "berth: SENTENCE" on standard error; returns the exit status for it. */
 int cli_fail(const struct err *err);
 
 const struct cli_command *cli_commands(size_t *ret_n);
-/* A command's manual page, or the list of all commands (group: only "debug …"), to standard output. */
+/* A command's manual page, or the list of all commands (group: only "debug …"), to standard output.
+ */
 void cli_help_command(const struct cli_command *c);
 void cli_help_all(void);
 void cli_help_group(const char *group);

@@ -7,8 +7,8 @@
 
 #define WIDTH 80
 
-/* Prints text in lines of at most WIDTH columns, each after `indent` spaces; column is where the cursor stands.
- * A newline in text ends a paragraph. */
+/* Prints text in lines of at most WIDTH columns, each after `indent` spaces; column is where the
+ * cursor stands. A newline in text ends a paragraph. */
 static void wrap(const char *text, int indent, int column)
 {
     while (*text) {
@@ -85,7 +85,8 @@ void cli_help_command(const struct cli_command *c)
             s += end + (s[end] == '\n');
         }
     }
-    printf("\nEXIT STATUS\n    0  done\n    1  it could not be done; a sentence on standard error says why\n"
+    printf("\nEXIT STATUS\n    0  done\n    1  it could not be done; a sentence on standard error "
+           "says why\n"
            "    2  the command line is wrong\n    130  interrupted by Ctrl-C\n");
 }
 
@@ -117,5 +118,6 @@ void cli_help_group(const char *group)
     printf("USAGE\n    berth %s COMMAND [OPERANDS] [FLAGS]\n\nCOMMANDS\n", group);
     summary_rows(group);
     printf("\nThey run in the calling process, in the sandbox of a worker, and need no daemon.\n"
-           "`berth help %s COMMAND` explains one of them.\n", group);
+           "`berth help %s COMMAND` explains one of them.\n",
+           group);
 }

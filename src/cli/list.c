@@ -42,7 +42,8 @@ static void print_list(const json_t *models)
     size_t i;
     const json_t *m;
     table_init(&t, titles, ARRAY_LEN(titles));
-    json_array_foreach((json_t *)models, i, m) {
+    json_array_foreach((json_t *)models, i, m)
+    {
         table_add(&t, text_of(m, "name"));
         add_bytes(&t, number_of(m, "file_bytes"));
         add_ago(&t, number_of(m, "modified_unix"));
@@ -66,7 +67,8 @@ static void print_ps(const json_t *models)
     size_t i;
     const json_t *m;
     table_init(&t, titles, ARRAY_LEN(titles));
-    json_array_foreach((json_t *)models, i, m) {
+    json_array_foreach((json_t *)models, i, m)
+    {
         char s[32];
         table_add(&t, text_of(m, "name"));
         table_add(&t, text_of(m, "state"));
@@ -78,7 +80,8 @@ static void print_ps(const json_t *models)
         table_add(&t, text_of(m, "quant"));
         snprintf(s, sizeof(s), "%llu", (unsigned long long)number_of(m, "n_ctx"));
         table_add(&t, s);
-        add_bytes(&t, number_of(m, "weight_bytes") + number_of(m, "kv_bytes") + number_of(m, "scratch_bytes"));
+        add_bytes(&t, number_of(m, "weight_bytes") + number_of(m, "kv_bytes") +
+                          number_of(m, "scratch_bytes"));
         snprintf(s, sizeof(s), "%llu", (unsigned long long)number_of(m, "n_running"));
         table_add(&t, s);
         add_ago(&t, number_of(m, "loaded_unix"));
@@ -97,7 +100,8 @@ static int fetch(const struct client *c, bool only_loaded, json_t **ret, struct 
     json_t *models = json_array();
     size_t i;
     json_t *m;
-    json_array_foreach(json_object_get(answer, "models"), i, m) {
+    json_array_foreach(json_object_get(answer, "models"), i, m)
+    {
         if (!only_loaded || is_loaded(m))
             json_array_append(models, m);
     }
@@ -111,15 +115,19 @@ int cmd_list(const struct cli_args *a)
     struct err err = ERR_INIT;
     struct client c;
     json_t *models = NULL;
-    if (client_init(&c, &a->config, &err) < 0 || client_ensure(&c, &err) < 0 || fetch(&c, false, &models, &err) < 0)
+    if (client_init(&c, &a->config, &err) < 0 || client_ensure(&c, &err) < 0 ||
+        fetch(&c, false, &models, &err) < 0)
         return cli_fail(&err);
     if (cli_has(a, "json"))
         cli_print_json(models);
     else
         print_list(models);
     if (json_array_size(models) == 0)
-        fprintf(stderr, "berth: the daemon on %s finds no models; put .gguf files into a folder of its models-dir "
-                "(`berth help serve`), or run one by its path\n", c.url);
+        fprintf(stderr,
+                "berth: the daemon on %s finds no models; put .gguf files into a folder of its "
+                "models-dir "
+                "(`berth help serve`), or run one by its path\n",
+                c.url);
     json_decref(models);
     return CLI_OK;
 }

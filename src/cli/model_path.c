@@ -24,7 +24,8 @@ int model_real_path(const char *path, struct buf *out, struct err *err)
 {
     char real[LIMIT_PATH_BYTES];
     if (!realpath(path, real))
-        return err_set_sys(err, errno == ENOENT ? E_NOTFOUND : E_IO, "opening the model file %.256s", path);
+        return err_set_sys(err, errno == ENOENT ? E_NOTFOUND : E_IO,
+                           "opening the model file %.256s", path);
     buf_append_str(out, real);
     return buf_status(out, "the model's path", err);
 }

@@ -9,8 +9,8 @@
 bool model_is_path(const char *model);
 /* The absolute path of a file; E_NOTFOUND or E_IO naming it. */
 int model_real_path(const char *path, struct buf *out, struct err *err) MUST_USE;
-/* For `berth debug`: a path's file, or a model's by its name in colon-separated folders, or the file of that very name.
- * E_NOTFOUND with the nearest name. */
+/* For `berth debug`: a path's file, or a model's by its name in colon-separated folders, or the
+ * file of that very name. E_NOTFOUND with the nearest name. */
 int model_find(const char *model, const char *dirs, struct buf *out, struct err *err) MUST_USE;
 
 #endif

@@ -18,7 +18,7 @@
 struct run {
     const struct cli_args *args;
     struct client client;
-    char *model;       /* owned: the name the daemon knows it by */
+    char *model; /* owned: the name the daemon knows it by */
     bool is_chat;
     bool is_raw;       /* --json */
     json_t *params;    /* owned: what every request carries */
@@ -42,14 +42,17 @@ static int read_params(const struct cli_args *a, json_t *params, struct err *err
     static const struct {
         const char *flag, *key;
         double min, max;
-    } reals[] = {{"temperature", "temperature", 0, 100}, {"top-p", "top_p", 0, 1}, {"min-p", "min_p", 0, 1},
+    } reals[] = {{"temperature", "temperature", 0, 100},
+                 {"top-p", "top_p", 0, 1},
+                 {"min-p", "min_p", 0, 1},
                  {"repetition-penalty", "repetition_penalty", 0.01, 100},
                  {"presence-penalty", "presence_penalty", -2, 2},
                  {"frequency-penalty", "frequency_penalty", -2, 2}};
     static const struct {
         const char *flag, *key;
         uint64_t min, max;
-    } numbers[] = {{"max-tokens", "max_tokens", 1, LIMIT_MODEL_CONTEXT}, {"top-k", "top_k", 0, LIMIT_MODEL_VOCAB},
+    } numbers[] = {{"max-tokens", "max_tokens", 1, LIMIT_MODEL_CONTEXT},
+                   {"top-k", "top_k", 0, LIMIT_MODEL_VOCAB},
                    {"seed", "seed", 0, INT64_MAX}};
     for (size_t i = 0; i < ARRAY_LEN(reals); i++) {
         double v = 0;
@@ -78,7 +81,8 @@ static int read_params(const struct cli_args *a, json_t *params, struct err *err
     if (cli_has(a, "chat") && cli_has(a, "complete"))
         return err_set(err, E_INVALID, "--chat and --complete exclude each other");
     if (cli_has(a, "complete") && (cli_has(a, "system") || cli_has(a, "chat-template")))
-        return err_set(err, E_INVALID, "--complete takes the prompt as it stands: no --system, no --chat-template");
+        return err_set(err, E_INVALID,
+                       "--complete takes the prompt as it stands: no --system, no --chat-template");
     return 0;
 }
 
@@ -119,7 +123,8 @@ static int load(struct run *r, struct err *err)
     if (rc == 0 && cli_has(a, "chat-template")) {
         struct buf text;
         rc = file_read_all(cli_flag(a, "chat-template"), LIMIT_TEMPLATE_BYTES, &text, err);
-        if (rc == 0 && json_object_set_new(body, "chat_template", json_stringn(buf_str(&text), text.len)) < 0)
+        if (rc == 0 &&
+            json_object_set_new(body, "chat_template", json_stringn(buf_str(&text), text.len)) < 0)
             rc = err_set(err, E_INVALID, "the chat template is not valid UTF-8");
         buf_release(&text);
     }
@@ -175,7 +180,8 @@ static int ask(struct run *r, const char *prompt, size_t len, struct err *err)
     const char *path = r->is_chat ? "/v1/chat/completions" : "/v1/completions";
     int rc = text ? 0 : err_set(err, E_INVALID, "the prompt is not valid UTF-8");
     if (rc == 0 && r->is_chat) {
-        json_array_append_new(r->messages, json_pack("{s:s, s:O}", "role", "user", "content", text));
+        json_array_append_new(r->messages,
+                              json_pack("{s:s, s:O}", "role", "user", "content", text));
         json_object_set(body, "messages", r->messages);
     } else if (rc == 0) {
         json_object_set(body, "prompt", text);
@@ -210,7 +216,8 @@ static int converse(struct run *r, struct err *err)
     char *line = NULL;
     size_t cap = 0;
     int rc = 0;
-    fprintf(stderr, "berth: %s with %s; Ctrl-D ends\n", r->is_chat ? "chatting" : "completing texts", r->model);
+    fprintf(stderr, "berth: %s with %s; Ctrl-D ends\n",
+            r->is_chat ? "chatting" : "completing texts", r->model);
     while (rc == 0) {
         fputs("> ", stderr);
         ssize_t n = getline(&line, &cap, stdin);
@@ -224,8 +231,9 @@ static int converse(struct run *r, struct err *err)
         struct err turn = ERR_INIT;
         if (ask(r, line, (size_t)n, &turn) == 0) {
             if (r->is_chat)
-                json_array_append_new(r->messages, json_pack("{s:s, s:o}", "role", "assistant", "content",
-                                                             json_stringn(buf_str(&r->answer), r->answer.len)));
+                json_array_append_new(r->messages,
+                                      json_pack("{s:s, s:o}", "role", "assistant", "content",
+                                                json_stringn(buf_str(&r->answer), r->answer.len)));
             continue;
         }
         while (json_array_size(r->messages) > before)
@@ -267,7 +275,8 @@ static int run_model(struct run *r, struct err *err)
     if (rc == 0 && a->n_operands == 1 && prompt.len && prompt.data[prompt.len - 1] == '\n')
         prompt.len--;
     if (rc == 0 && !is_loop && prompt.len == 0)
-        rc = err_set(err, E_INVALID, "there is no prompt: give one after MODEL or on standard input");
+        rc = err_set(err, E_INVALID,
+                     "there is no prompt: give one after MODEL or on standard input");
     if (rc == 0)
         rc = client_ensure(&r->client, err);
     if (rc == 0)
@@ -275,7 +284,8 @@ static int run_model(struct run *r, struct err *err)
     if (rc == 0)
         rc = load(r, err);
     if (rc == 0 && cli_has(a, "system"))
-        json_array_append_new(r->messages, json_pack("{s:s, s:s}", "role", "system", "content", cli_flag(a, "system")));
+        json_array_append_new(r->messages, json_pack("{s:s, s:s}", "role", "system", "content",
+                                                     cli_flag(a, "system")));
     if (rc == 0)
         rc = is_loop ? converse(r, err) : ask(r, buf_str(&prompt), prompt.len, err);
     buf_release(&prompt);

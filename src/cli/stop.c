@@ -18,7 +18,8 @@ static int unload(const struct client *c, const char *model, struct err *err)
         return err_set(err, E_INVALID, "the model's name is not valid UTF-8");
     int rc = client_json(c, "POST", "/berth/v1/unload", body, &answer, err);
     if (rc == 0 && !json_is_true(json_object_get(answer, "was_loaded")))
-        rc = err_set(err, E_NOTFOUND, "the model '%s' is not loaded; `berth ps` lists those that are", model);
+        rc = err_set(err, E_NOTFOUND,
+                     "the model '%s' is not loaded; `berth ps` lists those that are", model);
     if (rc == 0)
         printf("unloaded %s\n", model);
     json_decref(answer);
@@ -26,7 +27,8 @@ static int unload(const struct client *c, const char *model, struct err *err)
     return rc;
 }
 
-/* The daemon's name of the model in the file at path, appended to out; path itself where it knows none. */
+/* The daemon's name of the model in the file at path, appended to out; path itself where it knows
+ * none. */
 static int name_of_path(const struct client *c, const char *path, struct buf *out, struct err *err)
 {
     struct buf real;
@@ -38,7 +40,8 @@ static int name_of_path(const struct client *c, const char *path, struct buf *ou
     if (rc == 0 && model_real_path(path, &real, &gone) == 0) {
         size_t i;
         const json_t *m;
-        json_array_foreach(json_object_get(answer, "models"), i, m) {
+        json_array_foreach(json_object_get(answer, "models"), i, m)
+        {
             const char *file = json_string_value(json_object_get(m, "path"));
             const char *name = json_string_value(json_object_get(m, "name"));
             if (file && name && strcmp(file, buf_str(&real)) == 0)
@@ -73,10 +76,12 @@ static int unload_all(const struct client *c, struct err *err)
     int rc = client_json(c, "GET", "/berth/v1/models", NULL, &answer, err);
     size_t i;
     const json_t *m;
-    json_array_foreach(json_object_get(answer, "models"), i, m) {
+    json_array_foreach(json_object_get(answer, "models"), i, m)
+    {
         const char *state = json_string_value(json_object_get(m, "state"));
         const char *name = json_string_value(json_object_get(m, "name"));
-        if (rc == 0 && name && state && (strcmp(state, "ready") == 0 || strcmp(state, "loading") == 0))
+        if (rc == 0 && name && state &&
+            (strcmp(state, "ready") == 0 || strcmp(state, "loading") == 0))
             rc = unload(c, name, err);
     }
     json_decref(answer);
@@ -100,7 +105,8 @@ static int stop_daemon(const struct client *c, struct err *err)
         nanosleep(&step, NULL);
     }
     if (rc == 0)
-        rc = err_set(err, E_TIMEOUT, "the daemon on %s still answers %d seconds after it was told to stop", c->url,
+        rc = err_set(err, E_TIMEOUT,
+                     "the daemon on %s still answers %d seconds after it was told to stop", c->url,
                      STOP_WAIT_MS / 1000);
     return rc;
 }
@@ -121,13 +127,16 @@ int cmd_stop(const struct cli_args *a)
     if (there < 0)
         return cli_fail(&err);
     if (!there && a->n_operands) {
-        err_set(&err, E_NOTFOUND, "the model '%.128s' is not loaded: no daemon listens on %s", a->operands[0], c.url);
+        err_set(&err, E_NOTFOUND, "the model '%.128s' is not loaded: no daemon listens on %s",
+                a->operands[0], c.url);
         return cli_fail(&err);
     }
     if (!there) {
         fprintf(stderr, "berth: no daemon listens on %s; nothing to stop\n", c.url);
         return CLI_OK;
     }
-    int rc = whole ? stop_daemon(&c, &err) : all ? unload_all(&c, &err) : unload_operand(&c, a->operands[0], &err);
+    int rc = whole ? stop_daemon(&c, &err)
+             : all ? unload_all(&c, &err)
+                   : unload_operand(&c, a->operands[0], &err);
     return rc < 0 ? cli_fail(&err) : CLI_OK;
 }

@@ -16,11 +16,15 @@ int cmd_version(const struct cli_args *a)
         client_json(&c, "GET", "/berth/v1/version", NULL, &answer, &err) == 0)
         server = json_string_value(json_object_get(answer, "version"));
     if (cli_has(a, "json")) {
-        json_t *j = json_pack("{s:s, s:s?, s:s}", "version", BERTH_VERSION, "daemon", server, "url", c.url);
+        json_t *j =
+            json_pack("{s:s, s:s?, s:s}", "version", BERTH_VERSION, "daemon", server, "url", c.url);
         cli_print_json(j);
         json_decref(j);
     } else {
-        printf("berth %s\ndaemon %s\n", BERTH_VERSION, server ? server : err.code ? err.msg : "not running");
+        printf("berth %s\ndaemon %s\n", BERTH_VERSION,
+               server     ? server
+               : err.code ? err.msg
+                          : "not running");
     }
     json_decref(answer);
     return CLI_OK;

@@ -16,7 +16,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const char text[] = "Once <s>upon</s> a time,\n  42 caf\xC3\xA9s \xF0\x9F\x99\x82 \xFF<|im_end|> <0x41>";
+static const char text[] =
+    "Once <s>upon</s> a time,\n  42 caf\xC3\xA9s \xF0\x9F\x99\x82 \xFF<|im_end|> <0x41>";
 
 static void try_text(const struct tokenizer *t, struct token_vec *ids)
 {
@@ -64,7 +65,9 @@ static void on_event(void *ctx, const struct engine_event *ev)
 
 static void try_engine(const struct gguf *g, const struct tokenizer *t, const struct token_vec *ids)
 {
-    const struct engine_config cfg = {.memory_limit_bytes = MEMORY_BYTES, .n_ctx = 32, .max_num_seqs = 2,
+    const struct engine_config cfg = {.memory_limit_bytes = MEMORY_BYTES,
+                                      .n_ctx = 32,
+                                      .max_num_seqs = 2,
                                       .max_num_batched_tokens = 16};
     struct err err = ERR_INIT;
     struct engine *e;
@@ -78,7 +81,8 @@ static void try_engine(const struct gguf *g, const struct tokenizer *t, const st
     const uint32_t n_vocab = engine_hparams(e)->n_vocab;
     int32_t prompt[PROMPT_MAX];
     for (uint32_t i = 0; i < PROMPT_MAX; i++)
-        prompt[i] = i < ids->len && (uint32_t)ids->ids[i] < n_vocab ? ids->ids[i] : (int32_t)(i * 7 % n_vocab);
+        prompt[i] = i < ids->len && (uint32_t)ids->ids[i] < n_vocab ? ids->ids[i]
+                                                                    : (int32_t)(i * 7 % n_vocab);
     struct engine_request r = {.id = 1, .prompt = prompt, .n_prompt = PROMPT_MAX};
     gen_params_init(&r.params);
     r.params.max_tokens = 3;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stands in for libFuzzer in `make check`: feeds every file of the folder tests/fuzz/corpus/NAME (argv[1]) to the
- * target once, and the empty input.  A crash, leak or hang is the failure. */
+/* Stands in for libFuzzer in `make check`: feeds every file of the folder tests/fuzz/corpus/NAME
+ * (argv[1]) to the target once, and the empty input.  A crash, leak or hang is the failure. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Command lines: flags in their forms, operands, refusals, near names; and that the command table is sound. */
+/* Command lines: flags in their forms, operands, refusals, near names; and that the command table
+ * is sound. */
 #include "tests/support/cmocka_all.h"
 
 #include <string.h>
@@ -35,8 +36,9 @@ static void test_forms(void **state)
     struct cli_args a;
     struct err err = ERR_INIT;
     uint64_t n = 7;
-    assert_int_equal(PARSE(&a, &err, "-n", "3", "m", "--stop=", "--json", "--stop", "--x", "--port=9", "--allow-remote",
-                           "--", "--json"), 0);
+    assert_int_equal(PARSE(&a, &err, "-n", "3", "m", "--stop=", "--json", "--stop", "--x",
+                           "--port=9", "--allow-remote", "--", "--json"),
+                     0);
     assert_int_equal(a.n_operands, 2);
     assert_string_equal(a.operands[0], "m");
     assert_string_equal(a.operands[1], "--json");
@@ -127,7 +129,8 @@ static void test_table(void **state)
     size_t n;
     const struct cli_command *c = cli_commands(&n);
     for (size_t i = 0; i < n; i++) {
-        assert_true(c[i].min_operands <= c[i].max_operands && c[i].max_operands <= CLI_MAX_OPERANDS);
+        assert_true(c[i].min_operands <= c[i].max_operands &&
+                    c[i].max_operands <= CLI_MAX_OPERANDS);
         assert_int_equal(c[i].operands[0] != '\0', c[i].max_operands > 0);
         assert_int_equal(c[i].role == CLI_ROLE_CLI, c[i].run != NULL);
         assert_true(strlen(c[i].about) > 10 && c[i].summary[strlen(c[i].summary) - 1] != '.');
@@ -145,8 +148,13 @@ static void test_texts(void **state)
     static const struct {
         uint64_t n;
         const char *bytes, *count;
-    } rows[] = {{0, "0 B", "0"}, {999, "999 B", "999"}, {1000, "1.00 kB", "1.00K"}, {292800, "293 kB", "293K"},
-                {1185376, "1.19 MB", "1.19M"}, {999999, "1.00 MB", "1.00M"}, {7240000000, "7.24 GB", "7.24B"}};
+    } rows[] = {{0, "0 B", "0"},
+                {999, "999 B", "999"},
+                {1000, "1.00 kB", "1.00K"},
+                {292800, "293 kB", "293K"},
+                {1185376, "1.19 MB", "1.19M"},
+                {999999, "1.00 MB", "1.00M"},
+                {7240000000, "7.24 GB", "7.24B"}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         text_bytes(rows[i].n, s);
         assert_string_equal(s, rows[i].bytes);
@@ -162,10 +170,13 @@ static void test_texts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forms),      cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_forms),
+        cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_help_works_whatever_else_is_wrong),
-        cmocka_unit_test(test_reals),      cmocka_unit_test(test_near_names),
-        cmocka_unit_test(test_table),      cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_reals),
+        cmocka_unit_test(test_near_names),
+        cmocka_unit_test(test_table),
+        cmocka_unit_test(test_texts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,7 +103,8 @@ static void test_refusals_name_their_source(void **state)
     refused(ALL_OPTIONS, "BERTH_PORT in the environment: 70000 is out of range: from 0 to 65535");
     struct config c;
     struct err err = ERR_INIT;
-    assert_int_equal(config_load(&c, ALL_OPTIONS & ~(1u << CONFIG_port), &err), 0); /* not asked for */
+    assert_int_equal(config_load(&c, ALL_OPTIONS & ~(1u << CONFIG_port), &err),
+                     0); /* not asked for */
     config_release(&c);
     unsetenv("BERTH_PORT");
     write_file("port = 1\nprot = 2\n");
@@ -117,7 +118,8 @@ static void test_refusals_name_their_source(void **state)
 static void test_numbers(void **state)
 {
     (void)state;
-    static const char *const wrong[] = {"", " 1", "+1", "-1", "1 ", "0x10", "1e3", "18446744073709551616", "1.5"};
+    static const char *const wrong[] = {
+        "", " 1", "+1", "-1", "1 ", "0x10", "1e3", "18446744073709551616", "1.5"};
     uint64_t v = 42;
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         struct err err = ERR_INIT;
@@ -135,10 +137,11 @@ static void test_sizes(void **state)
     static const struct {
         const char *text;
         uint64_t bytes;
-    } good[] = {{"0", 0},           {"1023", 1023},        {"1k", 1024},           {"3K", 3072},
-                {"2M", 2u << 20},   {"2MiB", 2u << 20},    {"2MB", 2u << 20},      {"5g", 5ull << 30},
+    } good[] = {{"0", 0},           {"1023", 1023},          {"1k", 1024},      {"3K", 3072},
+                {"2M", 2u << 20},   {"2MiB", 2u << 20},      {"2MB", 2u << 20}, {"5g", 5ull << 30},
                 {"1T", 1ull << 40}, {"4096m", 4096ull << 20}};
-    static const char *const wrong[] = {"", "k", "1kk", "-1k", "1.5G", "99999999999999999T", "1 k", "1kiBs", "1x"};
+    static const char *const wrong[] = {"",    "k",     "1kk", "-1k", "1.5G", "99999999999999999T",
+                                        "1 k", "1kiBs", "1x"};
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
         uint64_t v = 1;
         struct err err = ERR_INIT;

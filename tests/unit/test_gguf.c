@@ -206,7 +206,8 @@ static void files_made_by_others(void **state)
     }
 }
 
-/* By path such things are refused before they are handed over; a descriptor may still be anything. */
+/* By path such things are refused before they are handed over; a descriptor may still be anything.
+ */
 static void descriptors_of_no_file_are_refused(void **state)
 {
     (void)state;

@@ -546,8 +546,8 @@ static void names_that_are_not_known(void **state)
     assert_string_equal(name, "other");
     assert_int_equal(runner_register(runner, path, "slow", name, &err), -E_EXISTS);
     assert_int_equal(runner_register(runner, path, "", name, &err), -E_INVALID);
-    static const char *const unsafe[] = {"a\nb", "a\x1b[31m", "a\x7f", "a\xc2\x9bm", "a\xe2\x80\xaex",
-                                         "\xef\xbb\xbfx", "a\xff"};
+    static const char *const unsafe[] = {"a\nb",           "a\x1b[31m",     "a\x7f", "a\xc2\x9bm",
+                                         "a\xe2\x80\xaex", "\xef\xbb\xbfx", "a\xff"};
     for (size_t i = 0; i < ARRAY_LEN(unsafe); i++)
         assert_int_equal(runner_register(runner, path, unsafe[i], name, &err), -E_INVALID);
 }
@@ -642,7 +642,8 @@ static void no_descriptor_is_left_behind(void **state)
     }
     for (int i = 0; i < 100 && count_fds() > before; i++)
         usleep(20000); /* the last ones are still being reaped */
-    assert_true(count_fds() <= before); /* fewer, when earlier workers were still being reaped at first */
+    assert_true(count_fds() <=
+                before); /* fewer, when earlier workers were still being reaped at first */
 }
 
 /* The nth allocation fails, wherever it is: the request ends one way or the other, and the next one

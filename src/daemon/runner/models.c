@@ -88,7 +88,8 @@ int model_file_look(const char *path, const char *name, struct model_file *ret, 
     struct str stem = path_stem(path), own = stem;
     unsigned no = 0, count = 0;
     if (!str_has_suffix(str_from(path), gguf_suffix))
-        return err_set(err, E_INVALID, "the name does not end in .gguf: berth reads GGUF files "
+        return err_set(err, E_INVALID,
+                       "the name does not end in .gguf: berth reads GGUF files "
                        "alone, and knows them by that ending");
     if (strlen(path) >= LIMIT_PATH_BYTES)
         return err_set(err, E_INVALID, "path of %zu bytes is too long", strlen(path));
@@ -309,9 +310,9 @@ static unsigned name_distance(struct str wanted, struct str known)
     unsigned d = edit_distance(wanted, known);
     if (d <= 1 + wanted.len / 4)
         return d;
-    bool is_part = MIN_OF(wanted.len, known.len) >= 3 &&
-                   (memmem(known.p, known.len, wanted.p, wanted.len) ||
-                    memmem(wanted.p, wanted.len, known.p, known.len));
+    bool is_part =
+        MIN_OF(wanted.len, known.len) >= 3 && (memmem(known.p, known.len, wanted.p, wanted.len) ||
+                                               memmem(wanted.p, wanted.len, known.p, known.len));
     return is_part ? d : UINT32_MAX;
 }
 

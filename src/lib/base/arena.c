@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements arena.h: chunks of 4 KiB doubling to 1 MiB, or as large as one item needs, bump-allocated. */
+/* Implements arena.h: chunks of 4 KiB doubling to 1 MiB, or as large as one item needs,
+ * bump-allocated. */
 #include "lib/base/arena.h"
 
 #include <string.h>

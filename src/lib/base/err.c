@@ -17,9 +17,11 @@ void bug_die(const char *file, int line, const char *cond)
 /* Length of the valid UTF-8 sequence at s (1-4), or 0 if there is none. */
 static size_t utf8_len_at(const unsigned char *s)
 {
-    size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
-                                                   : s[0] >= 0xF0 && s[0] < 0xF5                ? 4
-                                                                                                : 0;
+    size_t n = s[0] < 0x80                   ? 1
+               : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
+               : s[0] >= 0xE0 && s[0] < 0xF0 ? 3
+               : s[0] >= 0xF0 && s[0] < 0xF5 ? 4
+                                             : 0;
     for (size_t i = 1; i < n; i++) {
         if ((s[i] & 0xC0) != 0x80)
             return 0;

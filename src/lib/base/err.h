@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Errors: a code that callers act on and a sentence that a person reads.
  *
- * Every function that can fail because of something outside the program takes a `struct err *` last, returns 0 or
- * a negative err_code, and writes the sentence itself: what, where, why and, where it can, how to mend it.
- * Callers prefix context on the way up with err_wrap().  The err lives on the caller's stack, owns nothing, needs
- * no freeing, and is untouched on success.  Never NULL.
+ * Every function that can fail because of something outside the program takes a `struct err *`
+ * last, returns 0 or a negative err_code, and writes the sentence itself: what, where, why and,
+ * where it can, how to mend it. Callers prefix context on the way up with err_wrap().  The err
+ * lives on the caller's stack, owns nothing, needs no freeing, and is untouched on success.  Never
+ * NULL.
  *
  * HTTP statuses and exit codes are mapped from codes in daemon/api and cli alone. */
 #ifndef LIB_BASE_ERR_H
@@ -44,7 +45,10 @@ struct err {
 };
 
 /* An err that says nothing yet.  Reading msg of an untouched err gives "". */
-#define ERR_INIT {0, 0, ""}
+#define ERR_INIT                                                                                   \
+    {                                                                                              \
+        0, 0, ""                                                                                   \
+    }
 
 /* Writes code and sentence; returns -code, so that `return err_set(...)` reads well. */
 int err_set(struct err *err, enum err_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
@@ -58,8 +62,8 @@ int err_wrap(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* "format", "not_found" …: stable lower-case names for logs and JSON; "unknown" for a bad code. */
 const char *err_code_name(int code);
 
-/* Replaces every byte of msg that could end a line, move a terminal's cursor or break UTF-8 by '?'.  Called by
- * err_set and err_wrap themselves: quoted names from hostile files stay harmless. */
+/* Replaces every byte of msg that could end a line, move a terminal's cursor or break UTF-8 by '?'.
+ * Called by err_set and err_wrap themselves: quoted names from hostile files stay harmless. */
 void err_sanitize(struct err *err);
 
 #endif

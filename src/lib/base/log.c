@@ -39,7 +39,8 @@ int log_level_parse(const char *s, enum log_level *ret)
     return -1;
 }
 
-/* Copies msg, with what could break a line (or a JSON string) escaped; returns bytes written (< n). */
+/* Copies msg, with what could break a line (or a JSON string) escaped; returns bytes written (< n).
+ */
 static size_t copy_escaped(char *out, size_t n, const char *msg, bool json)
 {
     size_t len = 0;
@@ -71,10 +72,11 @@ void log_write(enum log_level level, const char *fmt, ...)
     gmtime_r(&ts.tv_sec, &tm);
     char stamp[32];
     strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
-    size_t len = (size_t)snprintf(line, sizeof(line),
-                                  as_json ? "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"component\":\"%s\",\"msg\":\""
-                                          : "%s.%03ldZ %s %s: ",
-                                  stamp, ts.tv_nsec / 1000000, level_names[level], who);
+    size_t len = (size_t)snprintf(
+        line, sizeof(line),
+        as_json ? "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"component\":\"%s\",\"msg\":\""
+                : "%s.%03ldZ %s %s: ",
+        stamp, ts.tv_nsec / 1000000, level_names[level], who);
     len += copy_escaped(line + len, sizeof(line) - len - 4, msg, as_json);
     if (as_json) {
         memcpy(line + len, "\"}", 2);

@@ -9,7 +9,8 @@
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-/* Before other threads start.  component: who speaks when a line names nobody ("serve", "worker"). */
+/* Before other threads start.  component: who speaks when a line names nobody ("serve", "worker").
+ */
 void log_init(enum log_level level, bool json, const char *component);
 bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);

@@ -29,7 +29,8 @@ void mem_guard_arm(bool on)
 
 static bool size_is_sane(size_t n, size_t item_bytes, uint64_t *ret_bytes)
 {
-    return size_mul(n ? n : 1, item_bytes ? item_bytes : 1, ret_bytes) && *ret_bytes <= MEM_MAX_BYTES;
+    return size_mul(n ? n : 1, item_bytes ? item_bytes : 1, ret_bytes) &&
+           *ret_bytes <= MEM_MAX_BYTES;
 }
 
 static bool fault_due(void)

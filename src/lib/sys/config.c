@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements config.h: the table, the three sources, and the folders that depend on the environment. */
+/* Implements config.h: the table, the three sources, and the folders that depend on the
+ * environment. */
 #include "lib/sys/config.h"
 
 #include <ctype.h>
@@ -62,7 +63,8 @@ void config_env_name(const char *key, char ret[64])
     ret[n] = '\0';
 }
 
-int config_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct err *err)
+int config_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
+                        struct err *err)
 {
     char *end;
     errno = 0;
@@ -94,7 +96,8 @@ int config_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *re
             end++;
     }
     if (bad || *end)
-        return err_set(err, E_INVALID, "'%s' is not a size in bytes, such as 1073741824, 512M or 2G", text);
+        return err_set(err, E_INVALID,
+                       "'%s' is not a size in bytes, such as 1073741824, 512M or 2G", text);
     if (v < min || v > max)
         return err_set(err, E_INVALID, "%s is out of range: from %llu to %llu bytes", text,
                        (unsigned long long)min, (unsigned long long)max);
@@ -182,11 +185,14 @@ int config_state_dir(struct buf *out, struct err *err)
     else if (home && home[0] == '/')
         buf_printf(out, "%s/.local/state/berth", home);
     else
-        return err_set(err, E_NOTFOUND, "no place for berth's state: set HOME or XDG_STATE_HOME to an absolute path");
+        return err_set(
+            err, E_NOTFOUND,
+            "no place for berth's state: set HOME or XDG_STATE_HOME to an absolute path");
     return buf_status(out, "the state folder", err);
 }
 
-/* The user's models, the installation's, and those of a source tree that the program was built in. */
+/* The user's models, the installation's, and those of a source tree that the program was built in.
+ */
 static int default_models_dir(struct buf *out, struct err *err)
 {
     const char *home = getenv("HOME");
@@ -244,7 +250,8 @@ static char *trim(char *s)
     return s;
 }
 
-static int file_line(struct config *c, uint32_t want, const char *path, unsigned n_line, char *line, struct err *err)
+static int file_line(struct config *c, uint32_t want, const char *path, unsigned n_line, char *line,
+                     struct err *err)
 {
     char *hash = strchr(line, '#');
     if (hash)
@@ -254,12 +261,14 @@ static int file_line(struct config *c, uint32_t want, const char *path, unsigned
         return 0;
     char *eq = strchr(line, '=');
     if (!eq)
-        return err_set(err, E_INVALID, "%s, line %u: '%.64s' is not `key = value`", path, n_line, line);
+        return err_set(err, E_INVALID, "%s, line %u: '%.64s' is not `key = value`", path, n_line,
+                       line);
     *eq = '\0';
     const char *key = trim(line);
     enum config_id id = config_find(key);
     if (id == CONFIG_N_OPTIONS)
-        return err_set(err, E_INVALID, "%s, line %u: there is no option '%.64s'", path, n_line, key);
+        return err_set(err, E_INVALID, "%s, line %u: there is no option '%.64s'", path, n_line,
+                       key);
     if (!(want & (1u << id)))
         return 0;
     if (value_set(&c->values[id], &options[id], trim(eq + 1), CONFIG_FROM_FILE, err) < 0)
@@ -310,7 +319,8 @@ static int load_env(struct config *c, uint32_t want, struct err *err)
                 text = getenv(name);
             }
         }
-        if (text && *text && value_set(&c->values[id], &options[id], text, CONFIG_FROM_ENV, err) < 0)
+        if (text && *text &&
+            value_set(&c->values[id], &options[id], text, CONFIG_FROM_ENV, err) < 0)
             return err_wrap(err, "%s in the environment", name);
     }
     return 0;
@@ -321,7 +331,8 @@ int config_load(struct config *c, uint32_t want, struct err *err)
     *c = (struct config){0};
     for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
         struct err bad = ERR_INIT;
-        BUG_ON(value_set(&c->values[id], &options[id], options[id].dflt, CONFIG_FROM_DEFAULT, &bad) < 0);
+        BUG_ON(value_set(&c->values[id], &options[id], options[id].dflt, CONFIG_FROM_DEFAULT,
+                         &bad) < 0);
     }
     int ret = load_file(c, want, err);
     if (ret == 0)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Options: one table (config.def) from which flags, environment, file, help and checks come.
  *
- * Precedence: flag, then environment (BERTH_*), then file, then default.  The file is $XDG_CONFIG_HOME/berth/config
- * (~/.config when unset), or /etc/berth/config where there is none: lines `key = value`, `#` begins a comment.
- * Owns the only getenv of the program.  Used at start, by one thread. */
+ * Precedence: flag, then environment (BERTH_*), then file, then default.  The file is
+ * $XDG_CONFIG_HOME/berth/config
+ * (~/.config when unset), or /etc/berth/config where there is none: lines `key = value`, `#` begins
+ * a comment. Owns the only getenv of the program.  Used at start, by one thread. */
 #ifndef LIB_SYS_CONFIG_H
 #define LIB_SYS_CONFIG_H
 
@@ -37,7 +38,7 @@ void config_env_name(const char *key, char ret[64]);
 enum config_source { CONFIG_FROM_DEFAULT, CONFIG_FROM_FILE, CONFIG_FROM_ENV, CONFIG_FROM_FLAG };
 
 struct config_value {
-    char *text; /* owned; as given, never NULL after config_load */
+    char *text;      /* owned; as given, never NULL after config_load */
     uint64_t number; /* NUMBER, SIZE; index of the choice for CHOICE; 0 or 1 for SWITCH */
     enum config_source source;
 };
@@ -46,12 +47,14 @@ struct config {
     struct config_value values[CONFIG_N_OPTIONS];
 };
 
-/* Defaults, then file, then environment, of the options whose bit (1 << id) is in want; the others keep their
- * defaults, so that a mistaken setting stops only the commands that read it.  E_INVALID with a sentence that names
- * where the value came from.  Release with config_release, also after a failure. */
+/* Defaults, then file, then environment, of the options whose bit (1 << id) is in want; the others
+ * keep their defaults, so that a mistaken setting stops only the commands that read it.  E_INVALID
+ * with a sentence that names where the value came from.  Release with config_release, also after a
+ * failure. */
 int config_load(struct config *c, uint32_t want, struct err *err) MUST_USE;
 /* Sets one option from a flag. */
-int config_set_flag(struct config *c, enum config_id id, const char *text, struct err *err) MUST_USE;
+int config_set_flag(struct config *c, enum config_id id, const char *text,
+                    struct err *err) MUST_USE;
 void config_release(struct config *c);
 
 static inline const char *config_str(const struct config *c, enum config_id id)
@@ -67,12 +70,15 @@ static inline uint64_t config_u64(const struct config *c, enum config_id id)
     return c->values[id].number;
 }
 
-/* One value as the table's type says, without a config: for flags of single commands that share these types. */
-int config_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct err *err) MUST_USE;
-int config_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct err *err) MUST_USE;
+/* One value as the table's type says, without a config: for flags of single commands that share
+ * these types. */
+int config_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
+                        struct err *err) MUST_USE;
+int config_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
+                      struct err *err) MUST_USE;
 
-/* Where berth keeps its log and other state: $XDG_STATE_HOME/berth or ~/.local/state/berth; nothing is created.
- * E_NOTFOUND when neither variable is set. */
+/* Where berth keeps its log and other state: $XDG_STATE_HOME/berth or ~/.local/state/berth; nothing
+ * is created. E_NOTFOUND when neither variable is set. */
 int config_state_dir(struct buf *out, struct err *err) MUST_USE;
 /* The folder of the running program's file, without a final slash. */
 int config_program_dir(struct buf *out, struct err *err) MUST_USE;

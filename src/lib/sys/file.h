@@ -5,8 +5,9 @@
 
 #include "lib/base/buf.h"
 
-/* The whole of a file, or of standard input for "-", into *out, which is initialised here in any case with the maximum
- * max_bytes and is the caller's to release.  E_NOTFOUND, E_IO, E_LIMIT, E_NOMEM, each naming the path. */
+/* The whole of a file, or of standard input for "-", into *out, which is initialised here in any
+ * case with the maximum max_bytes and is the caller's to release.  E_NOTFOUND, E_IO, E_LIMIT,
+ * E_NOMEM, each naming the path. */
 int file_read_all(const char *path, size_t max_bytes, struct buf *out, struct err *err) MUST_USE;
 
 #endif

@@ -66,8 +66,8 @@ int model_files_open(const char *path, struct model_files *ret, struct err *err)
     *ret = (struct model_files){.n = is_split ? count : 1};
     if (ret->n > LIMIT_MSG_FDS) {
         *ret = (struct model_files){0};
-        return err_set(err, E_LIMIT, "%.300s: a model of %u shards; berth opens at most %u", path, count,
-                       LIMIT_MSG_FDS);
+        return err_set(err, E_LIMIT, "%.300s: a model of %u shards; berth opens at most %u", path,
+                       count, LIMIT_MSG_FDS);
     }
     ret->fds = mem_alloc(ret->n * sizeof(*ret->fds));
     ret->paths = mem_alloc(ret->n * sizeof(*ret->paths));
@@ -80,8 +80,9 @@ int model_files_open(const char *path, struct model_files *ret, struct err *err)
         ret->fds[i] = open_one(ret->paths[i], err);
         if (ret->fds[i] < 0) {
             if (is_split)
-                err_wrap(err, err->code == E_NOTFOUND ? "shard %u of %u is missing" : "shard %u of %u", i + 1,
-                         count);
+                err_wrap(err,
+                         err->code == E_NOTFOUND ? "shard %u of %u is missing" : "shard %u of %u",
+                         i + 1, count);
             model_files_close(ret);
             return -err->code;
         }

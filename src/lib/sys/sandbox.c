@@ -114,7 +114,8 @@ UNUSED static void filter_add_conditional(struct filter *f)
     const struct scmp_arg_cmp is_exec = SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, PROT_EXEC);
     filter_add(f, SCMP_ACT_ALLOW, "mprotect", 1, &not_exec);
     filter_add(f, SCMP_ACT_ERRNO(EACCES), "mprotect", 1, &is_exec); /* a JIT falls back to none */
-    /* Shared memory of no file counts against no limit of the process: only private, or a file's. */
+    /* Shared memory of no file counts against no limit of the process: only private, or a file's.
+     */
     const unsigned flags = MAP_SHARED | MAP_ANONYMOUS;
     const struct scmp_arg_cmp private[] = {not_exec, SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED, 0)};
     const struct scmp_arg_cmp of_file[] = {not_exec,

@@ -97,7 +97,7 @@ struct engine_event {
     const struct engine_top *top; /* TOKEN: best first; borrowed during the call */
     uint32_t n_top;
     enum gen_finish finish; /* CHOICE_DONE: an end-of-generation token is not delivered as TOKEN */
-    int code; /* CHOICE_DONE for GEN_FINISH_ERROR: as sampler_run says it */
+    int code;               /* CHOICE_DONE for GEN_FINISH_ERROR: as sampler_run says it */
 };
 /* May call engine_cancel, engine_finish_choice and engine_submit. */
 typedef void (*engine_event_fn)(void *ctx, const struct engine_event *ev);

@@ -39,11 +39,12 @@ static int check_request(const struct sched *s, const struct engine_request *r, 
     if (r->n_prompt == 0)
         return err_set(err, E_INVALID, "the prompt has no tokens; at least 1 is needed");
     if (r->n_prompt >= s->n_ctx)
-        return err_set(err, E_CONTEXT,
-                       "the prompt has %u tokens and the context %u; with room for at least one "
-                       "token of the answer a prompt can have %u: shorten it or the conversation, or "
-                       "give the daemon a larger max-model-len",
-                       r->n_prompt, s->n_ctx, s->n_ctx - 1);
+        return err_set(
+            err, E_CONTEXT,
+            "the prompt has %u tokens and the context %u; with room for at least one "
+            "token of the answer a prompt can have %u: shorten it or the conversation, or "
+            "give the daemon a larger max-model-len",
+            r->n_prompt, s->n_ctx, s->n_ctx - 1);
     if (p->n < 1 || p->n > LIMIT_REQUEST_CHOICES)
         return err_set(err, E_INVALID, "n is %u; 1 to %u choices are possible", p->n,
                        LIMIT_REQUEST_CHOICES);

@@ -38,8 +38,8 @@ static int missing(struct binder *b, int layer, const char *stem, const char *su
 {
     char name[NAME_MAX_BYTES];
     tensor_name(name, layer, stem, suffix);
-    return err_set(b->err, E_FORMAT, "tensor '%s' is missing; a model of architecture %s needs it", name,
-                   b->hp->arch);
+    return err_set(b->err, E_FORMAT, "tensor '%s' is missing; a model of architecture %s needs it",
+                   name, b->hp->arch);
 }
 
 static int check_shape(struct binder *b, const struct gguf_tensor *t, uint64_t d0, uint64_t d1,
@@ -359,8 +359,8 @@ int weights_bind(const struct gguf *g, const struct hparams *hp, const struct ar
         return r;
     if (hp->n_expert && !arch->has_experts)
         return err_set(err, E_UNSUPPORTED,
-                       "a model of architecture %s with experts (expert_count %u) is not supported", arch->name,
-                       hp->n_expert);
+                       "a model of architecture %s with experts (expert_count %u) is not supported",
+                       arch->name, hp->n_expert);
     *ret = (struct weights){.arch = arch, .cap_small = (size_t)(sizes.small_bytes / sizeof(float))};
     ret->small = mem_try_alloc(ret->cap_small, sizeof *ret->small, err);
     ret->layers = ret->small ? mem_try_alloc(hp->n_layer, sizeof *ret->layers, err) : NULL;

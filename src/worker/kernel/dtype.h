@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tensor element types: ggml's numbering, block sizes and names.  Block layouts are in blocks.h.  Any thread. */
+/* Tensor element types: ggml's numbering, block sizes and names.  Block layouts are in blocks.h.
+ * Any thread. */
 #ifndef WORKER_KERNEL_DTYPE_H
 #define WORKER_KERNEL_DTYPE_H
 
@@ -35,7 +36,7 @@ struct dtype_info {
     const char *name;        /* "Q4_K"; NULL: not a type berth reads */
     uint32_t block_elements; /* elements per block, 1 for plain types */
     uint32_t block_bytes;
-    bool is_weight;          /* a matrix product and a row lookup exist for it */
+    bool is_weight; /* a matrix product and a row lookup exist for it */
 };
 
 /* Never NULL; for an unknown id an entry whose name is NULL. */

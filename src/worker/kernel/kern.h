@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The kernel table: every numeric routine the engine calls, as function pointers.
  *
- * kern_init fills it with ref/ C and overlays what the machine has (x86/, arm/), up to the level that BERTH_CPU
- * allows.  Every slot is tested against ref/ on every level (tests/kernel).
+ * kern_init fills it with ref/ C and overlays what the machine has (x86/, arm/), up to the level
+ * that BERTH_CPU allows.  Every slot is tested against ref/ on every level (tests/kernel).
  *
- * Static contract (DESIGN, promise 1): the value of one output element depends on its own row and column of input
- * alone, never on how many other rows are in the call, on the range of rows asked for, or on the thread: each
- * slot reduces in one fixed order per level.  Kernels allocate nothing, keep no state, and may run on any thread.
- * Shapes are in elements unless a name says bytes; `restrict` is implied: outputs never overlap inputs. */
+ * Static contract (DESIGN, promise 1): the value of one output element depends on its own row and
+ * column of input alone, never on how many other rows are in the call, on the range of rows asked
+ * for, or on the thread: each slot reduces in one fixed order per level.  Kernels allocate nothing,
+ * keep no state, and may run on any thread. Shapes are in elements unless a name says bytes;
+ * `restrict` is implied: outputs never overlap inputs. */
 #ifndef WORKER_KERNEL_KERN_H
 #define WORKER_KERNEL_KERN_H
 
@@ -16,19 +17,19 @@
 /* The forms a row of activations may take before a matrix product. */
 enum act_format {
     ACT_F32, /* float32, as it is: for F32, F16, BF16 weights */
-    ACT_Q8,  /* int8 in blocks of 32 with a float32 scale and sums (act_q8): for quantised weights */
+    ACT_Q8, /* int8 in blocks of 32 with a float32 scale and sums (act_q8): for quantised weights */
     ACT_N
 };
 
 /* One ACT_Q8 group: 8 blocks of 32, split by field so that a vector register takes each at once.
  *
- * Element e = 16 h + 4 j + i (h < 2, j < 4, i < 4) of block b:  x ~= d[b] * q[64 j + 32 h + 4 b + i].
- * So the four bytes of a 32-bit lane belong to one half block, and adding up over j needs no step
- * across lanes.  sum[2 b + h] is that of half h's q.
+ * Element e = 16 h + 4 j + i (h < 2, j < 4, i < 4) of block b:  x ~= d[b] * q[64 j + 32 h + 4 b +
+ * i]. So the four bytes of a 32-bit lane belong to one half block, and adding up over j needs no
+ * step across lanes.  sum[2 b + h] is that of half h's q.
  *
- * d = max|x| / 127, q = x * (127 / max|x|) to the nearest, ties to even.  A block with max|x| < 1e-30
- * is all zero; one with an infinity or a NaN has q = 0 and d = NaN.  Blocks past the row's end in its
- * last group are zero. */
+ * d = max|x| / 127, q = x * (127 / max|x|) to the nearest, ties to even.  A block with max|x| <
+ * 1e-30 is all zero; one with an infinity or a NaN has q = 0 and d = NaN.  Blocks past the row's
+ * end in its last group are zero. */
 struct act_q8 {
     float d[8];
     int16_t sum[16];
@@ -45,11 +46,12 @@ static inline uint32_t act_q8_at(uint32_t c)
 struct kern_act {
     enum act_format format;
     uint32_t n_tok, n_cols;
-    size_t row_bytes;   /* from one row to the next */
-    const void *rows;   /* borrowed, 64-byte aligned */
+    size_t row_bytes; /* from one row to the next */
+    const void *rows; /* borrowed, 64-byte aligned */
 };
 
-/* A weight matrix: n_rows rows (outputs) of n_cols elements (inputs), rows contiguous as in the file. */
+/* A weight matrix: n_rows rows (outputs) of n_cols elements (inputs), rows contiguous as in the
+ * file. */
 struct kern_mat {
     enum dtype type;
     uint32_t n_rows, n_cols;
@@ -57,7 +59,8 @@ struct kern_mat {
     const void *data; /* borrowed: usually mmap'd; may be unaligned */
 };
 
-/* y[t * ld_y + (r - row0)] = sum_c w[r][c] * x[t][c]   for rows row0 <= r < row1 and every t < x->n_tok. */
+/* y[t * ld_y + (r - row0)] = sum_c w[r][c] * x[t][c]   for rows row0 <= r < row1 and every t <
+ * x->n_tok. */
 typedef void (*kern_matmul_fn)(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                                const struct kern_act *x, float *y, size_t ld_y);
 
@@ -66,17 +69,19 @@ typedef void (*kern_dequant_fn)(const void *src, float *dst, uint32_t n);
 
 enum kv_type { KV_F32, KV_F16, KV_N };
 
-/* Attention of one position's group of query heads that share one key/value head, over the sequence's paged cache:
+/* Attention of one position's group of query heads that share one key/value head, over the
+ * sequence's paged cache:
  *
- *   s[g][p] = cap(scale * q[g] . k[p])  for first <= p <= last;   out[g] = softmax(s[g] (+ sink)) . v
- *   cap(s) = softcap > 0 ? softcap * tanh(s / softcap) : s
+ *   s[g][p] = cap(scale * q[g] . k[p])  for first <= p <= last;   out[g] = softmax(s[g] (+ sink)) .
+ * v cap(s) = softcap > 0 ? softcap * tanh(s / softcap) : s
  *
- * Position p lives in block p / block_len, row p % block_len.  Key row: k + block_table[b] * block_stride_bytes +
- * row * row_stride_bytes, k_dim elements of kv_type; values alike.  The reduction runs over whole blocks in
- * ascending order with a running maximum, and so depends on positions alone, not on how the prompt was cut. */
+ * Position p lives in block p / block_len, row p % block_len.  Key row: k + block_table[b] *
+ * block_stride_bytes + row * row_stride_bytes, k_dim elements of kv_type; values alike.  The
+ * reduction runs over whole blocks in ascending order with a running maximum, and so depends on
+ * positions alone, not on how the prompt was cut. */
 struct kern_attn {
-    const float *q;  /* [n_group][k_dim], rotated, unscaled */
-    float *out;      /* [n_group][v_dim] */
+    const float *q; /* [n_group][k_dim], rotated, unscaled */
+    float *out;     /* [n_group][v_dim] */
     const uint32_t *block_table;
     const char *k, *v; /* base of this layer and head in block 0 */
     size_t k_block_stride_bytes, v_block_stride_bytes, k_row_stride_bytes, v_row_stride_bytes;
@@ -94,14 +99,17 @@ struct kern {
     kern_dequant_fn dequant[DTYPE_N];
     enum act_format act_for[DTYPE_N];
 
-    /* One row of n float32 to dst (kern_act_row_bytes(format, n) bytes).  n is a multiple of 32 for ACT_Q8. */
+    /* One row of n float32 to dst (kern_act_row_bytes(format, n) bytes).  n is a multiple of 32 for
+     * ACT_Q8. */
     void (*act_prepare[ACT_N])(const float *src, void *dst, uint32_t n);
 
-    /* Reductions below accumulate in float32 in a fixed order; y may equal x in all elementwise slots. */
+    /* Reductions below accumulate in float32 in a fixed order; y may equal x in all elementwise
+     * slots. */
     /* y = x / sqrt(mean(x^2) + eps) * w; w NULL: ones */
     void (*rms_norm)(const float *x, const float *w, float eps, float *y, uint32_t n);
     /* y = (x - mean) / sqrt(var + eps) * w + b; w, b may be NULL */
-    void (*layer_norm)(const float *x, const float *w, const float *b, float eps, float *y, uint32_t n);
+    void (*layer_norm)(const float *x, const float *w, const float *b, float eps, float *y,
+                       uint32_t n);
     void (*add)(const float *a, const float *b, float *y, uint32_t n);
     void (*scale)(const float *x, float s, float *y, uint32_t n);
     /* y = cap * tanh(x / cap) */
@@ -109,8 +117,8 @@ struct kern {
     /* y = silu(gate) * up;  y = gelu_tanh(gate) * up */
     void (*silu_mul)(const float *gate, const float *up, float *y, uint32_t n);
     void (*gelu_mul)(const float *gate, const float *up, float *y, uint32_t n);
-    /* Rotates the first n_rot of head_dim elements of one head in place with cos_sin[n_rot] = {cos, sin} pairs.
-     * _norm: pairs (2i, 2i+1); _neox: pairs (i, i + n_rot/2). */
+    /* Rotates the first n_rot of head_dim elements of one head in place with cos_sin[n_rot] = {cos,
+     * sin} pairs. _norm: pairs (2i, 2i+1); _neox: pairs (i, i + n_rot/2). */
     void (*rope_norm)(float *head, const float *cos_sin, uint32_t n_rot);
     void (*rope_neox)(float *head, const float *cos_sin, uint32_t n_rot);
     /* float32 to a cache row of kv_type */
@@ -123,12 +131,14 @@ struct kern {
 /* Bytes of one prepared activation row, a multiple of 64. */
 size_t kern_act_row_bytes(enum act_format format, uint32_t n_cols);
 
-/* Fills *k for the best level the machine has that max_level allows.  max_level: NULL for no limit, or one of the
- * level names; an unknown name or one the machine lacks is E_INVALID (the message lists the machine's levels). */
+/* Fills *k for the best level the machine has that max_level allows.  max_level: NULL for no limit,
+ * or one of the level names; an unknown name or one the machine lacks is E_INVALID (the message
+ * lists the machine's levels). */
 struct err;
 int kern_init(struct kern *k, const char *max_level, struct err *err) MUST_USE;
 
-/* The level names this machine can run, lowest first ("ref" is always there); returns how many (<= 16). */
+/* The level names this machine can run, lowest first ("ref" is always there); returns how many (<=
+ * 16). */
 int kern_levels(const char *names[16]);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The compute threads of one worker.  Work comes in numbered pieces; which thread takes which piece is left to
- * chance, so a piece's result must depend on its number alone.  One caller at a time. */
+/* The compute threads of one worker.  Work comes in numbered pieces; which thread takes which piece
+ * is left to chance, so a piece's result must depend on its number alone.  One caller at a time. */
 #ifndef WORKER_KERNEL_TEAM_H
 #define WORKER_KERNEL_TEAM_H
 
@@ -13,8 +13,8 @@ int team_new(uint32_t n_threads, struct team **ret_team, struct err *err) MUST_U
 void team_free(struct team *t); /* NULL is fine; waits for the threads to end */
 uint32_t team_size(const struct team *t);
 
-/* Calls fn(ctx, piece, thread) once for every piece < n_pieces, thread < team_size, and returns when all have
- * returned.  Waiting threads spin briefly, then sleep. */
+/* Calls fn(ctx, piece, thread) once for every piece < n_pieces, thread < team_size, and returns
+ * when all have returned.  Waiting threads spin briefly, then sleep. */
 typedef void (*team_fn)(void *ctx, uint32_t piece, uint32_t thread);
 void team_run(struct team *t, uint32_t n_pieces, team_fn fn, void *ctx);
 

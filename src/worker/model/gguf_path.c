@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* GGUF by path, for tests and tools: whoever serves a model opens its files outside the sandbox (lib/sys/model_files)
- * and calls gguf_open inside it.  Any thread. */
+/* GGUF by path, for tests and tools: whoever serves a model opens its files outside the sandbox
+ * (lib/sys/model_files) and calls gguf_open inside it.  Any thread. */
 #include "lib/sys/model_files.h"
 #include "worker/model/gguf_int.h"
 

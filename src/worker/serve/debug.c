@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements debug.h: what every debug command shares (files first, then the sandbox), and the ones about text.  Those
- * about the model itself are in debug_model.c. */
+/* Implements debug.h: what every debug command shares (files first, then the sandbox), and the ones
+ * about text.  Those about the model itself are in debug_model.c. */
 #include "worker/serve/debug.h"
 
 #include <errno.h>
@@ -58,20 +58,23 @@ int debug_ids_read(struct str text, struct debug_ids *ret, struct err *err)
         while (i < text.len && text.p[i] >= '0' && text.p[i] <= '9' && id <= INT32_MAX)
             id = id * 10 + (text.p[i++] - '0');
         if (i == start || id > INT32_MAX)
-            return err_set(err, E_INVALID, "'%.*s' is not a token id: whole numbers from 0, separated by commas",
+            return err_set(err, E_INVALID,
+                           "'%.*s' is not a token id: whole numbers from 0, separated by commas",
                            (int)MIN_OF(text.len - start, 16), text.p + start);
         ret->ids[ret->n++] = (int32_t)id;
     }
     return ret->n ? 0 : err_set(err, E_INVALID, "no token ids were given");
 }
 
-static int tokenize(const struct debug_request *r, const struct tokenizer *t, struct str input, struct err *err)
+static int tokenize(const struct debug_request *r, const struct tokenizer *t, struct str input,
+                    struct err *err)
 {
     struct token_vec ids;
     struct buf out;
     token_vec_init(&ids, LIMIT_TEXT_BYTES);
     buf_init(&out, (size_t)12 * LIMIT_TEXT_BYTES);
-    int rc = tokenizer_encode(t, input, r->with_special ? TOK_ADD_SPECIAL | TOK_PARSE_SPECIAL : 0, &ids, err);
+    int rc = tokenizer_encode(t, input, r->with_special ? TOK_ADD_SPECIAL | TOK_PARSE_SPECIAL : 0,
+                              &ids, err);
     for (size_t i = 0; rc == 0 && i < ids.len; i++)
         buf_printf(&out, "%s%d", i ? " " : "", ids.ids[i]);
     buf_append_char(&out, '\n');
@@ -84,7 +87,8 @@ static int tokenize(const struct debug_request *r, const struct tokenizer *t, st
     return rc;
 }
 
-static int detokenize(const struct debug_request *r, const struct tokenizer *t, struct str input, struct err *err)
+static int detokenize(const struct debug_request *r, const struct tokenizer *t, struct str input,
+                      struct err *err)
 {
     struct debug_ids ids;
     struct buf out;
@@ -111,7 +115,8 @@ static int debug_text(const struct debug_request *r, struct str input, struct er
     if (rc == 0)
         rc = shut_in(err);
     if (rc == 0)
-        rc = gguf_open(files.fds, (const char *const *)files.paths, files.n, GGUF_HEADER_ONLY, &g, err);
+        rc = gguf_open(files.fds, (const char *const *)files.paths, files.n, GGUF_HEADER_ONLY, &g,
+                       err);
     if (rc == 0)
         rc = tokenizer_from_gguf(g, &t, err);
     if (rc == 0)

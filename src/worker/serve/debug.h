@@ -1,13 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `berth debug …`: a worker without frames.  Opens the files it was given, shuts itself into the worker's sandbox,
- * and only then parses.  Results go to standard output (or the file asked for), refusals into err.  Main thread, one
- * call per process: the sandbox cannot be left again. */
+/* `berth debug …`: a worker without frames.  Opens the files it was given, shuts itself into the
+ * worker's sandbox, and only then parses.  Results go to standard output (or the file asked for),
+ * refusals into err.  Main thread, one call per process: the sandbox cannot be left again. */
 #ifndef WORKER_SERVE_DEBUG_H
 #define WORKER_SERVE_DEBUG_H
 
 #include "worker/engine/engine.h"
 
-enum debug_what { DEBUG_LOGITS, DEBUG_TOKENIZE, DEBUG_DETOKENIZE, DEBUG_RENDER, DEBUG_SHOW, DEBUG_PLAN };
+enum debug_what {
+    DEBUG_LOGITS,
+    DEBUG_TOKENIZE,
+    DEBUG_DETOKENIZE,
+    DEBUG_RENDER,
+    DEBUG_SHOW,
+    DEBUG_PLAN
+};
 
 struct debug_request { /* borrows everything */
     enum debug_what what;

@@ -18,6 +18,7 @@ struct debug_ids {
 /* Ids separated by commas or white space; at least one. */
 int debug_ids_read(struct str text, struct debug_ids *ret, struct err *err) MUST_USE;
 /* logits, show and plan; shut_in applies the sandbox. */
-int debug_model(const struct debug_request *r, int (*shut_in)(struct err *err), struct err *err) MUST_USE;
+int debug_model(const struct debug_request *r, int (*shut_in)(struct err *err),
+                struct err *err) MUST_USE;
 
 #endif

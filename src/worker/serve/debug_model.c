@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `berth debug logits`, `show` and `plan`: what a model file says and computes.  Called by debug.c alone. */
+/* `berth debug logits`, `show` and `plan`: what a model file says and computes.  Called by debug.c
+ * alone. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -26,18 +27,20 @@ int debug_open(const char *path, struct model_files *ret, struct err *err)
     struct stat st;
     *ret = (struct model_files){0};
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
-        return err_set(err, E_UNSUPPORTED, "%.300s is a folder; this version of berth reads GGUF files alone", path);
+        return err_set(err, E_UNSUPPORTED,
+                       "%.300s is a folder; this version of berth reads GGUF files alone", path);
     for (size_t i = 0; i < ARRAY_LEN(later); i++) {
         if (str_has_suffix(str_from(path), later[i].suffix))
-            return err_set(err, E_UNSUPPORTED, "%.300s is %s; this version of berth reads GGUF files alone", path,
+            return err_set(err, E_UNSUPPORTED,
+                           "%.300s is %s; this version of berth reads GGUF files alone", path,
                            later[i].what);
     }
     return model_files_open(path, ret, err);
 }
 
 /* Computes and writes the rows; the ids were read before. */
-static int logits(const struct gguf *g, const struct debug_request *r, const struct debug_ids *ids, int out_fd,
-                  struct err *err)
+static int logits(const struct gguf *g, const struct debug_request *r, const struct debug_ids *ids,
+                  int out_fd, struct err *err)
 {
     struct engine_config cfg = r->engine;
     struct engine_plan plan;
@@ -52,7 +55,8 @@ static int logits(const struct gguf *g, const struct debug_request *r, const str
     uint32_t n_vocab = rc == 0 ? engine_hparams(e)->n_vocab : 0;
     for (size_t i = 0; rc == 0 && i < ids->n; i++) {
         if ((uint32_t)ids->ids[i] >= n_vocab)
-            rc = err_set(err, E_INVALID, "token %d is not in the vocabulary of %u entries", ids->ids[i], n_vocab);
+            rc = err_set(err, E_INVALID, "token %d is not in the vocabulary of %u entries",
+                         ids->ids[i], n_vocab);
     }
     if (rc == 0) {
         out = mem_try_alloc(ids->n, (size_t)n_vocab * sizeof(float), err);

@@ -131,7 +131,8 @@ static int prepare_chat(const struct loaded_model *m, struct job *r, struct err 
 static int prepare(const struct loaded_model *m, struct job *r, struct err *err)
 {
     int rc = 0;
-    r->prompt.hopeless = m->n_ctx; /* a long text is not worth seconds of work to learn by how much */
+    r->prompt.hopeless =
+        m->n_ctx; /* a long text is not worth seconds of work to learn by how much */
     switch (r->gen.input) {
     case GEN_INPUT_TEXT: rc = prepare_text(m, r, err); break;
     case GEN_INPUT_TOKENS: rc = prepare_tokens(m, r, err); break;

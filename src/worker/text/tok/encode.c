@@ -138,8 +138,8 @@ static int encode_joined(struct tok_run *r, struct str text, struct trust *trust
     return rc < 0 ? rc : encode_plain(r, (struct str){text.p + plain, text.len - plain}, at_start);
 }
 
-/* Whether some text may become fewer tokens than its bytes need: white space beside a special token,
- * bytes that the vocabulary cannot say. */
+/* Whether some text may become fewer tokens than its bytes need: white space beside a special
+ * token, bytes that the vocabulary cannot say. */
 static bool text_may_vanish(const struct tokenizer *t)
 {
     const bool has_unknown = t->unk != TOKEN_NONE && (t->kind != TOK_BPE || t->is_char_bpe);

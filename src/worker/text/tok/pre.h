@@ -16,7 +16,7 @@
 enum tok_pre_flag {
     PRE_IGNORE_MERGES = 1, /* a piece that is a token is that token */
     PRE_ADD_BOS = 2,       /* unless the file says otherwise */
-    PRE_CHARS = 4,   /* BPE over characters, not bytes */
+    PRE_CHARS = 4,         /* BPE over characters, not bytes */
 };
 
 struct tok_family; /* a row of family.c */
