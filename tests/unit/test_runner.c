@@ -3,7 +3,6 @@
  * ...`, plays them.  The model's name says how. */
 #include "tests/support/cmocka_all.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -19,6 +18,7 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "lib/ipc/frame.h"
+#include "tests/support/fds.h"
 
 /* --- the fake worker
  * ------------------------------------------------------------------------------------------- */
@@ -616,16 +616,6 @@ static void loading_alone(void **state)
     unload("ok");
 }
 
-static size_t count_fds(void)
-{
-    size_t n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    while (d && readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
 static void no_descriptor_is_left_behind(void **state)
 {
     (void)state;
@@ -633,16 +623,16 @@ static void no_descriptor_is_left_behind(void **state)
     ask(&c, "ok");
     unload("ok");
     ask(&c, "loadfail");
-    size_t before = count_fds();
+    size_t before = fds_count();
     for (int i = 0; i < 25; i++) {
         ask(&c, "ok");
         assert_int_equal(c.last, GEN_EVENT_DONE);
         unload("ok");
         ask(&c, "loadfail");
     }
-    for (int i = 0; i < 100 && count_fds() > before; i++)
+    for (int i = 0; i < 100 && fds_count() > before; i++)
         usleep(20000); /* the last ones are still being reaped */
-    assert_true(count_fds() <=
+    assert_true(fds_count() <=
                 before); /* fewer, when earlier workers were still being reaped at first */
 }
 

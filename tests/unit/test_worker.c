@@ -3,7 +3,6 @@
  * started again as `berth worker ...`, is the worker. */
 #include "tests/support/cmocka_all.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -20,6 +19,7 @@
 #include "lib/base/mem.h"
 #include "lib/ipc/frame.h"
 #include "lib/sys/spawn.h"
+#include "tests/support/fds.h"
 #include "worker/serve/worker.h"
 
 #define MODEL "models/stories.gguf"
@@ -423,16 +423,6 @@ static void many_at_once_answer_as_alone(void **state)
         client_release(&c[i]);
 }
 
-static size_t count_fds(void)
-{
-    size_t n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    while (d && readdir(d))
-        n++;
-    closedir(d);
-    return n;
-}
-
 static void fifty_loads_leave_nothing_behind(void **state)
 {
     (void)state;
@@ -448,13 +438,13 @@ static void fifty_loads_leave_nothing_behind(void **state)
         client_release(&c);
         assert_int_equal(runner_unload(runner, "whole", &was_loaded, &err), 0);
         assert_true(was_loaded);
-        for (int k = 0; k < 100 && before && count_fds() > before; k++)
+        for (int k = 0; k < 100 && before && fds_count() > before; k++)
             usleep(20000); /* the last one is still being reaped */
         if (i == 0) {
             usleep(500000);
-            before = count_fds();
+            before = fds_count();
         }
-        assert_true(count_fds() <= before);
+        assert_true(fds_count() <= before);
     }
 }
 

@@ -158,7 +158,7 @@ int loop_length(struct rt *rt, struct jloop *l, int64_t *out)
     return 0;
 }
 
-static int loop_next(struct rt *rt, struct jloop *l, bool *has)
+int loop_next(struct rt *rt, struct jloop *l, bool *has)
 {
     struct value item;
     TRY(loop_peek(rt, l, &item, has));

@@ -54,15 +54,10 @@ static int next_gen(struct rt *rt, struct jgen *g, struct value *out, bool *has)
 /* An iteration of a loop object inside its own loop takes its next items. */
 static int next_loop(struct rt *rt, struct jloop *l, struct value *out, bool *has)
 {
-    struct value item;
-    TRY(loop_peek(rt, l, &item, has));
+    TRY(loop_next(rt, l, has));
     if (!*has)
         return 0;
-    l->has_peeked = false;
-    l->index0++;
-    l->before = l->current;
-    l->current = item;
-    return pair(rt, item, (struct value){.type = V_LOOP, .loop = l}, out);
+    return pair(rt, l->current, (struct value){.type = V_LOOP, .loop = l}, out);
 }
 
 int iter_next(struct rt *rt, struct iter *it, struct value *out, bool *has)

@@ -105,6 +105,8 @@ int exec_body(struct rt *rt, struct frame *f, struct nodes body, int *jump);
 int macro_call(struct rt *rt, struct jmacro *m, const struct args *args, struct value *out);
 int loop_recurse(struct rt *rt, struct jloop *l, struct value iterable, struct value *out);
 int loop_peek(struct rt *rt, struct jloop *l, struct value *out, bool *has);
+/* Moves on to the next item, which is then l->current; *has false: there is none. */
+int loop_next(struct rt *rt, struct jloop *l, bool *has);
 int loop_length(struct rt *rt, struct jloop *l, int64_t *out);
 int unpack(struct rt *rt, struct value v, uint32_t n, struct value *out);
 
