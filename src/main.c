@@ -58,7 +58,7 @@ static int serve(const struct cli_args *a)
     daemon_config_init(&d);
     d.host = config_str(c, CONFIG_host);
     d.port = (uint16_t)config_u32(c, CONFIG_port);
-    d.allow_remote = config_u32(c, CONFIG_allow_remote) != 0;
+    d.allow_remote = config_u32(c, CONFIG_insecure) != 0;
     d.log_level = (enum log_level)config_u32(
         c, CONFIG_log_level); /* the choices stand in the levels' order */
     d.log_json = config_u32(c, CONFIG_log_format) == 1;

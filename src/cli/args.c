@@ -65,7 +65,7 @@ static const struct cli_flag *own_flag(const struct cli_command *c, const char *
 static enum config_id config_flag(const struct cli_command *c, const char *name)
 {
     enum config_id id = config_find(name);
-    return id < CONFIG_N_OPTIONS && (c->config & (1u << id)) ? id : CONFIG_N_OPTIONS;
+    return id < CONFIG_N_OPTIONS && (c->config & (1ull << id)) ? id : CONFIG_N_OPTIONS;
 }
 
 static int unknown_flag(const struct cli_command *c, const char *given, const char *name,
@@ -77,7 +77,7 @@ static int unknown_flag(const struct cli_command *c, const char *given, const ch
         names[n++] = f->name;
     names[n++] = "help";
     for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
-        if (c->config & (1u << id))
+        if (c->config & (1ull << id))
             names[n++] = config_option((enum config_id)id)->key;
     }
     const char *near = cli_nearest(name, names, n);

@@ -32,7 +32,7 @@ struct cli_command {
     const char *about;                    /* paragraphs, wrapped by help */
     const char *examples;                 /* lines "command\tmeaning", or NULL */
     const struct cli_flag *flags;
-    uint32_t config; /* bits 1 << CONFIG_x of the options it reads */
+    uint64_t config; /* bits 1ull << CONFIG_x of the options it reads */
 };
 
 #define CLI_MAX_GIVEN    256u

@@ -6,13 +6,13 @@
 #include <stdio.h>
 #include <string.h>
 
-#define BIT(field) (1u << CONFIG_##field)
+#define BIT(field) (1ull << CONFIG_##field)
 #define WHERE      (BIT(host) | BIT(port))
 #define ENGINE                                                                                     \
     (BIT(threads) | BIT(max_model_len) | BIT(max_num_seqs) | BIT(max_num_batched_tokens) |         \
      BIT(block_size) | BIT(kv_cache_memory) | BIT(kv_cache_type) | BIT(cpu))
 #define SERVE                                                                                      \
-    (WHERE | BIT(allow_remote) | BIT(models_dir) | ENGINE | BIT(log_level) | BIT(log_format) |     \
+    (WHERE | BIT(insecure) | BIT(models_dir) | ENGINE | BIT(log_level) | BIT(log_format) |     \
      BIT(exit_idle) | BIT(load_timeout) | BIT(hang_timeout))
 
 static const struct cli_flag run_flags[] = {
@@ -114,7 +114,7 @@ static const struct cli_command commands[] = {
      "environment, and that "
      "the file.",
      "berth serve\tlisten on 127.0.0.1:12434\n"
-     "berth serve --host 0.0.0.0 --allow-remote --models-dir /srv/models --max-num-seqs 32\t"
+     "berth serve --host 0.0.0.0 --insecure --models-dir /srv/models --max-num-seqs 32\t"
      "serve a folder to the network\n",
      serve_flags, SERVE},
     {"list", "", 0, 0, CLI_ROLE_CLI, cmd_list, "the models there are",

@@ -70,7 +70,7 @@ void cli_help_command(const struct cli_command *c)
     for (const struct cli_flag *f = c->flags; f && f->name; f++)
         flag_row(f->letter, f->name, f->arg, f->help);
     for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
-        if (c->config & (1u << id))
+        if (c->config & (1ull << id))
             option_row(config_option((enum config_id)id));
     }
     flag_row('h', "help", NULL, "print this page");

@@ -103,7 +103,7 @@ static int start(struct daemon *d, struct err *err)
         return err_set(
             err, E_DENIED,
             "refusing to listen on %s: anyone who reaches it could use this daemon, which "
-            "asks for no key; use 127.0.0.1, or --allow-remote if the network is yours",
+            "asks for no key; use 127.0.0.1, or --insecure if the network is yours",
             d->host);
     raise_fd_limit();
     int rc = signals_open(d, err);

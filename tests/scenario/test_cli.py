@@ -260,7 +260,7 @@ class Manage(CliCase):
     def test_remote_addresses_need_permission(self):
         rc, out, err = self.berth("serve", "--host", "0.0.0.0", "--port", "0")
         self.assertEqual(rc, 1, out + err)
-        self.assertRegex(err, "loopback|remote")
+        self.assertRegex(err, "loopback|--insecure")
 
 
 class Hostile(CliCase):

@@ -17,7 +17,7 @@ static const struct cli_command command = {.name = "test",
                                            .min_operands = 1,
                                            .max_operands = 2,
                                            .flags = flags,
-                                           .config = 1u << CONFIG_port | 1u << CONFIG_allow_remote};
+                                           .config = 1ull << CONFIG_port | 1ull << CONFIG_insecure};
 
 /* Parses words up to NULL. */
 static int parse(struct cli_args *a, struct err *err, const char *const *words)
@@ -37,7 +37,7 @@ static void test_forms(void **state)
     struct err err = ERR_INIT;
     uint64_t n = 7;
     assert_int_equal(PARSE(&a, &err, "-n", "3", "m", "--stop=", "--json", "--stop", "--x",
-                           "--port=9", "--allow-remote", "--", "--json"),
+                           "--port=9", "--insecure", "--", "--json"),
                      0);
     assert_int_equal(a.n_operands, 2);
     assert_string_equal(a.operands[0], "m");
@@ -48,7 +48,7 @@ static void test_forms(void **state)
     assert_string_equal(cli_flag(&a, "stop"), "--x");
     assert_int_equal(a.n_given, 4);
     assert_int_equal(config_u32(&a.config, CONFIG_port), 9);
-    assert_int_equal(config_u32(&a.config, CONFIG_allow_remote), 1);
+    assert_int_equal(config_u32(&a.config, CONFIG_insecure), 1);
     assert_int_equal(cli_number(&a, "max-tokens", 4, 10, &n, &err), -E_INVALID);
     assert_string_equal(err.msg, "--max-tokens: 3 is out of range: from 4 to 10");
     cli_args_release(&a);
@@ -78,7 +78,7 @@ static void test_refusals(void **state)
     REFUSED("needs MODEL [WORD]", "--json");
     REFUSED("'c' is one word too many", "a", "b", "c");
     REFUSED("--port: '1x' is not a whole number", "m", "--port", "1x");
-    REFUSED("neither yes nor no", "m", "--allow-remote=perhaps");
+    REFUSED("neither yes nor no", "m", "--insecure=perhaps");
     REFUSED("has no flag --host", "m", "--host", "x"); /* an option of other commands */
 }
 

@@ -9,7 +9,7 @@
 
 #include "lib/sys/config.h"
 
-#define ALL_OPTIONS (uint32_t)((1ull << CONFIG_N_OPTIONS) - 1)
+#define ALL_OPTIONS ((1ull << CONFIG_N_OPTIONS) - 1)
 
 static char home[] = "/tmp/berth-config-XXXXXX";
 
@@ -103,7 +103,7 @@ static void test_refusals_name_their_source(void **state)
     refused(ALL_OPTIONS, "BERTH_PORT in the environment: 70000 is out of range: from 0 to 65535");
     struct config c;
     struct err err = ERR_INIT;
-    assert_int_equal(config_load(&c, ALL_OPTIONS & ~(1u << CONFIG_port), &err),
+    assert_int_equal(config_load(&c, ALL_OPTIONS & ~(1ull << CONFIG_port), &err),
                      0); /* not asked for */
     config_release(&c);
     unsetenv("BERTH_PORT");

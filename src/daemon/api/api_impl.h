@@ -10,6 +10,9 @@
 
 #define API_JSON "application/json"
 
+/* What a route asks of who calls it. */
+enum api_scope { API_PUBLIC, API_INFER, API_MANAGE };
+
 struct api {
     struct api_config cfg;
     _Atomic(struct httpd *) httpd;
@@ -18,7 +21,7 @@ struct api {
 };
 
 /* Answers r, now or later.  rest: what the route's "*" matched, else "". */
-#define ROUTE(method, path, handler, doc)                                                          \
+#define ROUTE(method, path, scope, handler, doc)                                                   \
     void handle_##handler(struct api *a, struct httpd_request *r, const char *rest);
 #include "daemon/api/route.def"
 #undef ROUTE

@@ -13,11 +13,12 @@ typedef void (*handler_fn)(struct api *a, struct httpd_request *r, const char *r
 
 struct route {
     const char *method, *path;
+    enum api_scope scope;
     handler_fn fn;
 };
 
 static const struct route routes[] = {
-#define ROUTE(method, path, handler, doc) {method, path, handle_##handler},
+#define ROUTE(method, path, scope, handler, doc) {method, path, API_##scope, handle_##handler},
 #include "daemon/api/route.def"
 #undef ROUTE
 };

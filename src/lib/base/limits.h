@@ -60,6 +60,10 @@
 #define LIMIT_HTTP_CONNECTIONS      12000u
 #define LIMIT_HTTP_MEMORY_PER_CONN  (32u << 10) /* request line and headers */
 #define LIMIT_HTTP_IDLE_S           120u
+#define LIMIT_HTTP_HEADERS          128u /* lines in one head */
+#define LIMIT_HTTP_HEAD_MS          10000u
+#define LIMIT_HTTP_WRITE_MS         60000u
+#define LIMIT_HTTP_BODY_RATE        1024u /* bytes a second, after LIMIT_HTTP_HEAD_MS of grace */
 #define LIMIT_JSON_DEPTH            512u
 #define LIMIT_JSON_VALUES           (1u << 21) /* in one text: some 60 bytes of memory each */
 #define LIMIT_STREAM_PENDING_BYTES  (4u << 20) /* unsent to one slow reader */

@@ -33,7 +33,7 @@ static const struct {
 #undef ALIAS
 };
 
-_Static_assert(CONFIG_N_OPTIONS <= 32, "config_load's want is 32 bits");
+_Static_assert(CONFIG_N_OPTIONS <= 64, "config_load's want is 64 bits");
 
 const struct config_option *config_option(enum config_id id)
 {
@@ -105,6 +105,52 @@ int config_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *re
     return 0;
 }
 
+int config_parse_duration(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
+                          struct err *err)
+{
+    static const struct {
+        char unit;
+        uint64_t seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    uint64_t sum = 0, v = 0;
+    const char *s = text;
+    bool bad = false;
+    if (strcmp(text, "-1") == 0) {
+        *ret = CONFIG_FOREVER;
+        return 0;
+    }
+    do {
+        char *end;
+        errno = 0;
+        uint64_t scale = 1;
+        bad = !isdigit((unsigned char)*s);
+        v = strtoull(s, &end, 10);
+        bad |= errno != 0;
+        if (*end) {
+            size_t i = 0;
+            while (i < ARRAY_LEN(units) && units[i].unit != *end)
+                i++;
+            bad |= i == ARRAY_LEN(units);
+            scale = bad ? 1 : units[i].seconds;
+            end++;
+        } else {
+            bad |= s != text; /* a bare number stands alone */
+        }
+        bad = bad || !size_mul(v, scale, &v) || !size_add(sum, v, &sum);
+        s = end;
+    } while (!bad && *s);
+    if (bad)
+        return err_set(err, E_INVALID,
+                       "'%.64s' is not a time: give seconds, or units as in 90s, 5m, 1h30m, 2d, or "
+                       "-1 for ever",
+                       text);
+    if (sum < min || sum > max)
+        return err_set(err, E_INVALID, "%.64s is out of range: from %llu to %llu seconds, or -1",
+                       text, (unsigned long long)min, (unsigned long long)max);
+    *ret = sum;
+    return 0;
+}
+
 static int parse_choice(const char *text, const char *choices, uint64_t *ret, struct err *err)
 {
     size_t len = strlen(text);
@@ -143,10 +189,13 @@ static int value_set(struct config_value *v, const struct config_option *o, cons
     case CONFIG_SIZE: ret = config_parse_size(text, o->min, o->max, &number, err); break;
     case CONFIG_CHOICE: ret = parse_choice(text, o->choices, &number, err); break;
     case CONFIG_SWITCH: ret = parse_switch(text, &number, err); break;
+    case CONFIG_DURATION: ret = config_parse_duration(text, o->min, o->max, &number, err); break;
     case CONFIG_STRING:
+    case CONFIG_SECRET:
         if (strlen(text) < o->min || strlen(text) > o->max)
-            ret = err_set(err, E_INVALID, "'%.64s' must be %llu to %llu bytes long", text,
-                          (unsigned long long)o->min, (unsigned long long)o->max);
+            ret = err_set(err, E_INVALID, "'%.64s' must be %llu to %llu bytes long",
+                          o->type == CONFIG_SECRET ? "(secret)" : text, (unsigned long long)o->min,
+                          (unsigned long long)o->max);
         break;
     }
     if (ret < 0)
@@ -250,7 +299,7 @@ static char *trim(char *s)
     return s;
 }
 
-static int file_line(struct config *c, uint32_t want, const char *path, unsigned n_line, char *line,
+static int file_line(struct config *c, uint64_t want, const char *path, unsigned n_line, char *line,
                      struct err *err)
 {
     char *hash = strchr(line, '#');
@@ -269,14 +318,14 @@ static int file_line(struct config *c, uint32_t want, const char *path, unsigned
     if (id == CONFIG_N_OPTIONS)
         return err_set(err, E_INVALID, "%s, line %u: there is no option '%.64s'", path, n_line,
                        key);
-    if (!(want & (1u << id)))
+    if (!(want & (1ull << id)))
         return 0;
     if (value_set(&c->values[id], &options[id], trim(eq + 1), CONFIG_FROM_FILE, err) < 0)
         return err_wrap(err, "%s, line %u: %s", path, n_line, key);
     return 0;
 }
 
-static int load_file(struct config *c, uint32_t want, struct err *err)
+static int load_file(struct config *c, uint64_t want, struct err *err)
 {
     struct buf path, text;
     buf_init(&path, LIMIT_PATH_BYTES);
@@ -305,11 +354,11 @@ static int load_file(struct config *c, uint32_t want, struct err *err)
     return ret < 0 ? ret : 0;
 }
 
-static int load_env(struct config *c, uint32_t want, struct err *err)
+static int load_env(struct config *c, uint64_t want, struct err *err)
 {
     char name[64];
     for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
-        if (!(want & (1u << id)))
+        if (!(want & (1ull << id)))
             continue;
         config_env_name(options[id].key, name);
         const char *text = getenv(name);
@@ -326,7 +375,7 @@ static int load_env(struct config *c, uint32_t want, struct err *err)
     return 0;
 }
 
-int config_load(struct config *c, uint32_t want, struct err *err)
+int config_load(struct config *c, uint64_t want, struct err *err)
 {
     *c = (struct config){0};
     for (int id = 0; id < CONFIG_N_OPTIONS; id++) {

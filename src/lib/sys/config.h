@@ -10,7 +10,17 @@
 
 #include "lib/base/buf.h"
 
-enum config_type { CONFIG_STRING, CONFIG_NUMBER, CONFIG_SIZE, CONFIG_CHOICE, CONFIG_SWITCH };
+enum config_type {
+    CONFIG_STRING,
+    CONFIG_NUMBER,
+    CONFIG_SIZE,
+    CONFIG_CHOICE,
+    CONFIG_SWITCH,
+    CONFIG_DURATION, /* seconds; CONFIG_FOREVER for "-1" */
+    CONFIG_SECRET    /* a string that no flag may give and nothing prints */
+};
+
+#define CONFIG_FOREVER UINT64_MAX
 
 enum config_id {
 #define OPTION(field, key, type, min, max, dflt, arg, choices, help) CONFIG_##field,
@@ -39,7 +49,7 @@ enum config_source { CONFIG_FROM_DEFAULT, CONFIG_FROM_FILE, CONFIG_FROM_ENV, CON
 
 struct config_value {
     char *text;      /* owned; as given, never NULL after config_load */
-    uint64_t number; /* NUMBER, SIZE; index of the choice for CHOICE; 0 or 1 for SWITCH */
+    uint64_t number; /* NUMBER, SIZE, DURATION; index of the choice for CHOICE; 0 or 1 for SWITCH */
     enum config_source source;
 };
 
@@ -47,11 +57,11 @@ struct config {
     struct config_value values[CONFIG_N_OPTIONS];
 };
 
-/* Defaults, then file, then environment, of the options whose bit (1 << id) is in want; the others
- * keep their defaults, so that a mistaken setting stops only the commands that read it.  E_INVALID
- * with a sentence that names where the value came from.  Release with config_release, also after a
- * failure. */
-int config_load(struct config *c, uint32_t want, struct err *err) MUST_USE;
+/* Defaults, then file, then environment, of the options whose bit (1ull << id) is in want; the
+ * others keep their defaults, so that a mistaken setting stops only the commands that read it.
+ * E_INVALID with a sentence that names where the value came from.  Release with config_release,
+ * also after a failure. */
+int config_load(struct config *c, uint64_t want, struct err *err) MUST_USE;
 /* Sets one option from a flag. */
 int config_set_flag(struct config *c, enum config_id id, const char *text,
                     struct err *err) MUST_USE;
@@ -76,6 +86,10 @@ int config_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *
                         struct err *err) MUST_USE;
 int config_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
                       struct err *err) MUST_USE;
+/* Seconds: a plain number of them, or numbers with units, as in "90", "5m", "1h30m", "2d"; "-1" is
+ * CONFIG_FOREVER. */
+int config_parse_duration(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
+                          struct err *err) MUST_USE;
 
 /* Where berth keeps its log and other state: $XDG_STATE_HOME/berth or ~/.local/state/berth; nothing
  * is created. E_NOTFOUND when neither variable is set. */
