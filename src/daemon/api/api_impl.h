@@ -7,6 +7,7 @@
 
 #include "daemon/api/api.h"
 #include "daemon/api/error.h"
+#include "lib/base/limits.h"
 
 #define API_JSON "application/json"
 
@@ -16,9 +17,40 @@ enum api_scope { API_PUBLIC, API_INFER, API_MANAGE };
 struct api {
     struct api_config cfg;
     _Atomic(struct httpd *) httpd;
-    uint64_t started_ms;  /* monotonic */
+    uint64_t started_us;  /* monotonic */
     char fingerprint[20]; /* "fp_" and 12 digits: changes with what could change answers */
 };
+
+/* A row of route.def. */
+typedef void (*api_handler_fn)(struct api *a, struct httpd_request *r, const char *rest);
+struct api_route {
+    const char *method, *path, *doc;
+    enum api_scope scope;
+    api_handler_fn fn;
+};
+size_t api_route_count(void);
+const struct api_route *api_route_at(size_t i);
+
+/* One request from its headers to its end: hangs on it as its ctx, so that whoever has the request
+ * has this.  route.c makes it before anything else is asked, guard.c says whose it is. */
+struct api_call {
+    struct api *api;
+    char request_id[LIMIT_HTTP_REQUEST_ID_BYTES + 1]; /* as x-request-id says */
+    const struct api_route *route;                    /* NULL: no row has this path and method */
+    const char *rest;                                 /* what the row's "*" matched, else "" */
+    uint64_t started_us;                              /* monotonic; the headers were there */
+    /* by guard_check: */
+    char key[64];     /* its name, "" without keys */
+    uint32_t scopes;  /* KEY_ bits of it */
+    const char *code; /* of the error that was answered, static; "" while none was */
+    bool is_watched;  /* its end is told by watch_request, not by watch_answer */
+    /* by the handler, freed with the request: */
+    void *job;
+    void (*job_free)(void *job);
+};
+/* Never NULL in guard.c and in handlers. */
+struct api_call *api_call_of(const struct httpd_request *r);
+uint64_t api_now_us(void); /* monotonic */
 
 /* Answers r, now or later.  rest: what the route's "*" matched, else "". */
 #define ROUTE(method, path, scope, handler, doc)                                                   \
@@ -26,7 +58,8 @@ struct api {
 #include "daemon/api/route.def"
 #undef ROUTE
 
-/* guard.c: 0, or the request was refused: foreign Host or Origin, a body that is not JSON. */
+/* guard.c: 0, or the request was refused: foreign Host or Origin, no key or one without the route's
+ * scope, a body that is not JSON.  Fills the call's key and scopes. */
 int guard_check(const struct api *a, struct httpd_request *r);
 
 /* Sends out as JSON with status, or the error that it became too large. */

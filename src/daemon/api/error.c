@@ -6,9 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/api/api_impl.h"
 #include "lib/codec/json.h"
-
-#define JSON_TYPE "application/json"
 
 struct row {
     int status;
@@ -104,7 +103,10 @@ void api_error_answer(struct httpd_request *r, const struct api_error *e)
     }
     if (e->no_retry)
         httpd_set_header(r, "x-should-retry", "false");
-    httpd_answer_buf(r, e->status, JSON_TYPE, &out);
+    struct api_call *call = api_call_of(r);
+    if (call)
+        call->code = e->code;
+    httpd_answer_buf(r, e->status, API_JSON, &out);
     buf_release(&out);
 }
 

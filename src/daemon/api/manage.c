@@ -143,7 +143,7 @@ void handle_status(struct api *a, struct httpd_request *r, const char *rest)
         "{\"version\":\"%s\",\"pid\":%d,\"uptime_s\":%llu,\"connections\":%u,\"requests\":%u,"
         "\"models_dirs\":[",
         BERTH_VERSION, (int)getpid(),
-        (unsigned long long)((uint64_t)ts.tv_sec - a->started_ms / 1000), n_connections,
+        (unsigned long long)((uint64_t)ts.tv_sec - a->started_us / 1000000), n_connections,
         n_requests);
     const char *sep = "";
     for (const char *s = a->cfg.models_dirs ? a->cfg.models_dirs : ""; *s;) {

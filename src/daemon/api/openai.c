@@ -22,7 +22,7 @@
 
 struct job {
     struct api *api;
-    struct httpd_request *r; /* the job is its ctx */
+    struct httpd_request *r; /* the job hangs on its call */
     bool stream;
     atomic_ullong run_id; /* the runner's, 0 until known */
     atomic_bool gone;     /* the client has left */
@@ -235,7 +235,9 @@ static struct job *job_new(struct api *a, struct httpd_request *r, const struct 
     j->stream = b->stream;
     buf_init(&j->out, CHUNK_MAX_BYTES);
     pthread_mutex_init(&j->lock, NULL);
-    httpd_set_ctx(r, j, job_free);
+    struct api_call *call = api_call_of(r);
+    call->job = j;
+    call->job_free = job_free;
     return j;
 }
 

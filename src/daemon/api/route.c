@@ -9,32 +9,34 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 
-typedef void (*handler_fn)(struct api *a, struct httpd_request *r, const char *rest);
-
-struct route {
-    const char *method, *path;
-    enum api_scope scope;
-    handler_fn fn;
-};
-
-static const struct route routes[] = {
-#define ROUTE(method, path, scope, handler, doc) {method, path, API_##scope, handle_##handler},
+static const struct api_route routes[] = {
+#define ROUTE(method, path, scope, handler, doc) {method, path, doc, API_##scope, handle_##handler},
 #include "daemon/api/route.def"
 #undef ROUTE
 };
 
-static uint64_t now_ms(void)
+size_t api_route_count(void)
+{
+    return ARRAY_LEN(routes);
+}
+
+const struct api_route *api_route_at(size_t i)
+{
+    return &routes[i];
+}
+
+uint64_t api_now_us(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
 }
 
 struct api *api_new(const struct api_config *cfg)
 {
     struct api *a = mem_alloc(sizeof(*a));
     a->cfg = *cfg;
-    a->started_ms = now_ms();
+    a->started_us = api_now_us();
     atomic_init(&a->httpd, NULL);
     uint64_t h = 0xcbf29ce484222325u; /* FNV-1a of the version: stable, unlike map_hash */
     for (const char *s = BERTH_VERSION; *s; s++)
@@ -94,8 +96,8 @@ static bool path_matches(const char *pattern, const char *path, const char **res
 }
 
 /* The row, or NULL with *allowed the methods of the path's rows ("" when there are none). */
-static const struct route *route_find(const char *method, const char *path, const char **rest,
-                                      char allowed[64])
+static const struct api_route *route_find(const char *method, const char *path, const char **rest,
+                                          char allowed[64])
 {
     const char *wanted = strcmp(method, "HEAD") == 0 ? "GET" : method;
     allowed[0] = '\0';
@@ -112,25 +114,51 @@ static const struct route *route_find(const char *method, const char *path, cons
 }
 
 /* The client's x-request-id when it is harmless, else one of ours. */
-static void set_request_id(struct httpd_request *r)
+static void make_request_id(struct api_call *c, const struct httpd_request *r)
 {
     const char *given = httpd_header(r, "x-request-id");
     size_t n = given ? strlen(given) : 0;
-    for (size_t i = 0; i < n && n <= LIMIT_HTTP_REQUEST_ID_BYTES; i++) {
+    for (size_t i = 0; i < n && n < sizeof(c->request_id); i++) {
         if (given[i] <= ' ' || given[i] > '~')
             n = 0;
     }
-    if (n > 0 && n <= LIMIT_HTTP_REQUEST_ID_BYTES) {
-        httpd_set_header(r, "x-request-id", given);
+    if (n > 0 && n < sizeof(c->request_id)) {
+        memcpy(c->request_id, given, n + 1);
         return;
     }
     unsigned char bytes[12] = {0};
-    char id[4 + 2 * sizeof(bytes) + 1] = "req_";
     ssize_t got = getrandom(bytes, sizeof(bytes), GRND_NONBLOCK);
     (void)got; /* an id for logs: zeros are only ugly */
+    memcpy(c->request_id, "req_", 4);
     for (size_t i = 0; i < sizeof(bytes); i++)
-        snprintf(id + 4 + 2 * i, 3, "%02x", bytes[i]);
-    httpd_set_header(r, "x-request-id", id);
+        snprintf(c->request_id + 4 + 2 * i, 3, "%02x", bytes[i]);
+}
+
+static void call_free(void *ctx)
+{
+    struct api_call *c = ctx;
+    if (c->job_free)
+        c->job_free(c->job);
+    mem_free(c);
+}
+
+struct api_call *api_call_of(const struct httpd_request *r)
+{
+    return httpd_ctx(r);
+}
+
+/* A request that httpd refuses may have no headers yet, or have been seen already. */
+static struct api_call *call_open(struct api *a, struct httpd_request *r)
+{
+    struct api_call *c = api_call_of(r);
+    if (c)
+        return c;
+    c = mem_alloc(sizeof(*c));
+    *c = (struct api_call){.api = a, .rest = "", .code = "", .started_us = api_now_us()};
+    make_request_id(c, r);
+    httpd_set_ctx(r, c, call_free);
+    httpd_set_header(r, "x-request-id", c->request_id);
+    return c;
 }
 
 static void answer_preflight(struct httpd_request *r)
@@ -146,14 +174,14 @@ static void answer_preflight(struct httpd_request *r)
 void api_on_headers(void *api, struct httpd_request *r)
 {
     struct api *a = api;
-    const char *rest;
     char allowed[64], text[256];
-    set_request_id(r);
+    struct api_call *c = call_open(a, r);
+    c->route = route_find(httpd_method(r), httpd_path(r), &c->rest, allowed);
     if (guard_check(a, r) < 0)
         return;
     if (strcmp(httpd_method(r), "OPTIONS") == 0) {
         answer_preflight(r);
-    } else if (!route_find(httpd_method(r), httpd_path(r), &rest, allowed)) {
+    } else if (!c->route) {
         struct err err = ERR_INIT; /* cleans what it quotes */
         err_set(&err, E_NOTFOUND,
                 allowed[0] ? "%s %.100s: this route answers %s" : "there is no route %s %.100s%s",
@@ -167,16 +195,13 @@ void api_on_headers(void *api, struct httpd_request *r)
 
 void api_on_request(void *api, struct httpd_request *r)
 {
-    const char *rest;
-    char allowed[64];
-    const struct route *route = route_find(httpd_method(r), httpd_path(r), &rest, allowed);
-    BUG_ON(!route); /* api_on_headers has refused it */
-    route->fn(api, r, rest);
+    const struct api_call *c = api_call_of(r);
+    BUG_ON(!c || !c->route); /* api_on_headers has refused it */
+    c->route->fn(api, r, c->rest);
 }
 
 void api_on_refusal(void *api, struct httpd_request *r, int status, const char *message)
 {
-    (void)api;
-    set_request_id(r);
+    call_open(api, r);
     api_answer_status(r, status, message);
 }
