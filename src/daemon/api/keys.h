@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The keys that clients must present, from a file of lines
  *     NAME  SCOPES  KEY-OR-HASH
- * (SCOPES: infer, manage or infer,manage; a key as it is, or "sha256:" and 64 hex digits of it). In
- * memory there are only SHA-256 hashes, compared in constant time.  Any thread. */
+ * (SCOPES: infer, manage or infer,manage; a key as it is, or "sha256:" and 64 hex digits of it;
+ * empty lines and what follows a # are comments).  In memory there are only SHA-256 hashes,
+ * compared in constant time.  Any thread. */
 #ifndef DAEMON_API_KEYS_H
 #define DAEMON_API_KEYS_H
 
@@ -13,7 +14,8 @@ enum key_scope { KEY_INFER = 1, KEY_MANAGE = 2 };
 
 struct keys;
 
-/* E_INVALID names the file and the line; a file that others than its owner may read is refused. */
+/* E_INVALID names the file and the line; a file that others than its owner may read is refused,
+ * but for one of root's that a group of ours may read. */
 int keys_open(const char *path, struct keys **ret, struct err *err) MUST_USE;
 void keys_free(struct keys *k);
 /* Reads the file again; on failure the old keys stay.  Counts of names that remain go on. */

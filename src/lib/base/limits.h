@@ -67,6 +67,10 @@
 #define LIMIT_JSON_DEPTH            512u
 #define LIMIT_JSON_VALUES           (1u << 21) /* in one text: some 60 bytes of memory each */
 #define LIMIT_STREAM_PENDING_BYTES  (4u << 20) /* unsent to one slow reader */
+#define LIMIT_KEYS                  4096u      /* lines of the file of keys */
+#define LIMIT_KEYS_FILE_BYTES       (1u << 20)
+#define LIMIT_KEY_BYTES             512u
+#define LIMIT_ORIGINS               256u /* names in allowed-hosts, entries in allowed-origins */
 
 /* Names */
 #define LIMIT_MODEL_NAME_BYTES 512u
