@@ -77,6 +77,10 @@ static int serve(const struct cli_args *a)
         .cpu_level = config_str(c, CONFIG_cpu),
         .load_timeout_s = config_u32(c, CONFIG_load_timeout),
         .hang_timeout_s = config_u32(c, CONFIG_hang_timeout),
+        .keep_alive_s = config_u64(c, CONFIG_keep_alive),
+        .max_memory_bytes = config_u64(c, CONFIG_max_memory),
+        .max_loaded = config_u32(c, CONFIG_max_loaded),
+        .max_waiting = config_u32(c, CONFIG_max_waiting),
     };
     /* A wrong level would otherwise show only when the first model is loaded, as that model's
      * failure. */

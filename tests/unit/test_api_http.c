@@ -103,13 +103,22 @@ int runner_register(struct runner *r, const char *path, const char *name, char *
     return 0;
 }
 
-int runner_set_template(struct runner *r, const char *model, struct str chat_template,
+int runner_settings_get(struct runner *r, const char *model, struct model_settings *ret,
                         struct err *err)
 {
     (void)r;
+    model_settings_init(ret);
+    return is_known(model) ? 0 : err_set(err, E_NOTFOUND, "no model is called '%s'", model);
+}
+
+int runner_settings_set(struct runner *r, const char *model, const struct model_settings *s,
+                        bool when_idle, struct err *err)
+{
+    (void)r;
+    (void)when_idle;
     if (!is_known(model))
         return err_set(err, E_NOTFOUND, "no model is called '%s'", model);
-    return chat_template.len == 3 ? err_set(err, E_FORMAT, "bad template") : 0;
+    return s->chat_template_len == 3 ? err_set(err, E_FORMAT, "bad template") : 0;
 }
 
 int runner_list(struct runner *r, struct model_list *ret, struct err *err)
@@ -351,8 +360,10 @@ static int play_start(struct runner *r, const char *model, struct gen_request *r
 }
 
 int runner_generate(struct runner *r, const char *model, struct gen_request *req,
-                    runner_event_fn fn, void *ctx, uint64_t *ret_id, struct err *err)
+                    const struct run_options *opt, runner_event_fn fn, void *ctx, uint64_t *ret_id,
+                    struct err *err)
 {
+    (void)opt;
     return play_start(r, model, req, fn, ctx, ret_id, err);
 }
 
@@ -366,8 +377,10 @@ void runner_cancel(struct runner *r, uint64_t id)
     pthread_mutex_unlock(&r->lock);
 }
 
-int runner_load(struct runner *r, const char *model, runner_event_fn fn, void *ctx, struct err *err)
+int runner_load(struct runner *r, const char *model, const struct run_options *opt,
+                runner_event_fn fn, void *ctx, struct err *err)
 {
+    (void)opt;
     struct gen_request req;
     uint64_t id;
     gen_request_init(&req);

@@ -339,7 +339,7 @@ static int start(struct client *c, const char *model, uint64_t *ret_id, struct e
     client_init(c);
     gen_request_init(&r);
     r.text = STR_LIT("Once");
-    return runner_generate(runner, model, &r, on_event, c, ret_id, err);
+    return runner_generate(runner, model, &r, NULL, on_event, c, ret_id, err);
 }
 
 /* One request on model, to its end. */
@@ -580,19 +580,32 @@ static void a_full_queue_is_busy(void **state)
     }
 }
 
+static int set_template(const char *model, const char *text, struct err *err)
+{
+    struct model_settings s;
+    model_settings_init(&s);
+    if (text[0]) {
+        s.chat_template = mem_dup(text, strlen(text));
+        s.chat_template_len = strlen(text);
+    }
+    int rc = runner_settings_set(runner, model, &s, false, err);
+    model_settings_release(&s);
+    return rc;
+}
+
 static void a_new_template_unloads(void **state)
 {
     (void)state;
     struct client a, b;
     struct err err = ERR_INIT;
     ask(&a, "ok");
-    assert_int_equal(runner_set_template(runner, "ok", STR_LIT("{{ messages }}"), &err), 0);
+    assert_int_equal(set_template("ok", "{{ messages }}", &err), 0);
     ask(&b, "ok");
     assert_int_not_equal(atoi(a.text), atoi(b.text));
-    assert_int_equal(runner_set_template(runner, "ok", STR_LIT("{{ messages }}"), &err), 0);
+    assert_int_equal(set_template("ok", "{{ messages }}", &err), 0);
     ask(&a, "ok"); /* the same again: stays loaded */
     assert_int_equal(atoi(a.text), atoi(b.text));
-    assert_int_equal(runner_set_template(runner, "nosuch", STR_LIT("x"), &err), -E_NOTFOUND);
+    assert_int_equal(set_template("nosuch", "x", &err), -E_NOTFOUND);
     unload("ok");
 }
 
@@ -602,15 +615,15 @@ static void loading_alone(void **state)
     struct client c;
     struct err err = ERR_INIT;
     client_init(&c);
-    assert_int_equal(runner_load(runner, "ok", on_event, &c, &err), 0);
+    assert_int_equal(runner_load(runner, "ok", NULL, on_event, &c, &err), 0);
     client_wait(&c, &c.is_over);
     assert_int_equal(c.last, GEN_EVENT_DONE);
     client_init(&c);
-    assert_int_equal(runner_load(runner, "ok", on_event, &c, &err), 0); /* it is loaded */
+    assert_int_equal(runner_load(runner, "ok", NULL, on_event, &c, &err), 0); /* it is loaded */
     client_wait(&c, &c.is_over);
     assert_int_equal(c.last, GEN_EVENT_DONE);
     client_init(&c);
-    assert_int_equal(runner_load(runner, "loadfail", on_event, &c, &err), 0);
+    assert_int_equal(runner_load(runner, "loadfail", NULL, on_event, &c, &err), 0);
     client_wait(&c, &c.is_over);
     assert_int_equal(c.err.code, E_FORMAT);
     unload("ok");

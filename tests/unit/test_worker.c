@@ -66,6 +66,7 @@ static void on_event(void *ctx, const struct gen_event *e)
         c->n_generated = e->n_generated;
         c->last_finish = e->finish;
         break;
+    case GEN_EVENT_PROGRESS: break;
     case GEN_EVENT_FAILED:
         err_set(&c->err, (enum err_code)e->code, "%.*s", STR_ARG(e->message));
         break;
@@ -165,7 +166,7 @@ static uint64_t start(struct client *c, const char *model, struct gen_request *r
     uint64_t id = 0;
     struct err err = ERR_INIT;
     client_init(c);
-    if (runner_generate(runner, model, r, on_event, c, &id, &err) < 0)
+    if (runner_generate(runner, model, r, NULL, on_event, c, &id, &err) < 0)
         fail_msg("%s", err.msg);
     return id;
 }
@@ -305,6 +306,19 @@ static void chat_goes_through_the_template(void **state)
     expect_failure("stories-chat", &r, E_INVALID, "messages must be a JSON array");
 }
 
+static int set_template(const char *model, const char *text, struct err *err)
+{
+    struct model_settings s;
+    model_settings_init(&s);
+    if (text[0]) {
+        s.chat_template = mem_dup(text, strlen(text));
+        s.chat_template_len = strlen(text);
+    }
+    int rc = runner_settings_set(runner, model, &s, false, err);
+    model_settings_release(&s);
+    return rc;
+}
+
 /* A model is what it is; a template can be given, and a bad one costs chat alone. */
 static void templates_can_be_given(void **state)
 {
@@ -312,8 +326,8 @@ static void templates_can_be_given(void **state)
     struct gen_request r;
     struct client c;
     struct err err = ERR_INIT;
-    const struct str given = STR_LIT("{% for m in messages %}{{ m.content }} a time{% endfor %}");
-    assert_int_equal(runner_set_template(runner, "whole", given, &err), 0);
+    const char *given = "{% for m in messages %}{{ m.content }} a time{% endfor %}";
+    assert_int_equal(set_template("whole", given, &err), 0);
     request_init(&r, "", 5);
     r.input = GEN_INPUT_CHAT;
     r.messages_json = STR_LIT("[{\"role\": \"user\", \"content\": \"Once upon\"}]");
@@ -321,7 +335,7 @@ static void templates_can_be_given(void **state)
     assert_int_equal(c.last, GEN_EVENT_DONE);
     assert_int_equal(strncmp(buf_str(&c.text[0]), ", there was", 11), 0);
     client_release(&c);
-    assert_int_equal(runner_set_template(runner, "whole", STR_LIT("{% for"), &err), 0);
+    assert_int_equal(set_template("whole", "{% for", &err), 0);
     request_init(&r, "", 5);
     r.input = GEN_INPUT_CHAT;
     r.messages_json = STR_LIT("[]");
@@ -330,16 +344,16 @@ static void templates_can_be_given(void **state)
     ask(&c, "whole", &r);
     assert_int_equal(c.last, GEN_EVENT_DONE);
     client_release(&c);
-    assert_int_equal(runner_set_template(runner, "whole",
-                                         STR_LIT("{% for a in range(99999999) %}{% for b in "
-                                                 "range(99999999) %}x{% endfor %}{% endfor %}"),
-                                         &err),
+    assert_int_equal(set_template("whole",
+                                  "{% for a in range(99999999) %}{% for b in "
+                                  "range(99999999) %}x{% endfor %}{% endfor %}",
+                                  &err),
                      0);
     request_init(&r, "", 5);
     r.input = GEN_INPUT_CHAT;
     r.messages_json = STR_LIT("[]");
     expect_failure("whole", &r, E_LIMIT, "");
-    assert_int_equal(runner_set_template(runner, "whole", STR_LIT(""), &err), 0);
+    assert_int_equal(set_template("whole", "", &err), 0);
 }
 
 static void models_that_are_cut_are_refused_with_a_reason(void **state)
@@ -545,7 +559,7 @@ static void workers_die_with_the_daemon(void **state)
         request_init(&q, "Once", 2);
         uint64_t id;
         if (runner_new(&cfg, &r, &err) < 0 ||
-            runner_generate(r, "stories", &q, on_event, &c, &id, &err) < 0)
+            runner_generate(r, "stories", &q, NULL, on_event, &c, &id, &err) < 0)
             _exit(1);
         client_wait(&c, &c.is_over);
         if (runner_list(r, &l, &err) < 0)

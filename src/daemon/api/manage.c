@@ -16,7 +16,8 @@
 static const char *const state_names[] = {[MODEL_IDLE] = "idle",
                                           [MODEL_LOADING] = "loading",
                                           [MODEL_READY] = "ready",
-                                          [MODEL_FAILED] = "failed"};
+                                          [MODEL_FAILED] = "failed",
+                                          [MODEL_BROKEN] = "broken"};
 
 static void answer_err(struct httpd_request *r, const struct err *err)
 {
@@ -207,7 +208,16 @@ static int set_template(struct api *a, const json_t *root, const char *model, st
     if (text.len > LIMIT_TEMPLATE_BYTES)
         return err_set(err, E_INVALID, "'chat_template' has %zu bytes, more than %u", text.len,
                        LIMIT_TEMPLATE_BYTES);
-    return runner_set_template(a->cfg.runner, model, text, err);
+    struct model_settings s;
+    int rc = runner_settings_get(a->cfg.runner, model, &s, err);
+    if (rc < 0)
+        return rc;
+    mem_free(s.chat_template);
+    s.chat_template = text.len ? mem_dup(text.p, text.len) : NULL;
+    s.chat_template_len = text.len;
+    rc = runner_settings_set(a->cfg.runner, model, &s, false, err);
+    model_settings_release(&s);
+    return rc;
 }
 
 void handle_configure(struct api *a, struct httpd_request *r, const char *rest)
@@ -289,7 +299,7 @@ void handle_load(struct api *a, struct httpd_request *r, const char *rest)
     if (name && set_template(a, root, name, &err) == 0) {
         *l = (struct load){a, r, name};
         httpd_request_ref(r);
-        if (runner_load(a->cfg.runner, name, load_event, l, &err) < 0)
+        if (runner_load(a->cfg.runner, name, NULL, load_event, l, &err) < 0)
             httpd_request_unref(r);
     }
     if (err.code)

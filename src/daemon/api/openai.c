@@ -161,7 +161,8 @@ static void stream_event_locked(struct job *j, const struct gen_event *ev)
         shape_chunk_finish(&j->shape, ev->choice, ev->finish, &j->out);
         break;
     case GEN_EVENT_DONE:
-    case GEN_EVENT_FAILED: break;
+    case GEN_EVENT_FAILED:
+    case GEN_EVENT_PROGRESS: break;
     }
     stream_flush_locked(j);
 }
@@ -266,7 +267,7 @@ static void generate(struct api *a, struct httpd_request *r, enum api_dialect di
     char *model = mem_dup(body.model, strlen(body.model));
     httpd_request_ref(r);
     uint64_t id = 0;
-    int rc = runner_generate(a->cfg.runner, model, &body.req, job_event, j, &id, &err);
+    int rc = runner_generate(a->cfg.runner, model, &body.req, NULL, job_event, j, &id, &err);
     mem_free(model);
     if (rc < 0) {
         pthread_mutex_lock(&j->lock);

@@ -17,17 +17,25 @@
 #define REQUEST_BUCKETS 1024u
 #define CHOICE_WORDS    ((LIMIT_REQUEST_CHOICES + 63) / 64)
 
+enum run_kind { RUN_GENERATE, RUN_LOAD, RUN_TOKENIZE, RUN_DETOKENIZE };
+
 /* One request, from acceptance to its last event. */
 struct run_request {
     uint64_t id;
+    enum run_kind kind;
     struct model *model;
     struct run_request *next, *prev; /* of the model, oldest first */
     struct run_request *next_in_bucket;
-    runner_event_fn fn;
+    runner_event_fn fn;         /* RUN_GENERATE, RUN_LOAD */
+    runner_tokens_fn tokens_fn; /* the others */
     void *ctx;
-    struct buf payload; /* GENERATE, until it is sent */
-    bool is_load;       /* wants the model loaded, nothing else; never sent */
+    struct buf payload; /* of its message, until it is sent; a RUN_LOAD has none and is not sent */
     bool is_sent, is_canceled;
+    bool is_muted; /* its client has had its last event; the worker's is still to come */
+    bool has_keep_alive;
+    uint64_t keep_alive_s;
+    struct loop_timer deadline; /* set when there is one */
+    uint64_t deadline_ms;       /* from its acceptance; 0: none */
     /* what the worker said so far: its events are held to their order */
     bool is_started;
     uint32_t n_choices, n_open, n_stops;
@@ -63,6 +71,7 @@ struct worker {
     struct model_files files; /* until LOAD is on its way */
     enum worker_state state;
     bool was_loading; /* it never became READY */
+    uint64_t started_ms;
     struct err
         cause; /* why it is ending, when we know better than its exit status; code 0: unknown */
     uint64_t ping_cookie, ping_sent_ms; /* ping_sent_ms 0: none is unanswered */
@@ -74,7 +83,18 @@ struct worker {
         bool has_chat_template;
         char arch[64], quant[32];
         int64_t at_unix;
+        char fingerprint[48];
+        uint32_t blocks_used, blocks_total;
     } loaded; /* READY */
+};
+
+/* Asks the loop thread for a sign of life; outlives who asks. */
+struct probe {
+    pthread_mutex_t lock;
+    pthread_cond_t answered;
+    bool is_posted;
+    uint64_t n_answers;
+    struct loop_task task;
 };
 
 struct runner {
@@ -84,11 +104,26 @@ struct runner {
     pthread_t thread;
     atomic_uint_fast64_t next_id;
     uint64_t memory_bytes; /* limit for a worker's private memory */
-    bool is_stopping;
+    bool is_stopping;      /* takes nothing new */
+    bool is_freeing;       /* ends with its last worker */
     struct models models;
     struct worker *workers;
     struct run_request *buckets[REQUEST_BUCKETS];
+    struct runner_stats stats; /* what only grows; the rest is counted when asked */
+    struct probe probe;
 };
+
+/* runner.c */
+/* Runs fn on the loop thread and waits for it; on that thread itself, runs it at once. */
+int runner_call(struct runner *r, int (*fn)(struct runner *r, void *args, struct err *err),
+                void *args, struct err *err) MUST_USE;
+
+/* catalog.c: what runs on the loop thread about one model. */
+typedef int (*with_model_fn)(struct runner *r, struct model *m, void *args, struct err *err);
+/* Runs fn on the loop thread, and once more after looking into the folders if it did not know the
+ * model. */
+int runner_call_with_model(struct runner *r, const char *name, with_model_fn fn, void *args,
+                           struct err *err) MUST_USE;
 
 /* requests.c */
 struct run_request *run_request_find(const struct runner *r, uint64_t id);
@@ -98,9 +133,14 @@ void run_request_end(struct runner *r, struct run_request *q, const struct gen_e
 void run_request_end_failed(struct runner *r, struct run_request *q, const struct err *why);
 void run_request_end_canceled(struct runner *r, struct run_request *q);
 void run_request_free(struct run_request *q);
+/* Its deadline runs from now. */
+void run_request_set_deadline(struct runner *r, struct run_request *q);
 /* Holds e to the order of events, passes it on, and ends the request after its last.  E_FORMAT: a
  * violation. */
 int run_request_take_event(struct runner *r, const struct gen_event *e, struct err *err) MUST_USE;
+/* The answer of the TOKENIZE or DETOKENIZE with this id, which it ends.  E_FORMAT as above. */
+int run_request_take_tokens(struct runner *r, uint64_t id, enum run_kind kind,
+                            struct run_tokens *answer, struct err *err) MUST_USE;
 
 /* process.c */
 /* Sends what waits for m, starting its worker when there is none.  A failure ends what waits. */

@@ -188,6 +188,7 @@ void models_scan(const char *dirs, struct model_files_found *ret)
 static struct model *model_add(struct models *m, struct model_file *file)
 {
     struct model *new = mem_alloc(sizeof(*new));
+    new->runner = m->runner;
     new->file = *file;
     *file = (struct model_file){0};
     new->last = &new->first;
@@ -204,7 +205,7 @@ static void model_remove(struct models *m, struct model **at)
     *at = old->next;
     m->n--;
     model_file_release(&old->file);
-    mem_free(old->chat_template);
+    model_settings_release(&old->settings);
     mem_free(old);
 }
 
@@ -302,8 +303,7 @@ static unsigned edit_distance(struct str a, struct str b)
     return row[b.len];
 }
 
-/* 0: the nearest; UINT_MAX: not near. */
-static unsigned name_distance(struct str wanted, struct str known)
+unsigned name_distance(struct str wanted, struct str known)
 {
     if (wanted.len > NEAR_NAME_BYTES || known.len > NEAR_NAME_BYTES || wanted.len == 0)
         return UINT32_MAX;

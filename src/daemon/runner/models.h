@@ -5,7 +5,7 @@
 #ifndef DAEMON_RUNNER_MODELS_H
 #define DAEMON_RUNNER_MODELS_H
 
-#include "lib/base/err.h"
+#include "daemon/runner/settings.h"
 #include "lib/base/str.h"
 
 /* A model's file as the disk has it. */
@@ -33,22 +33,26 @@ void model_file_release(struct model_file *f);
 
 struct worker;
 struct run_request;
+struct runner;
 
 struct model {
+    struct runner *runner;
     struct model *next;
     struct model_file file;
-    bool is_registered;  /* by path: stays though no folder holds it */
-    char *chat_template; /* owned; NULL: the model's own */
-    size_t chat_template_len;
+    bool is_registered;                /* by path: stays though no folder holds it */
+    struct model_settings settings;    /* as declared */
     struct worker *worker;             /* NULL: not loaded */
     struct run_request *first, **last; /* unfinished requests, oldest first */
     uint32_t n_requests;
     size_t queued_bytes; /* of their payloads that are not sent yet */
-    uint64_t n_taken;    /* requests ever */
-    bool has_failed;     /* the last load did */
+    struct err failure;  /* why the last load failed; code 0: it did not */
+    /* ever: */
+    uint64_t n_taken, n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_loads, n_crashes;
+    int64_t last_used_unix; /* 0: never */
 };
 
 struct models {
+    struct runner *runner; /* whose they are */
     struct model *first;
     size_t n;
 };
@@ -63,5 +67,7 @@ int models_register(struct models *m, struct model_file *file, struct model **re
                     struct err *err) MUST_USE;
 /* E_NOTFOUND for name, with the names that are near it. */
 int models_not_found(const struct models *m, struct str name, const char *dirs, struct err *err);
+/* How far two names are apart, 0: not at all; UINT32_MAX: not near. */
+unsigned name_distance(struct str wanted, struct str known);
 
 #endif

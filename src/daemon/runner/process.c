@@ -83,17 +83,21 @@ static int worker_put(struct worker *w, enum msg_type type, const void *payload,
     return rc;
 }
 
+static const enum msg_type request_types[] = {[RUN_GENERATE] = MSG_GENERATE,
+                                              [RUN_TOKENIZE] = MSG_TOKENIZE,
+                                              [RUN_DETOKENIZE] = MSG_DETOKENIZE};
+
 /* Requests that wait, as far as the socket keeps up. */
 static void worker_send_requests(struct worker *w)
 {
     for (struct run_request *q = w->model->first, *next; q && w->state == WORKER_READY; q = next) {
         next = q->next;
-        if (q->is_sent || q->is_load)
+        if (q->is_sent || q->kind == RUN_LOAD)
             continue;
         if (w->out.len - w->out_sent > OUT_HIGH_BYTES)
             break;
         struct err err = ERR_INIT;
-        if (worker_put(w, MSG_GENERATE, q->payload.data, q->payload.len, &err) < 0) {
+        if (worker_put(w, request_types[q->kind], q->payload.data, q->payload.len, &err) < 0) {
             worker_violation(w, &err);
             return;
         }
@@ -123,7 +127,7 @@ static void loads_done(struct worker *w)
     struct run_request *next;
     for (struct run_request *q = w->model->first; q; q = next) {
         next = q->next;
-        if (!q->is_load)
+        if (q->kind != RUN_LOAD)
             continue;
         struct gen_event e = {.type = GEN_EVENT_DONE, .request_id = q->id, .stop_index = -1};
         run_request_end(w->runner, q, &e);
@@ -144,7 +148,10 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
     if (rc == 0) {
         w->state = WORKER_READY;
         w->was_loading = false;
-        w->model->has_failed = false;
+        w->model->failure.code = 0;
+        w->model->n_loads++;
+        w->runner->stats.n_loads++;
+        w->runner->stats.load_seconds += (double)(loop_now_ms() - w->started_ms) / 1000.0;
         w->loaded.weight_bytes = m.weight_bytes;
         w->loaded.kv_bytes = m.kv_bytes;
         w->loaded.scratch_bytes = m.scratch_bytes;
@@ -154,6 +161,8 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
         w->loaded.at_unix = (int64_t)time(NULL);
         snprintf(w->loaded.arch, sizeof(w->loaded.arch), "%.*s", STR_ARG(m.arch));
         snprintf(w->loaded.quant, sizeof(w->loaded.quant), "%.*s", STR_ARG(m.quant));
+        snprintf(w->loaded.fingerprint, sizeof(w->loaded.fingerprint), "fp_unhashed_%08x",
+                 (unsigned)model_settings_hash(&w->model->settings));
         log_info("worker %d (%s): loaded, %s %s, context %u, weights %.1f MiB, cache %.1f MiB",
                  (int)w->child.pid, w->model->file.name, w->loaded.arch, w->loaded.quant, m.n_ctx,
                  (double)m.weight_bytes / 1048576.0, (double)m.kv_bytes / 1048576.0);
@@ -193,6 +202,36 @@ static int on_event(struct worker *w, struct str payload, struct err *err)
     return rc;
 }
 
+/* TOKENS: u64 id, u32 count, ids. */
+static int on_tokens(struct worker *w, struct str payload, struct err *err)
+{
+    struct cursor c = {.p = payload.p, .left = payload.len};
+    uint64_t id = 0;
+    uint32_t n = 0;
+    if (!get_u64(&c, &id) || !get_u32(&c, &n) || c.left != (uint64_t)n * sizeof(int32_t))
+        return err_set(err, E_FORMAT, "message TOKENS is malformed");
+    struct run_tokens answer = {.err = ERR_INIT, .n_tokens = n, .n_ctx = w->loaded.n_ctx};
+    /* In a frame ids lie where they lie; their readers want them aligned. */
+    int32_t *ids = mem_try_alloc(n, sizeof(*ids), &answer.err);
+    if (ids && n)
+        memcpy(ids, c.p, c.left);
+    answer.tokens = ids;
+    int rc = run_request_take_tokens(w->runner, id, RUN_TOKENIZE, &answer, err);
+    mem_free(ids);
+    return rc;
+}
+
+/* TEXT: u64 id, str text. */
+static int on_text(struct worker *w, struct str payload, struct err *err)
+{
+    struct cursor c = {.p = payload.p, .left = payload.len};
+    uint64_t id = 0;
+    struct run_tokens answer = {.err = ERR_INIT, .n_ctx = w->loaded.n_ctx};
+    if (!get_u64(&c, &id) || !get_str(&c, LIMIT_MSG_BYTES, &answer.text) || c.left)
+        return err_set(err, E_FORMAT, "message TEXT is malformed");
+    return run_request_take_tokens(w->runner, id, RUN_DETOKENIZE, &answer, err);
+}
+
 static int on_pong(struct worker *w, struct str payload, struct err *err)
 {
     struct cursor c = {.p = payload.p, .left = payload.len};
@@ -204,6 +243,8 @@ static int on_pong(struct worker *w, struct str payload, struct err *err)
     if (c.bad || c.left || cookie != w->ping_cookie || w->ping_sent_ms == 0)
         return err_set(err, E_FORMAT, "PONG that answers no PING");
     w->ping_sent_ms = 0;
+    w->loaded.blocks_used = counts[2];
+    w->loaded.blocks_total = counts[3];
     return 0;
 }
 
@@ -218,6 +259,8 @@ static int on_frame(struct worker *w, const struct frame *f, struct err *err)
     case MSG_LOAD_FAILED: return on_load_failed(w, f->payload, err);
     case MSG_PROGRESS: return 0;
     case MSG_EVENT: return on_event(w, f->payload, err);
+    case MSG_TOKENS: return on_tokens(w, f->payload, err);
+    case MSG_TEXT: return on_text(w, f->payload, err);
     case MSG_PONG: return on_pong(w, f->payload, err);
     default:
         return err_set(err, E_FORMAT, "message %s answers nothing that was asked",
@@ -355,14 +398,22 @@ static void worker_reaped(struct worker *w, const struct child_end *end)
     log_pipe_drain(&w->log);
     cause_of(w, end, &why);
     bool was_loading = w->was_loading;
-    m->has_failed = was_loading;
+    bool is_crash = w->cause.code == 0; /* nobody asked it to end */
+    if (was_loading) {
+        m->failure = why;
+        r->stats.n_load_failures++;
+    }
+    if (is_crash) {
+        m->n_crashes++;
+        r->stats.n_crashes++;
+    }
     m->worker = NULL;
     worker_free(w);
     if (was_loading)
         model_fail_all(r, m, &why); /* who tries again asks again: no loop of crashes */
     else
         model_fail_sent(r, m, &why);
-    if (r->is_stopping && !r->workers)
+    if (r->is_freeing && !r->workers)
         loop_stop(r->loop);
     else
         model_serve(r, m);
@@ -410,6 +461,7 @@ static void on_ping_due(struct worker *w)
                 "the worker of model %s gave no sign of life for %u seconds and was ended",
                 w->model->file.name, r->cfg.hang_timeout_s);
         log_error("worker %d: %s", (int)w->child.pid, err.msg);
+        r->stats.n_hangs++;
         worker_end(w, &err, 0);
         return;
     }
@@ -458,19 +510,21 @@ static int worker_put_load(struct worker *w, struct err *err)
     struct str names[LIMIT_MSG_FDS];
     for (uint32_t i = 0; i < w->files.n; i++)
         names[i] = str_from(w->files.paths[i]);
+    const struct model_settings *set = &w->model->settings;
     const struct msg_load m = {
         .model_name = str_from(w->model->file.name),
         .n_fds = w->files.n,
         .file_names = names,
-        .n_threads = cfg->n_threads,
-        .n_ctx = cfg->n_ctx,
-        .max_num_seqs = cfg->max_num_seqs,
-        .max_num_batched_tokens = cfg->max_num_batched_tokens,
+        .n_threads = set->has_threads ? set->threads : cfg->n_threads,
+        .n_ctx = set->has_context_size ? set->context_size : cfg->n_ctx,
+        .max_num_seqs = set->has_max_num_seqs ? set->max_num_seqs : cfg->max_num_seqs,
+        .max_num_batched_tokens = set->has_max_num_batched_tokens ? set->max_num_batched_tokens
+                                                                  : cfg->max_num_batched_tokens,
         .block_size = cfg->block_size,
-        .kv_type = cfg->kv_type,
-        .kv_cache_bytes = cfg->kv_cache_bytes,
+        .kv_type = set->has_kv_cache_type ? set->kv_cache_type : cfg->kv_type,
+        .kv_cache_bytes = set->has_kv_cache_memory ? set->kv_cache_memory : cfg->kv_cache_bytes,
         .cpu_level = str_from(w->runner->cpu_level),
-        .chat_template = {w->model->chat_template, w->model->chat_template_len},
+        .chat_template = {set->chat_template, set->chat_template_len},
     };
     struct buf b;
     buf_init(&b, LIMIT_TEMPLATE_BYTES + LIMIT_MSG_SMALL_BYTES);
@@ -527,6 +581,7 @@ static int worker_start(struct runner *r, struct model *m, struct err *err)
 {
     struct worker *w = mem_alloc(sizeof(*w));
     *w = (struct worker){.runner = r,
+                         .started_ms = loop_now_ms(),
                          .model = m,
                          .fd = -1,
                          .child = {.pidfd = -1},
@@ -574,7 +629,8 @@ void model_serve(struct runner *r, struct model *m)
         return; /* LOADING: when it is loaded; ENDING: when it has ended */
     }
     if (worker_start(r, m, &err) < 0) {
-        m->has_failed = true;
+        m->failure = err;
+        r->stats.n_load_failures++;
         model_fail_all(r, m, &err);
     }
 }

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements runner.h: the loop thread, and how calls from other threads reach it.
+/* Implements runner.h's life: the loop thread, how calls from other threads reach it, and how it
+ * is.
  *
- * A call is checked and encoded on the caller's thread, folders are read there too; then a task
- * runs on the loop thread while the caller waits.  Called from the loop thread itself (inside an
+ * A call is prepared on the caller's thread; then a task runs on the loop thread while the caller
+ * waits.  Called from the loop thread itself (inside an
  * event callback), it runs at once. */
 #include "daemon/runner/runner.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/random.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/runner/internal.h"
@@ -44,7 +44,7 @@ static void call_run(void *ctx)
     pthread_mutex_unlock(&c->lock);
 }
 
-static int call(struct runner *r, int (*fn)(struct runner *, void *, struct err *), void *args,
+int runner_call(struct runner *r, int (*fn)(struct runner *, void *, struct err *), void *args,
                 struct err *err)
 {
     if (pthread_equal(pthread_self(), r->thread))
@@ -61,329 +61,6 @@ static int call(struct runner *r, int (*fn)(struct runner *, void *, struct err 
     pthread_cond_destroy(&c.returned);
     pthread_mutex_destroy(&c.lock);
     return c.rc;
-}
-
-/* --- models
- * ----------------------------------------------------------------------------------------------------
- */
-
-static int do_merge(struct runner *r, void *args, struct err *err)
-{
-    (void)err;
-    models_merge(&r->models, args);
-    return 0;
-}
-
-static void rescan(struct runner *r)
-{
-    struct model_files_found found;
-    struct err err = ERR_INIT;
-    models_scan(r->models_dirs, &found);
-    int rc = call(r, do_merge, &found, &err);
-    BUG_ON(rc < 0);
-    models_found_release(&found);
-}
-
-struct with_model {
-    const char *name;
-    bool was_missing; /* out: reading the folders again may help */
-    struct run_request *request;
-    struct str text;
-    bool was_loaded;
-};
-
-static int model_get(struct runner *r, struct with_model *a, struct model **ret, struct err *err)
-{
-    *ret = models_find(&r->models, str_from(a->name));
-    a->was_missing = !*ret;
-    if (r->is_stopping)
-        return err_set(err, E_GONE, "the daemon is stopping");
-    return *ret ? 0 : models_not_found(&r->models, str_from(a->name), r->models_dirs, err);
-}
-
-/* Runs fn, and once more after looking into the folders if it did not find the model. */
-static int call_with_model(struct runner *r, int (*fn)(struct runner *, void *, struct err *),
-                           struct with_model *a, struct err *err)
-{
-    struct err first = ERR_INIT;
-    int rc = call(r, fn, a, &first);
-    if (rc == -E_NOTFOUND && a->was_missing) {
-        rescan(r);
-        return call(r, fn, a, err);
-    }
-    if (rc < 0)
-        *err = first;
-    return rc;
-}
-
-struct register_args {
-    struct model_file file;
-    char *ret_name;
-};
-
-static int do_register(struct runner *r, void *args, struct err *err)
-{
-    struct register_args *a = args;
-    struct model *m;
-    int rc = models_register(&r->models, &a->file, &m, err);
-    if (rc == 0)
-        snprintf(a->ret_name, LIMIT_MODEL_NAME_BYTES + 1, "%s", m->file.name);
-    return rc;
-}
-
-int runner_register(struct runner *r, const char *path, const char *name, char *ret_name,
-                    struct err *err)
-{
-    struct register_args a = {.ret_name = ret_name};
-    if (path[0] != '/')
-        return err_set(err, E_INVALID, "path %s is not absolute", path);
-    int rc = model_file_look(path, name, &a.file, err);
-    if (rc < 0)
-        return rc;
-    rescan(r); /* the name may mean a file in a folder */
-    return call(r, do_register, &a, err);
-}
-
-static int do_set_template(struct runner *r, void *args, struct err *err)
-{
-    struct with_model *a = args;
-    struct model *m;
-    struct err why = ERR_INIT;
-    int rc = model_get(r, a, &m, err);
-    if (rc < 0 || str_eq((struct str){m->chat_template, m->chat_template_len}, a->text))
-        return rc;
-    mem_free(m->chat_template);
-    m->chat_template = a->text.len ? mem_dup(a->text.p, a->text.len) : NULL;
-    m->chat_template_len = a->text.len;
-    if (m->worker) {
-        err_set(&why, E_GONE, "model %s was given another chat template and is loaded anew",
-                m->file.name);
-        worker_retire(m->worker, &why);
-        model_fail_all(r, m, &why);
-    }
-    return 0;
-}
-
-int runner_set_template(struct runner *r, const char *model, struct str chat_template,
-                        struct err *err)
-{
-    struct with_model a = {.name = model, .text = chat_template};
-    if (chat_template.len > LIMIT_TEMPLATE_BYTES)
-        return err_set(err, E_LIMIT, "chat template has %zu bytes, more than %u", chat_template.len,
-                       LIMIT_TEMPLATE_BYTES);
-    return call_with_model(r, do_set_template, &a, err);
-}
-
-static void info_fill(const struct model *m, struct model_info *i)
-{
-    const struct worker *w = m->worker;
-    *i = (struct model_info){
-        .name = mem_dup(m->file.name, strlen(m->file.name)),
-        .path = mem_dup(m->file.path, strlen(m->file.path)),
-        .state = m->has_failed ? MODEL_FAILED : MODEL_IDLE,
-        .file_bytes = m->file.bytes,
-        .modified_unix = m->file.modified_unix,
-        .n_requests = m->n_taken,
-    };
-    for (const struct run_request *q = m->first; q; q = q->next) {
-        i->n_running += q->is_started;
-        i->n_waiting += !q->is_started && !q->is_load;
-    }
-    if (!w || w->state == WORKER_ENDING)
-        return;
-    i->pid = (int)w->child.pid;
-    i->state = w->state == WORKER_READY ? MODEL_READY : MODEL_LOADING;
-    if (w->state != WORKER_READY)
-        return;
-    i->n_ctx = w->loaded.n_ctx;
-    i->weight_bytes = w->loaded.weight_bytes;
-    i->kv_bytes = w->loaded.kv_bytes;
-    i->scratch_bytes = w->loaded.scratch_bytes;
-    i->n_params = w->loaded.n_params;
-    i->has_chat_template = w->loaded.has_chat_template;
-    i->loaded_unix = w->loaded.at_unix;
-    memcpy(i->arch, w->loaded.arch, sizeof(i->arch));
-    memcpy(i->quant, w->loaded.quant, sizeof(i->quant));
-}
-
-static int do_list(struct runner *r, void *args, struct err *err)
-{
-    struct model_list *l = args;
-    l->items = mem_try_alloc(r->models.n, sizeof(*l->items), err);
-    if (!l->items)
-        return -err->code;
-    for (const struct model *m = r->models.first; m; m = m->next)
-        info_fill(m, &l->items[l->n++]);
-    return 0;
-}
-
-static int info_compare(const void *a, const void *b)
-{
-    return strcmp(((const struct model_info *)a)->name, ((const struct model_info *)b)->name);
-}
-
-int runner_list(struct runner *r, struct model_list *ret, struct err *err)
-{
-    struct model_list l = {0};
-    rescan(r);
-    int rc = call(r, do_list, &l, err);
-    if (rc < 0)
-        return rc;
-    qsort(l.items, l.n, sizeof(*l.items), info_compare);
-    *ret = l;
-    return 0;
-}
-
-void model_list_release(struct model_list *l)
-{
-    for (size_t i = 0; i < l->n; i++) {
-        mem_free(l->items[i].name);
-        mem_free(l->items[i].path);
-    }
-    mem_free(l->items);
-    *l = (struct model_list){0};
-}
-
-/* --- requests
- * --------------------------------------------------------------------------------------------------
- */
-
-static int do_enqueue(struct runner *r, void *args, struct err *err)
-{
-    struct with_model *a = args;
-    struct run_request *q = a->request;
-    struct model *m;
-    int rc = model_get(r, a, &m, err);
-    if (rc < 0)
-        return rc;
-    if (m->n_requests >= LIMIT_REQUESTS_QUEUED ||
-        q->payload.len > LIMIT_REQUESTS_QUEUED_BYTES - m->queued_bytes)
-        return err_set(
-            err, E_BUSY,
-            "model %s has %u requests running and waiting, as many as it may; try again later",
-            m->file.name, m->n_requests);
-    run_request_add(r, m, q);
-    model_serve(r, m);
-    return 0;
-}
-
-static int enqueue(struct runner *r, const char *model, struct run_request *q, struct err *err)
-{
-    struct with_model a = {.name = model, .request = q};
-    int rc = call_with_model(r, do_enqueue, &a, err);
-    if (rc < 0)
-        run_request_free(q);
-    return rc;
-}
-
-static struct run_request *run_request_new(struct runner *r, runner_event_fn fn, void *ctx)
-{
-    struct run_request *q = mem_alloc(sizeof(*q));
-    q->id = atomic_fetch_add(&r->next_id, 1);
-    q->fn = fn;
-    q->ctx = ctx;
-    buf_init(&q->payload, LIMIT_MSG_BYTES);
-    return q;
-}
-
-/* A seed that clients can be shown: JSON numbers are exact up to 2^53. */
-static int seed_draw(uint64_t *ret, struct err *err)
-{
-    if (getrandom(ret, sizeof(*ret), 0) != (ssize_t)sizeof(*ret))
-        return err_set_sys(err, E_IO, "no random seed could be drawn");
-    *ret &= (1ull << 53) - 1;
-    return 0;
-}
-
-static int run_request_prepare(struct runner *r, struct gen_request *req, struct run_request *q,
-                               struct err *err)
-{
-    (void)r;
-    int rc = gen_request_check(req, err);
-    if (rc == 0 && !req->params.has_seed) {
-        rc = seed_draw(&req->params.seed, err);
-        req->params.has_seed = rc == 0;
-    }
-    if (rc == 0)
-        rc = msg_generate_encode(&q->payload, q->id, req, err);
-    q->n_choices = q->n_open = req->params.n;
-    q->n_stops = req->n_stops;
-    return rc;
-}
-
-int runner_generate(struct runner *r, const char *model, struct gen_request *req,
-                    runner_event_fn fn, void *ctx, uint64_t *ret_id, struct err *err)
-{
-    struct run_request *q = run_request_new(r, fn, ctx);
-    int rc = run_request_prepare(r, req, q, err);
-    gen_request_release(req);
-    if (rc < 0) {
-        run_request_free(q);
-        return rc;
-    }
-    *ret_id = q->id; /* before: events may come before enqueue returns */
-    return enqueue(r, model, q, err);
-}
-
-int runner_load(struct runner *r, const char *model, runner_event_fn fn, void *ctx, struct err *err)
-{
-    struct run_request *q = run_request_new(r, fn, ctx);
-    q->is_load = true;
-    return enqueue(r, model, q, err);
-}
-
-struct cancel {
-    struct loop_task task;
-    struct runner *r;
-    uint64_t id;
-};
-
-static void do_cancel(void *ctx)
-{
-    struct cancel *c = ctx;
-    struct run_request *q = run_request_find(c->r, c->id);
-    if (q && !q->is_canceled) {
-        q->is_canceled = true;
-        if (!q->is_sent)
-            run_request_end_canceled(c->r, q);
-        else if (q->model->worker)
-            worker_cancel(q->model->worker, q->id);
-    }
-    mem_free(c);
-}
-
-/* Never waits: a callback may be waiting for a lock that the caller holds. */
-void runner_cancel(struct runner *r, uint64_t id)
-{
-    struct cancel *c = mem_alloc(sizeof(*c));
-    *c = (struct cancel){.task = {.fn = do_cancel, .ctx = c}, .r = r, .id = id};
-    loop_post(r->loop, &c->task);
-}
-
-static int do_unload(struct runner *r, void *args, struct err *err)
-{
-    struct with_model *a = args;
-    struct model *m;
-    struct err why = ERR_INIT;
-    int rc = model_get(r, a, &m, err);
-    if (rc < 0)
-        return rc;
-    m->has_failed = false;
-    a->was_loaded = m->worker && m->worker->state != WORKER_ENDING;
-    if (!a->was_loaded)
-        return 0;
-    err_set(&why, E_GONE, "model %s was unloaded on request", m->file.name);
-    worker_retire(m->worker, &why);
-    model_fail_all(r, m, &why);
-    return 0;
-}
-
-int runner_unload(struct runner *r, const char *model, bool *ret_was_loaded, struct err *err)
-{
-    struct with_model a = {.name = model};
-    int rc = call_with_model(r, do_unload, &a, err);
-    *ret_was_loaded = rc == 0 && a.was_loaded;
-    return rc;
 }
 
 /* --- life
@@ -403,6 +80,8 @@ static void runner_release(struct runner *r)
 {
     models_release(&r->models);
     loop_free(r->loop);
+    pthread_cond_destroy(&r->probe.answered);
+    pthread_mutex_destroy(&r->probe.lock);
     mem_free(r->models_dirs);
     mem_free(r->cpu_level);
     mem_free(r);
@@ -421,12 +100,25 @@ static int thread_start(struct runner *r, struct err *err)
     return rc ? err_set_sys(err, E_NOMEM, "the runner's thread") : 0;
 }
 
+static void probe_init(struct probe *p)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->answered, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&p->lock, NULL);
+}
+
 int runner_new(const struct runner_config *cfg, struct runner **ret_runner, struct err *err)
 {
     struct runner *r = mem_alloc(sizeof(*r));
     const char *dirs = cfg->models_dirs ? cfg->models_dirs : "",
                *level = cfg->cpu_level ? cfg->cpu_level : "";
     r->cfg = *cfg;
+    r->models.runner = r;
+    probe_init(&r->probe);
+    r->cfg.max_waiting = cfg->max_waiting ? cfg->max_waiting : LIMIT_REQUESTS_QUEUED;
     r->models_dirs = mem_dup(dirs, strlen(dirs));
     r->cpu_level = mem_dup(level, strlen(level));
     r->cfg.models_dirs = r->models_dirs;
@@ -434,6 +126,7 @@ int runner_new(const struct runner_config *cfg, struct runner **ret_runner, stru
     r->cfg.load_timeout_s = cfg->load_timeout_s ? cfg->load_timeout_s : DEFAULT_LOAD_TIMEOUT_S;
     r->cfg.hang_timeout_s = cfg->hang_timeout_s ? cfg->hang_timeout_s : DEFAULT_HANG_TIMEOUT_S;
     /* What the machine has in all: a stated bound, not what happens to be free. */
+    r->stats.max_memory_bytes = cfg->max_memory_bytes;
     r->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     atomic_init(&r->next_id, 1);
     int rc = loop_new(&r->loop, err);
@@ -457,6 +150,21 @@ static int do_stop(struct runner *r, void *args, struct err *err)
         model_fail_all(r, m, &why);
     for (struct worker *w = r->workers; w; w = w->next)
         worker_retire(w, &why);
+    return 0;
+}
+
+void runner_stop(struct runner *r)
+{
+    struct err err = ERR_INIT;
+    int rc = runner_call(r, do_stop, NULL, &err);
+    BUG_ON(rc < 0);
+}
+
+static int do_free(struct runner *r, void *args, struct err *err)
+{
+    (void)args;
+    (void)err;
+    r->is_freeing = true;
     if (!r->workers)
         loop_stop(r->loop);
     return 0;
@@ -467,8 +175,88 @@ void runner_free(struct runner *r)
     struct err err = ERR_INIT;
     if (!r)
         return;
-    int rc = call(r, do_stop, NULL, &err);
+    runner_stop(r);
+    int rc = runner_call(r, do_free, NULL, &err);
     BUG_ON(rc < 0);
     pthread_join(r->thread, NULL);
     runner_release(r);
+}
+
+/* --- how it is
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+static int do_stats(struct runner *r, void *args, struct err *err)
+{
+    struct runner_stats *s = args;
+    (void)err;
+    *s = r->stats;
+    s->is_stopping = r->is_stopping;
+    for (const struct worker *w = r->workers; w; w = w->next) {
+        if (w->state != WORKER_READY)
+            continue;
+        s->n_loaded++;
+        s->planned_bytes += w->loaded.weight_bytes + w->loaded.kv_bytes + w->loaded.scratch_bytes;
+    }
+    for (const struct model *m = r->models.first; m; m = m->next) {
+        for (const struct run_request *q = m->first; q; q = q->next) {
+            s->n_running += q->is_started;
+            s->n_waiting += !q->is_started && q->kind == RUN_GENERATE;
+        }
+    }
+    return 0;
+}
+
+int runner_stats(struct runner *r, struct runner_stats *ret, struct err *err)
+{
+    return runner_call(r, do_stats, ret, err);
+}
+
+static int do_is_ready(struct runner *r, void *args, struct err *err)
+{
+    (void)args;
+    return r->is_stopping ? err_set(err, E_GONE, "the daemon is stopping") : 0;
+}
+
+bool runner_is_ready(struct runner *r, char *ret_why, size_t size)
+{
+    struct err err = ERR_INIT;
+    if (runner_call(r, do_is_ready, NULL, &err) == 0)
+        return true;
+    snprintf(ret_why, size, "%s", err.msg);
+    return false;
+}
+
+static void on_probe(void *ctx)
+{
+    struct probe *p = ctx;
+    pthread_mutex_lock(&p->lock);
+    p->is_posted = false;
+    p->n_answers++;
+    pthread_cond_broadcast(&p->answered);
+    pthread_mutex_unlock(&p->lock);
+}
+
+bool runner_is_alive(struct runner *r, uint32_t limit_ms)
+{
+    struct probe *p = &r->probe;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += limit_ms / 1000;
+    until.tv_nsec += (long)(limit_ms % 1000) * 1000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    pthread_mutex_lock(&p->lock);
+    uint64_t before = p->n_answers;
+    if (!p->is_posted) {
+        p->is_posted = true;
+        p->task = (struct loop_task){.fn = on_probe, .ctx = p};
+        loop_post(r->loop, &p->task);
+    }
+    int rc = 0;
+    while (p->n_answers == before && rc == 0)
+        rc = pthread_cond_timedwait(&p->answered, &p->lock, &until);
+    bool is_alive = p->n_answers != before;
+    pthread_mutex_unlock(&p->lock);
+    return is_alive;
 }

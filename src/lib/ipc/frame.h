@@ -62,6 +62,10 @@ bool get_f32(struct cursor *c, float *ret);
 bool get_f64(struct cursor *c, double *ret);
 bool get_str(struct cursor *c, size_t max, struct str *ret); /* borrowed */
 
+/* Flags of TOKENIZE. */
+#define MSG_TOKENIZE_ADD_SPECIAL   1u /* put what the model wants around a text */
+#define MSG_TOKENIZE_PARSE_SPECIAL 2u /* text that spells a control token is that token */
+
 /* Typed payloads (codec in msg.c).  Decoders check everything and fill arena-owned memory where
  * they must. */
 struct msg_load { /* LOAD: how to open and run the model; the files' descriptors arrive beside it */

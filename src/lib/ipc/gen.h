@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The neutral form of a generation request and of what comes back: what the API dialects translate
- * from and to, and what crosses between daemon and worker.  Knows no dialect and no engine.
+/* The neutral form of a generation request and of what comes back: what the API
+ * dialects translate from and to, and what crosses between daemon and worker.
+ * Knows no dialect and no engine.
  *
- * A gen_request owns its memory through its arena; free with gen_request_release. */
+ * A gen_request owns its memory through its arena; free with
+ * gen_request_release. */
 #ifndef LIB_IPC_GEN_H
 #define LIB_IPC_GEN_H
 
@@ -12,7 +14,8 @@
 enum gen_input {
     GEN_INPUT_TEXT,   /* text: completed as it stands */
     GEN_INPUT_TOKENS, /* token ids */
-    GEN_INPUT_CHAT    /* messages, tools and kwargs as JSON texts, through the model's template */
+    GEN_INPUT_CHAT    /* messages, tools and kwargs as JSON texts, through the
+                         model's template */
 };
 
 struct gen_logit_bias {
@@ -25,7 +28,8 @@ struct gen_params {
     uint32_t max_tokens; /* per choice; 0: up to the context's end */
     uint32_t min_tokens; /* end-of-generation is banned before; default 0 */
     uint32_t n;          /* choices; default 1 */
-    bool has_seed;       /* without one the daemon draws it, so that a worker always gets one */
+    bool has_seed;       /* without one the daemon draws it, so that a worker always
+                            gets one */
     uint64_t seed;
     float temperature;                         /* 0: greedy; default 1 */
     uint32_t top_k;                            /* 0: off (default) */
@@ -36,7 +40,8 @@ struct gen_params {
     bool want_logprobs;                        /* of the chosen tokens */
     uint32_t top_logprobs; /* and this many others; <= LIMIT_REQUEST_TOP_LOGPROBS */
     bool ignore_eos;
-    bool add_special; /* text input: put BOS where the model wants it; default true */
+    bool add_special; /* text input: put BOS where the model wants it; default
+                         true */
     bool echo;        /* the prompt's text comes back before the answer */
 };
 
@@ -63,8 +68,8 @@ struct gen_request {
 void gen_request_init(struct gen_request *r);
 void gen_request_release(struct gen_request *r);
 
-/* Values as stated above and within limits.h, each error naming the parameter as clients know it
- * and its range. */
+/* Values as stated above and within limits.h, each error naming the parameter
+ * as clients know it and its range. */
 int gen_request_check(const struct gen_request *r, struct err *err) MUST_USE;
 /* Whether s is valid UTF-8, as DELTA texts and stop strings must be. */
 bool gen_text_is_utf8(struct str s);
@@ -85,7 +90,8 @@ struct gen_top {
 
 struct gen_token {
     int32_t token;
-    float logprob;    /* natural log of its probability before temperature and penalties */
+    float logprob;    /* natural log of its probability before temperature and
+                         penalties */
     struct str bytes; /* its text alone, raw bytes */
     const struct gen_top *top;
     uint32_t n_top;
@@ -93,10 +99,13 @@ struct gen_token {
 
 enum gen_event_type {
     GEN_EVENT_STARTED,     /* admitted: n_prompt, n_cached known */
-    GEN_EVENT_DELTA,       /* text (valid UTF-8, may be empty) and the tokens it came from */
+    GEN_EVENT_DELTA,       /* text (valid UTF-8, may be empty) and the tokens it came
+                              from */
     GEN_EVENT_CHOICE_DONE, /* one choice ended: finish, n_generated */
     GEN_EVENT_DONE,        /* all choices ended; last event of a request unless FAILED */
-    GEN_EVENT_FAILED       /* code and message; last event */
+    GEN_EVENT_FAILED,      /* code and message; last event */
+    GEN_EVENT_PROGRESS     /* of a load, made by the runner: text, done, total; never
+                              on the wire */
 };
 
 /* Borrowed views, valid during the call that delivers the event. */
@@ -106,14 +115,22 @@ struct gen_event {
     uint32_t choice;                /* DELTA, CHOICE_DONE */
     struct str text;                /* DELTA */
     const struct gen_token *tokens; /* DELTA: with want_logprobs, else NULL */
-    uint32_t n_tokens;      /* DELTA: tokens that this delta accounts for (also without logprobs) */
-    enum gen_finish finish; /* CHOICE_DONE; DONE: GEN_FINISH_CANCEL when canceled, else NONE */
-    int32_t stop_index;     /* CHOICE_DONE: index of the stop string that matched, or -1 */
-    uint32_t n_prompt, n_cached;            /* STARTED, DONE */
-    uint32_t n_generated;                   /* CHOICE_DONE: of the choice; DONE: of all */
+    uint32_t n_tokens;              /* DELTA: tokens that this delta accounts for (also without
+                                       logprobs) */
+    enum gen_finish finish;         /* CHOICE_DONE; DONE: GEN_FINISH_CANCEL when canceled,
+                                       else NONE */
+    int32_t stop_index;             /* CHOICE_DONE: index of the stop string that matched, or
+                                       -1 */
+    uint32_t n_prompt, n_cached;    /* STARTED, DONE */
+    uint32_t n_generated;           /* CHOICE_DONE: of the choice; DONE: of all */
     double queue_ms, prefill_ms, decode_ms; /* DONE */
     int code;                               /* FAILED: enum err_code */
     struct str message;                     /* FAILED */
+    uint64_t done, total;                   /* PROGRESS; total 0: unknown */
+    /* STARTED, DONE, filled in by the runner: which bytes with which declared
+     * parameters answer */
+    const char *model_digest; /* "sha256:…" or "" */
+    const char *fingerprint;  /* "fp_…" */
 };
 
 #endif

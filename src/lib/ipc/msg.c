@@ -387,6 +387,7 @@ int msg_event_encode(struct buf *out, const struct gen_event *e, struct err *err
         put_u32(out, (uint32_t)e->code);
         put_str(out, e->message);
         break;
+    case GEN_EVENT_PROGRESS: BUG_ON(true);
     }
     return buf_status(out, "message EVENT", err);
 }

@@ -10,7 +10,11 @@
 #include "lib/base/limits.h"
 #include "worker/serve/serve.h"
 
-static const unsigned client_flags = TOK_ADD_SPECIAL | TOK_PARSE_SPECIAL;
+static unsigned flags_of(const struct job *r)
+{
+    return (r->flags & MSG_TOKENIZE_ADD_SPECIAL ? TOK_ADD_SPECIAL : 0u) |
+           (r->flags & MSG_TOKENIZE_PARSE_SPECIAL ? TOK_PARSE_SPECIAL : 0u);
+}
 
 static int need_text(const struct loaded_model *m, struct err *err)
 {
@@ -155,7 +159,7 @@ static int reply_tokens(struct serve *s, struct job *r, struct err *err)
 {
     int rc = need_text(&s->model, err);
     if (rc == 0)
-        rc = tokenizer_encode(s->model.tok, r->text, r->flags & client_flags, &r->prompt, err);
+        rc = tokenizer_encode(s->model.tok, r->text, flags_of(r), &r->prompt, err);
     if (rc < 0)
         return rc;
     struct buf b;
