@@ -6,66 +6,49 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WORD_MAX 48 /* longer words have no near names */
+#include "lib/base/near.h"
 
-/* Edits (insert, delete, replace, swap of neighbours) from a to b: restricted Damerau-Levenshtein
- * distance. */
-static size_t distance(const char *a, const char *b)
-{
-    size_t n = strlen(a), m = strlen(b);
-    if (n > WORD_MAX || m > WORD_MAX)
-        return WORD_MAX;
-    size_t d[WORD_MAX + 1][WORD_MAX + 1];
-    for (size_t i = 0; i <= n; i++) {
-        for (size_t j = 0; j <= m; j++) {
-            if (i == 0 || j == 0) {
-                d[i][j] = i + j;
-                continue;
-            }
-            size_t best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-            best = MIN_OF(best, MIN_OF(d[i - 1][j], d[i][j - 1]) + 1);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                best = MIN_OF(best, d[i - 2][j - 2] + 1);
-            d[i][j] = best;
-        }
-    }
-    return d[n][m];
-}
+const struct cli_flag cli_help_flag = {"help", 'h', NULL, "print this page", false};
+const struct cli_flag cli_config_flag = {
+    "config", 0, "FILE", "read options from there instead of the usual file", false};
 
-const char *cli_nearest(const char *word, const char *const *names, size_t n)
-{
-    const char *best = NULL;
-    size_t best_cost = SIZE_MAX, len = strlen(word);
-    for (size_t i = 0; i < n; i++) {
-        size_t cost = distance(word, names[i]);
-        bool is_beginning = len >= 3 && strncmp(word, names[i], len) == 0;
-        if (cost < best_cost &&
-            (is_beginning || (cost <= len / 3 + 1 && cost < strlen(names[i])))) {
-            best_cost = cost;
-            best = names[i];
-        }
-    }
-    return best;
-}
-
-static const struct cli_flag help_flag = {"help", 'h', NULL, "print this page", false};
-
-/* A flag of the command's own, or help. */
+/* A flag of the command's own, or one that every command has. */
 static const struct cli_flag *own_flag(const struct cli_command *c, const char *name, char letter)
 {
     for (const struct cli_flag *f = c->flags; f && f->name; f++) {
         if (name ? strcmp(f->name, name) == 0 : f->letter == letter)
             return f;
     }
-    if (name ? strcmp(help_flag.name, name) == 0 : help_flag.letter == letter)
-        return &help_flag;
-    return NULL;
+    if (name ? strcmp(cli_help_flag.name, name) == 0 : cli_help_flag.letter == letter)
+        return &cli_help_flag;
+    return name && c->config && strcmp(name, cli_config_flag.name) == 0 ? &cli_config_flag : NULL;
 }
 
+/* Secrets have no flag: other users can read a command line. */
 static enum config_id config_flag(const struct cli_command *c, const char *name)
 {
     enum config_id id = config_find(name);
-    return id < CONFIG_N_OPTIONS && (c->config & (1ull << id)) ? id : CONFIG_N_OPTIONS;
+    bool is_flag = id < CONFIG_N_OPTIONS && (c->config & (1ull << id)) &&
+                   config_option(id)->type != CONFIG_SECRET;
+    return is_flag ? id : CONFIG_N_OPTIONS;
+}
+
+/* The file that --config names, which has to be known before the other flags are read; NULL: none.
+ */
+static int config_file_flag(const struct cli_command *c, int argc, char **argv, const char **ret,
+                            struct err *err)
+{
+    static const char flag[] = "--config";
+    size_t n = sizeof(flag) - 1;
+    *ret = NULL;
+    for (int i = 0; c->config && i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (strncmp(argv[i], flag, n) != 0 || (argv[i][n] != '=' && argv[i][n]))
+            continue;
+        *ret = argv[i][n] ? argv[i] + n + 1 : i + 1 < argc ? argv[i + 1] : "";
+        if (!**ret)
+            return err_set(err, E_INVALID, "--config needs a value: --config FILE");
+    }
+    return 0;
 }
 
 static int unknown_flag(const struct cli_command *c, const char *given, const char *name,
@@ -73,14 +56,25 @@ static int unknown_flag(const struct cli_command *c, const char *given, const ch
 {
     const char *names[CONFIG_N_OPTIONS + 64];
     size_t n = 0;
-    for (const struct cli_flag *f = c->flags; f && f->name && n < 63; f++)
+    enum config_id id = config_find(name);
+    if (id < CONFIG_N_OPTIONS && (c->config & (1ull << id))) {
+        char env[64];
+        config_env_name(config_option(id)->key, env);
+        return err_set(err, E_INVALID,
+                       "--%s is no flag, since others could read it off the command line: set %s "
+                       "in the environment, or `%s = ...` in the configuration file",
+                       name, env, config_option(id)->key);
+    }
+    for (const struct cli_flag *f = c->flags; f && f->name && n < 60; f++)
         names[n++] = f->name;
     names[n++] = "help";
-    for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
-        if (c->config & (1ull << id))
-            names[n++] = config_option((enum config_id)id)->key;
+    if (c->config)
+        names[n++] = cli_config_flag.name;
+    for (int i = 0; i < CONFIG_N_OPTIONS; i++) {
+        if (config_flag(c, config_option((enum config_id)i)->key) < CONFIG_N_OPTIONS)
+            names[n++] = config_option((enum config_id)i)->key;
     }
-    const char *near = cli_nearest(name, names, n);
+    const char *near = near_name(name, names, n);
     if (near)
         return err_set(err, E_INVALID, "`berth %s` has no flag %s; did you mean --%s?", c->name,
                        given, near);
@@ -90,7 +84,7 @@ static int unknown_flag(const struct cli_command *c, const char *given, const ch
 
 static int give(struct cli_args *a, const struct cli_flag *f, const char *value, struct err *err)
 {
-    if (f == &help_flag)
+    if (f == &cli_help_flag)
         a->want_help = true;
     if (!f->may_repeat && f->arg && cli_flag(a, f->name))
         return err_set(err, E_INVALID, "--%s is given twice", f->name);
@@ -105,14 +99,14 @@ static int give(struct cli_args *a, const struct cli_flag *f, const char *value,
 static int read_flag(struct cli_args *a, int argc, char **argv, int *i, struct err *err)
 {
     const char *word = argv[*i];
-    char name[WORD_MAX + 1];
+    char name[NEAR_WORD_BYTES + 1];
     const char *eq = NULL;
     const struct cli_flag *f;
     enum config_id id = CONFIG_N_OPTIONS;
     if (word[1] == '-') {
         eq = strchr(word, '=');
         size_t n = eq ? (size_t)(eq - word - 2) : strlen(word + 2);
-        n = MIN_OF(n, WORD_MAX);
+        n = MIN_OF(n, NEAR_WORD_BYTES);
         memcpy(name, word + 2, n);
         name[n] = '\0';
         f = own_flag(a->command, name, 0);
@@ -153,7 +147,10 @@ int cli_args_parse(const struct cli_command *command, int argc, char **argv, str
             return 0;
         }
     }
-    int rc = config_load(&a->config, command->config, err);
+    const char *file = NULL;
+    if (config_file_flag(command, argc, argv, &file, err) < 0)
+        return -err->code;
+    int rc = config_load(&a->config, command->config, file, err);
     if (rc < 0)
         return rc;
     bool flags_ended = false;

@@ -17,6 +17,10 @@ struct cli_flag {
     bool may_repeat;
 };
 
+/* Flags that are not in a command's own table: help has every command, config every one that reads
+ * options. */
+extern const struct cli_flag cli_help_flag, cli_config_flag;
+
 struct cli_args;
 
 /* Which part of the program carries a command out. */
@@ -65,8 +69,5 @@ int cli_number(const struct cli_args *a, const char *name, uint64_t min, uint64_
                uint64_t *ret, struct err *err) MUST_USE;
 int cli_real(const struct cli_args *a, const char *name, double min, double max, double *ret,
              struct err *err) MUST_USE;
-
-/* The name in names[n] nearest to word by edits, or NULL when none is near. */
-const char *cli_nearest(const char *word, const char *const *names, size_t n);
 
 #endif

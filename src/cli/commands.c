@@ -6,14 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/base/near.h"
+
 #define BIT(field) (1ull << CONFIG_##field)
-#define WHERE      (BIT(host) | BIT(port))
+#define WHERE      (BIT(host) | BIT(port) | BIT(socket) | BIT(api_key) | BIT(tls_cert))
 #define ENGINE                                                                                     \
     (BIT(threads) | BIT(max_model_len) | BIT(max_num_seqs) | BIT(max_num_batched_tokens) |         \
      BIT(block_size) | BIT(kv_cache_memory) | BIT(kv_cache_type) | BIT(cpu))
-#define SERVE                                                                                      \
-    (WHERE | BIT(insecure) | BIT(models_dir) | ENGINE | BIT(log_level) | BIT(log_format) |     \
-     BIT(exit_idle) | BIT(load_timeout) | BIT(hang_timeout))
+#define ALL   (CONFIG_N_OPTIONS == 64 ? UINT64_MAX : (1ull << CONFIG_N_OPTIONS) - 1)
+#define SERVE (ALL & ~BIT(api_key))
 
 static const struct cli_flag run_flags[] = {
     {"max-tokens", 'n', "N", "longest answer in tokens; default: up to the end of the context",
@@ -235,7 +236,7 @@ static int unknown_command(int argc, char **argv)
     if (!is_debug)
         names[n++] = "debug";
     const char *word = is_debug ? argv[1] : argv[0];
-    const char *near = cli_nearest(word, names, n);
+    const char *near = near_name(word, names, n);
     const char *group = is_debug ? "debug " : "";
     (void)argc;
     if (near)
@@ -245,6 +246,12 @@ static int unknown_command(int argc, char **argv)
         err_set(&err, E_INVALID, "there is no command '%s%.64s'; `berth help%s` lists them", group,
                 word, is_debug ? " debug" : "");
     return usage(&err);
+}
+
+static void say(void *ctx, const char *sentence)
+{
+    (void)ctx;
+    fprintf(stderr, "berth: %s\n", sentence);
 }
 
 bool cli_parse(int argc, char **argv, struct cli_args *ret, int *ret_status)
@@ -273,8 +280,11 @@ bool cli_parse(int argc, char **argv, struct cli_args *ret, int *ret_status)
         *ret_status = usage(&err);
     else if (ret->want_help)
         cli_help_command(c);
-    else
+    else {
+        if (c->config)
+            config_unknown_env(say, NULL);
         return true;
+    }
     cli_args_release(ret);
     return false;
 }

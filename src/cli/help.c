@@ -56,6 +56,13 @@ static void option_row(const struct config_option *o)
         n += snprintf(help + n, sizeof(help) - (size_t)n, "; default %s", o->dflt);
     if (n > 0 && (size_t)n < sizeof(help))
         snprintf(help + n, sizeof(help) - (size_t)n, " (environment: %s)", env);
+    if (o->type == CONFIG_SECRET) { /* no flag: others could read it */
+        printf("    %s\n", env);
+        snprintf(help, sizeof(help), "%s (or `%s = ...` in the configuration file; no flag)",
+                 o->help, o->key);
+        wrap(help, 8, 0);
+        return;
+    }
     flag_row(0, o->key, arg[0] ? arg : NULL, help);
 }
 
@@ -73,6 +80,8 @@ void cli_help_command(const struct cli_command *c)
         if (c->config & (1ull << id))
             option_row(config_option((enum config_id)id));
     }
+    if (c->config)
+        flag_row(0, cli_config_flag.name, cli_config_flag.arg, cli_config_flag.help);
     flag_row('h', "help", NULL, "print this page");
     if (c->examples) {
         printf("\nEXAMPLES\n");

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/args.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
+#include "lib/base/near.h"
 #include "lib/base/str.h"
 
 #define NEAR_MAX 256 /* names looked at for a suggestion */
@@ -70,7 +70,7 @@ int model_find(const char *model, const char *dirs, struct buf *out, struct err 
         rc = model_real_path(model, out, err);
     }
     if (rc == 0 && !is_found) {
-        const char *near = cli_nearest(model, (const char *const *)names, n_names);
+        const char *near = near_name(model, (const char *const *)names, n_names);
         rc = err_set(err, E_NOTFOUND, "there is no model '%.128s' in %.256s%s%.64s%s", model, dirs,
                      near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     }

@@ -55,7 +55,7 @@ static void test_defaults(void **state)
     (void)state;
     struct config c;
     struct err err = ERR_INIT;
-    assert_int_equal(config_load(&c, ALL_OPTIONS, &err), 0);
+    assert_int_equal(config_load(&c, ALL_OPTIONS, NULL, &err), 0);
     assert_string_equal(config_str(&c, CONFIG_host), "127.0.0.1");
     assert_int_equal(config_u32(&c, CONFIG_port), 12434);
     assert_int_equal(config_u32(&c, CONFIG_kv_cache_type), 1); /* f32|f16 */
@@ -72,7 +72,7 @@ static void test_precedence(void **state)
     write_file("# comment\n\n port = 1001 # and more\nthreads=3\nctx-size = 77\n");
     setenv("BERTH_PORT", "1002", 1);
     setenv("BERTH_MODELS", "/a:/b", 1); /* an alias */
-    assert_int_equal(config_load(&c, ALL_OPTIONS, &err), 0);
+    assert_int_equal(config_load(&c, ALL_OPTIONS, NULL, &err), 0);
     assert_int_equal(config_u32(&c, CONFIG_port), 1002);
     assert_int_equal(c.values[CONFIG_port].source, CONFIG_FROM_ENV);
     assert_int_equal(config_u32(&c, CONFIG_threads), 3);
@@ -86,11 +86,11 @@ static void test_precedence(void **state)
     unsetenv("BERTH_MODELS");
 }
 
-static void refused(uint32_t want, const char *part)
+static void refused(uint64_t want, const char *part)
 {
     struct config c;
     struct err err = ERR_INIT;
-    assert_int_equal(config_load(&c, want, &err), -E_INVALID);
+    assert_int_equal(config_load(&c, want, NULL, &err), -E_INVALID);
     if (!strstr(err.msg, part))
         fail_msg("'%s' does not say '%s'", err.msg, part);
     config_release(&c);
@@ -103,16 +103,154 @@ static void test_refusals_name_their_source(void **state)
     refused(ALL_OPTIONS, "BERTH_PORT in the environment: 70000 is out of range: from 0 to 65535");
     struct config c;
     struct err err = ERR_INIT;
-    assert_int_equal(config_load(&c, ALL_OPTIONS & ~(1ull << CONFIG_port), &err),
+    assert_int_equal(config_load(&c, ALL_OPTIONS & ~(1ull << CONFIG_port), NULL, &err),
                      0); /* not asked for */
     config_release(&c);
     unsetenv("BERTH_PORT");
     write_file("port = 1\nprot = 2\n");
-    refused(ALL_OPTIONS, "line 2: there is no option 'prot'");
+    refused(ALL_OPTIONS, "/berth/config:2: there is no option 'prot'; did you mean 'port'?");
     write_file("kv-cache-type = f64\n");
     refused(ALL_OPTIONS, "kv-cache-type: 'f64' is not one of f32|f16");
     write_file("just words\n");
     refused(ALL_OPTIONS, "is not `key = value`");
+}
+
+static char seen[4096];
+
+static void note(void *ctx, const char *sentence)
+{
+    (void)ctx;
+    size_t n = strlen(seen);
+    snprintf(seen + n, sizeof(seen) - n, "%s\n", sentence);
+}
+
+/* What the file with this text says of itself, mistake by mistake. */
+static const char *mistakes(const char *text)
+{
+    char path[128];
+    struct err err = ERR_INIT;
+    seen[0] = '\0';
+    write_file(text);
+    snprintf(path, sizeof(path), "%s/berth/config", home);
+    assert_int_equal(config_check(path, note, NULL, &err), 0);
+    return seen;
+}
+
+static void test_lines(void **state)
+{
+    (void)state;
+    struct config c;
+    struct err err = ERR_INIT;
+    struct buf b;
+    write_file("audit-log=/a b#c # comment\r\n  tls-key = \" #x \"\nhost = ::1");
+    assert_int_equal(config_load(&c, ALL_OPTIONS, NULL, &err), 0);
+    assert_string_equal(config_str(&c, CONFIG_audit_log), "/a b#c");
+    assert_string_equal(config_str(&c, CONFIG_tls_key), " #x ");
+    assert_string_equal(config_str(&c, CONFIG_host), "::1");
+    buf_init(&b, 4096);
+    config_origin(&c, CONFIG_host, &b);
+    assert_int_equal(strcmp(buf_str(&b) + strlen(home), "/berth/config:3"), 0);
+    buf_release(&b);
+    config_release(&c);
+
+    assert_string_equal(mistakes("\n# all is well\nport=1\n"), "");
+    const char *all = mistakes("port = 1\nctx-size = 5\nmax-model-len = 6\nport = x\n"
+                               "hots = a\nabcdefghijk = 1\ntls-key = \"a\n[serve]\n");
+    static const char *const parts[] = {
+        "config:3: max-model-len stands on line 2 already",
+        "config:4: port stands on line 1",
+        "config:5: there is no option 'hots'; did you mean 'host'?",
+        "config:6: there is no option 'abcdefghijk'; `berth config show` lists",
+        "config:7: tls-key: a value that begins with a quotation mark ends with one",
+        "config:8: '[serve]' is not `key = value`"};
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        if (!strstr(all, parts[i]))
+            fail_msg("'%s' is not in\n%s", parts[i], all);
+    }
+}
+
+static void test_which_file(void **state)
+{
+    (void)state;
+    struct config c;
+    struct err err = ERR_INIT;
+    struct buf b;
+    char path[128];
+    bool there;
+    buf_init(&b, 4096);
+    write_file("port = 5");
+    snprintf(path, sizeof(path), "%s/berth/config", home);
+    assert_int_equal(config_path(NULL, &b, &there, &err), 0);
+    assert_string_equal(buf_str(&b), path);
+    assert_true(there);
+    setenv("BERTH_CONFIG", "/dev/null", 1);
+    assert_int_equal(config_load(&c, ALL_OPTIONS, NULL, &err), 0);
+    assert_int_equal(config_u32(&c, CONFIG_port), 12434);
+    config_release(&c);
+    assert_int_equal(config_load(&c, ALL_OPTIONS, path, &err), 0); /* a flag is nearer */
+    assert_int_equal(config_u32(&c, CONFIG_port), 5);
+    config_release(&c);
+    setenv("BERTH_CONFIG", "/nowhere/at/all", 1);
+    assert_int_equal(config_load(&c, 0, NULL, &err), -E_NOTFOUND);
+    assert_non_null(strstr(err.msg, "name one that is there with --config"));
+    config_release(&c);
+    setenv("BERTH_CONFIG", home, 1);
+    assert_int_equal(config_load(&c, 0, NULL, &err), -E_IO);
+    assert_non_null(strstr(err.msg, "is a folder"));
+    config_release(&c);
+    unsetenv("BERTH_CONFIG");
+    setenv("XDG_CONFIG_HOME", "/nowhere", 1);
+    buf_clear(&b);
+    if (access("/etc/berth/config", F_OK) < 0) {
+        assert_int_equal(config_path(NULL, &b, &there, &err), 0);
+        assert_string_equal(buf_str(&b), "/nowhere/berth/config");
+        assert_false(there);
+    }
+    buf_release(&b);
+}
+
+static void test_environment(void **state)
+{
+    (void)state;
+    struct config c;
+    struct err err = ERR_INIT;
+    struct buf b;
+    buf_init(&b, 4096);
+    setenv("BERTH_CTX_SIZE", "9", 1);
+    setenv("BERTH_PORT", "", 1); /* as good as unset */
+    assert_int_equal(config_load(&c, ALL_OPTIONS, NULL, &err), 0);
+    config_origin(&c, CONFIG_max_model_len, &b);
+    assert_string_equal(buf_str(&b), "BERTH_CTX_SIZE");
+    assert_int_equal(c.values[CONFIG_port].source, CONFIG_FROM_DEFAULT);
+    config_release(&c);
+    setenv("BERTH_MAX_MODEL_LEN", "10", 1);
+    refused(ALL_OPTIONS, "BERTH_MAX_MODEL_LEN and BERTH_CTX_SIZE");
+    unsetenv("BERTH_MAX_MODEL_LEN");
+    unsetenv("BERTH_CTX_SIZE");
+
+    seen[0] = '\0';
+    setenv("BERTH_PROT", "1", 1);
+    setenv("BERTH_CONFIG", "/dev/null", 1);
+    assert_int_equal(config_unknown_env(note, NULL), 1);
+    assert_string_equal(
+        seen, "BERTH_PROT in the environment means nothing to berth; did you mean BERTH_PORT?\n");
+    unsetenv("BERTH_PROT");
+    unsetenv("BERTH_CONFIG");
+    buf_release(&b);
+}
+
+static void test_secrets_are_not_told(void **state)
+{
+    (void)state;
+    struct config c;
+    struct err err = ERR_INIT;
+    static char key[5002];
+    memset(key, 'k', sizeof(key) - 1);
+    setenv("BERTH_API_KEY", key, 1);
+    assert_int_equal(config_load(&c, ALL_OPTIONS, NULL, &err), -E_INVALID);
+    assert_null(strstr(err.msg, "kkk"));
+    config_release(&c);
+    unsetenv("BERTH_API_KEY");
 }
 
 static void test_numbers(void **state)
@@ -173,6 +311,10 @@ int main(void)
         cmocka_unit_test_setup(test_defaults, setup),
         cmocka_unit_test_setup(test_precedence, setup),
         cmocka_unit_test_setup(test_refusals_name_their_source, setup),
+        cmocka_unit_test_setup(test_lines, setup),
+        cmocka_unit_test_setup(test_which_file, setup),
+        cmocka_unit_test_setup(test_environment, setup),
+        cmocka_unit_test_setup(test_secrets_are_not_told, setup),
         cmocka_unit_test(test_numbers),
         cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_names),

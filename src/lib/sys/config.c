@@ -5,14 +5,17 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
+#include "lib/base/near.h"
 #include "lib/base/str.h"
+#include "lib/sys/config_impl.h"
+
+#define SYSTEM_FILE "/etc/berth/config" /* where a user has none */
 
 static const struct config_option options[CONFIG_N_OPTIONS] = {
 #define OPTION(field, key, type, min, max, dflt, arg, choices, help)                               \
@@ -63,132 +66,18 @@ void config_env_name(const char *key, char ret[64])
     ret[n] = '\0';
 }
 
-int config_parse_number(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
-                        struct err *err)
-{
-    char *end;
-    errno = 0;
-    unsigned long long v = strtoull(text, &end, 10);
-    if (!isdigit((unsigned char)text[0]) || *end || errno)
-        return err_set(err, E_INVALID, "'%s' is not a whole number from %llu to %llu", text,
-                       (unsigned long long)min, (unsigned long long)max);
-    if (v < min || v > max)
-        return err_set(err, E_INVALID, "%s is out of range: from %llu to %llu", text,
-                       (unsigned long long)min, (unsigned long long)max);
-    *ret = v;
-    return 0;
-}
-
-int config_parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret, struct err *err)
-{
-    char *end;
-    errno = 0;
-    uint64_t v = strtoull(text, &end, 10);
-    bool bad = !isdigit((unsigned char)text[0]) || errno;
-    if (!bad && *end) {
-        static const char units[] = "kmgt";
-        const char *u = strchr(units, tolower((unsigned char)*end));
-        bad = !u || !size_mul(v, 1ull << (10 * (u - units + 1)), &v);
-        end++;
-        if (!bad && (*end == 'i' || *end == 'I'))
-            end++;
-        if (!bad && (*end == 'b' || *end == 'B'))
-            end++;
-    }
-    if (bad || *end)
-        return err_set(err, E_INVALID,
-                       "'%s' is not a size in bytes, such as 1073741824, 512M or 2G", text);
-    if (v < min || v > max)
-        return err_set(err, E_INVALID, "%s is out of range: from %llu to %llu bytes", text,
-                       (unsigned long long)min, (unsigned long long)max);
-    *ret = v;
-    return 0;
-}
-
-int config_parse_duration(const char *text, uint64_t min, uint64_t max, uint64_t *ret,
-                          struct err *err)
-{
-    static const struct {
-        char unit;
-        uint64_t seconds;
-    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
-    uint64_t sum = 0, v = 0;
-    const char *s = text;
-    bool bad = false;
-    if (strcmp(text, "-1") == 0) {
-        *ret = CONFIG_FOREVER;
-        return 0;
-    }
-    do {
-        char *end;
-        errno = 0;
-        uint64_t scale = 1;
-        bad = !isdigit((unsigned char)*s);
-        v = strtoull(s, &end, 10);
-        bad |= errno != 0;
-        if (*end) {
-            size_t i = 0;
-            while (i < ARRAY_LEN(units) && units[i].unit != *end)
-                i++;
-            bad |= i == ARRAY_LEN(units);
-            scale = bad ? 1 : units[i].seconds;
-            end++;
-        } else {
-            bad |= s != text; /* a bare number stands alone */
-        }
-        bad = bad || !size_mul(v, scale, &v) || !size_add(sum, v, &sum);
-        s = end;
-    } while (!bad && *s);
-    if (bad)
-        return err_set(err, E_INVALID,
-                       "'%.64s' is not a time: give seconds, or units as in 90s, 5m, 1h30m, 2d, or "
-                       "-1 for ever",
-                       text);
-    if (sum < min || sum > max)
-        return err_set(err, E_INVALID, "%.64s is out of range: from %llu to %llu seconds, or -1",
-                       text, (unsigned long long)min, (unsigned long long)max);
-    *ret = sum;
-    return 0;
-}
-
-static int parse_choice(const char *text, const char *choices, uint64_t *ret, struct err *err)
-{
-    size_t len = strlen(text);
-    uint64_t i = 0;
-    for (const char *s = choices; *s; i++) {
-        size_t n = strcspn(s, "|");
-        if (n == len && memcmp(s, text, n) == 0) {
-            *ret = i;
-            return 0;
-        }
-        s += n + (s[n] == '|');
-    }
-    return err_set(err, E_INVALID, "'%s' is not one of %s", text, choices);
-}
-
-static int parse_switch(const char *text, uint64_t *ret, struct err *err)
-{
-    static const char *const words[] = {"no", "yes", "0", "1", "off", "on", "false", "true"};
-    for (size_t i = 0; i < ARRAY_LEN(words); i++) {
-        if (strcmp(text, words[i]) == 0) {
-            *ret = i & 1;
-            return 0;
-        }
-    }
-    return err_set(err, E_INVALID, "'%.64s' is neither yes nor no", text);
-}
-
-/* Checks text against the row and stores it. */
-static int value_set(struct config_value *v, const struct config_option *o, const char *text,
+int config_value_set(struct config *c, enum config_id id, const char *text,
                      enum config_source source, struct err *err)
 {
+    const struct config_option *o = &options[id];
+    struct config_value *v = &c->values[id];
     uint64_t number = 0;
     int ret = 0;
     switch (o->type) {
     case CONFIG_NUMBER: ret = config_parse_number(text, o->min, o->max, &number, err); break;
     case CONFIG_SIZE: ret = config_parse_size(text, o->min, o->max, &number, err); break;
-    case CONFIG_CHOICE: ret = parse_choice(text, o->choices, &number, err); break;
-    case CONFIG_SWITCH: ret = parse_switch(text, &number, err); break;
+    case CONFIG_CHOICE: ret = config_parse_choice(text, o->choices, &number, err); break;
+    case CONFIG_SWITCH: ret = config_parse_switch(text, &number, err); break;
     case CONFIG_DURATION: ret = config_parse_duration(text, o->min, o->max, &number, err); break;
     case CONFIG_STRING:
     case CONFIG_SECRET:
@@ -201,13 +90,13 @@ static int value_set(struct config_value *v, const struct config_option *o, cons
     if (ret < 0)
         return ret;
     mem_free(v->text);
-    *v = (struct config_value){mem_dup(text, strlen(text)), number, source};
+    *v = (struct config_value){.text = mem_dup(text, strlen(text)), number, source, 0, NULL};
     return 0;
 }
 
 int config_set_flag(struct config *c, enum config_id id, const char *text, struct err *err)
 {
-    if (value_set(&c->values[id], &options[id], text, CONFIG_FROM_FLAG, err) < 0)
+    if (config_value_set(c, id, text, CONFIG_FROM_FLAG, err) < 0)
         return err_wrap(err, "--%s", options[id].key);
     return 0;
 }
@@ -262,128 +151,159 @@ static int default_models_dir(struct buf *out, struct err *err)
     return ret;
 }
 
-/* 1 and the file's text; 0 when there is no such file. */
-static int file_read(const char *path, struct buf *out, struct err *err)
+const char *config_near(const char *key)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-        return 0;
-    if (fd < 0)
-        return err_set_sys(err, E_IO, "opening %s", path);
-    ssize_t n = 0;
-    int ret = 0;
-    do {
-        ret = buf_reserve(out, 4096);
-        if (ret == 0) {
-            n = read(fd, out->data + out->len, 4096);
-            out->len += n > 0 ? (size_t)n : 0;
-            out->data[out->len] = '\0'; /* buf_reserve leaves that to who fills the room */
+    const char *names[CONFIG_N_OPTIONS + ARRAY_LEN(aliases)];
+    size_t n = 0;
+    for (; n < CONFIG_N_OPTIONS; n++)
+        names[n] = options[n].key;
+    for (size_t i = 0; i < ARRAY_LEN(aliases); i++)
+        names[n++] = aliases[i].name;
+    return near_name(key, names, n);
+}
+
+/* The value of an option's variable or of an alias's (*ret_alias, else NULL); *ret NULL: none.
+ * Empty is as good as unset. */
+static int env_value(enum config_id id, const char **ret, const char **ret_alias, struct err *err)
+{
+    char name[64], other_name[64];
+    config_env_name(options[id].key, name);
+    const char *text = getenv(name);
+    *ret = text && *text ? text : NULL;
+    *ret_alias = NULL;
+    for (size_t i = 0; i < ARRAY_LEN(aliases); i++) {
+        if (strcmp(aliases[i].key, options[id].key) != 0)
+            continue;
+        config_env_name(aliases[i].name, other_name);
+        const char *other = getenv(other_name);
+        if (!other || !*other)
+            continue;
+        if (*ret && strcmp(*ret, other) != 0)
+            return err_set(
+                err, E_INVALID,
+                "%s and %s in the environment mean the same option and differ; unset one", name,
+                other_name);
+        if (!*ret) {
+            *ret = other;
+            *ret_alias = aliases[i].name;
         }
-    } while (ret == 0 && n > 0);
-    if (ret < 0)
-        ret = buf_status(out, path, err);
-    else if (n < 0)
-        ret = err_set_sys(err, E_IO, "reading %s", path);
-    close(fd);
-    return ret < 0 ? ret : 1;
-}
-
-static char *trim(char *s)
-{
-    while (isspace((unsigned char)*s))
-        s++;
-    size_t n = strlen(s);
-    while (n && isspace((unsigned char)s[n - 1]))
-        n--;
-    s[n] = '\0';
-    return s;
-}
-
-static int file_line(struct config *c, uint64_t want, const char *path, unsigned n_line, char *line,
-                     struct err *err)
-{
-    char *hash = strchr(line, '#');
-    if (hash)
-        *hash = '\0';
-    line = trim(line);
-    if (!*line)
-        return 0;
-    char *eq = strchr(line, '=');
-    if (!eq)
-        return err_set(err, E_INVALID, "%s, line %u: '%.64s' is not `key = value`", path, n_line,
-                       line);
-    *eq = '\0';
-    const char *key = trim(line);
-    enum config_id id = config_find(key);
-    if (id == CONFIG_N_OPTIONS)
-        return err_set(err, E_INVALID, "%s, line %u: there is no option '%.64s'", path, n_line,
-                       key);
-    if (!(want & (1ull << id)))
-        return 0;
-    if (value_set(&c->values[id], &options[id], trim(eq + 1), CONFIG_FROM_FILE, err) < 0)
-        return err_wrap(err, "%s, line %u: %s", path, n_line, key);
+    }
     return 0;
-}
-
-static int load_file(struct config *c, uint64_t want, struct err *err)
-{
-    struct buf path, text;
-    buf_init(&path, LIMIT_PATH_BYTES);
-    buf_init(&text, 64 << 10);
-    const char *xdg = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-    if (xdg && xdg[0] == '/')
-        buf_printf(&path, "%s/berth/config", xdg);
-    else if (home && home[0] == '/')
-        buf_printf(&path, "%s/.config/berth/config", home);
-    int ret = path.len ? file_read(buf_str(&path), &text, err) : 0;
-    if (ret == 0) {
-        buf_clear(&path);
-        buf_append_str(&path, "/etc/berth/config");
-        ret = file_read(buf_str(&path), &text, err);
-    }
-    char *s = ret > 0 && text.data ? text.data : NULL;
-    for (unsigned n = 1; s && ret >= 0; n++) {
-        char *nl = strchr(s, '\n');
-        if (nl)
-            *nl = '\0';
-        ret = file_line(c, want, buf_str(&path), n, s, err);
-        s = nl ? nl + 1 : NULL;
-    }
-    buf_release(&text);
-    buf_release(&path);
-    return ret < 0 ? ret : 0;
 }
 
 static int load_env(struct config *c, uint64_t want, struct err *err)
 {
-    char name[64];
     for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
+        const char *alias, *text;
         if (!(want & (1ull << id)))
             continue;
-        config_env_name(options[id].key, name);
-        const char *text = getenv(name);
-        for (size_t i = 0; !text && i < ARRAY_LEN(aliases); i++) {
-            if (strcmp(aliases[i].key, options[id].key) == 0) {
-                config_env_name(aliases[i].name, name);
-                text = getenv(name);
-            }
-        }
-        if (text && *text &&
-            value_set(&c->values[id], &options[id], text, CONFIG_FROM_ENV, err) < 0)
+        if (env_value((enum config_id)id, &text, &alias, err) < 0)
+            return -err->code;
+        if (!text)
+            continue;
+        if (config_value_set(c, (enum config_id)id, text, CONFIG_FROM_ENV, err) < 0) {
+            char name[64];
+            config_env_name(alias ? alias : options[id].key, name);
             return err_wrap(err, "%s in the environment", name);
+        }
+        c->values[id].alias = alias;
     }
     return 0;
 }
 
-int config_load(struct config *c, uint64_t want, struct err *err)
+int config_unknown_env(config_note_fn fn, void *ctx)
+{
+    extern char **environ;
+    static const char prefix[] = "BERTH_";
+    int n_unknown = 0;
+    for (char **e = environ; e && *e; e++) {
+        size_t n = strcspn(*e, "="), n_prefix = sizeof(prefix) - 1;
+        char key[64], name[64];
+        /* TEST: of the tests of berth itself. */
+        if (strncmp(*e, prefix, n_prefix) != 0 || n - n_prefix >= sizeof(key) ||
+            strncmp(*e + n_prefix, "TEST_", 5) == 0 || strncmp(*e, "BERTH_CONFIG=", 13) == 0)
+            continue;
+        for (size_t i = n_prefix; i < n; i++) {
+            char c = (*e)[i];
+            key[i - n_prefix] = c == '_' ? '-' : (char)tolower((unsigned char)c);
+        }
+        key[n - n_prefix] = '\0';
+        enum config_id id = config_find(key);
+        if (id < CONFIG_N_OPTIONS)
+            continue;
+        struct err note = ERR_INIT;
+        const char *near = config_near(key);
+        if (near)
+            config_env_name(near, name);
+        err_set(&note, E_INVALID, "%.*s in the environment means nothing to berth%s%s%s", (int)n,
+                *e, near ? "; did you mean " : "", near ? name : "", near ? "?" : "");
+        fn(ctx, note.msg);
+        n_unknown++;
+    }
+    return n_unknown;
+}
+
+int config_path(const char *chosen, struct buf *out, bool *ret_there, struct err *err)
+{
+    const char *env = getenv("BERTH_CONFIG"), *xdg = getenv("XDG_CONFIG_HOME"),
+               *home = getenv("HOME");
+    if (!chosen && env && *env)
+        chosen = env;
+    *ret_there = chosen != NULL;
+    if (chosen) {
+        buf_append_str(out, chosen);
+        return buf_status(out, "the configuration file's path", err);
+    }
+    if (xdg && xdg[0] == '/')
+        buf_printf(out, "%s/berth/config", xdg);
+    else if (home && home[0] == '/')
+        buf_printf(out, "%s/.config/berth/config", home);
+    if (out->len && !out->failed)
+        *ret_there = access(buf_str(out), F_OK) == 0 || (errno != ENOENT && errno != ENOTDIR);
+    if (!*ret_there && access(SYSTEM_FILE, F_OK) == 0) {
+        buf_clear(out);
+        *ret_there = true;
+    }
+    if (!out->len)
+        buf_append_str(out, SYSTEM_FILE);
+    return buf_status(out, "the configuration file's path", err);
+}
+
+static void load_defaults(struct config *c)
 {
     *c = (struct config){0};
     for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
         struct err bad = ERR_INIT;
-        BUG_ON(value_set(&c->values[id], &options[id], options[id].dflt, CONFIG_FROM_DEFAULT,
-                         &bad) < 0);
+        BUG_ON(config_value_set(c, (enum config_id)id, options[id].dflt, CONFIG_FROM_DEFAULT,
+                                &bad) < 0);
     }
-    int ret = load_file(c, want, err);
+}
+
+/* The first mistake becomes the err. */
+static void keep_first(void *ctx, const char *sentence)
+{
+    struct err *err = ctx;
+    if (!err->code)
+        err_set(err, E_INVALID, "%s", sentence);
+}
+
+int config_load(struct config *c, uint64_t want, const char *file, struct err *err)
+{
+    struct buf path;
+    bool there = false;
+    load_defaults(c);
+    buf_init(&path, LIMIT_PATH_BYTES);
+    int ret = config_path(file, &path, &there, err);
+    if (ret == 0 && there) {
+        struct err bad = ERR_INIT;
+        ret = config_file_read(c, want, buf_str(&path), keep_first, &bad, err);
+        if (ret == 0 && bad.code) {
+            *err = bad;
+            ret = -bad.code;
+        }
+        c->file = buf_take(&path);
+    }
+    buf_release(&path);
     if (ret == 0)
         ret = load_env(c, want, err);
     struct config_value *dirs = &c->values[CONFIG_models_dir];
@@ -400,9 +320,40 @@ int config_load(struct config *c, uint64_t want, struct err *err)
     return ret;
 }
 
+int config_check(const char *file, config_note_fn fn, void *ctx, struct err *err)
+{
+    struct config c;
+    load_defaults(&c);
+    int rc = config_file_read(&c, UINT64_MAX, file, fn, ctx, err);
+    config_release(&c);
+    return rc;
+}
+
+void config_origin(const struct config *c, enum config_id id, struct buf *out)
+{
+    const struct config_value *v = &c->values[id];
+    char name[64];
+    switch (v->source) {
+    case CONFIG_FROM_DEFAULT: buf_append_str(out, "default"); break;
+    case CONFIG_FROM_FILE: buf_printf(out, "%s:%u", c->file, v->line); break;
+    case CONFIG_FROM_ENV:
+        config_env_name(v->alias ? v->alias : options[id].key, name);
+        buf_append_str(out, name);
+        break;
+    case CONFIG_FROM_FLAG: buf_printf(out, "--%s", options[id].key); break;
+    }
+}
+
+bool config_wants_color(void)
+{
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+    return !(no && *no) && term && *term && strcmp(term, "dumb") != 0;
+}
+
 void config_release(struct config *c)
 {
     for (int id = 0; id < CONFIG_N_OPTIONS; id++)
         mem_free(c->values[id].text);
+    mem_free(c->file);
     *c = (struct config){0};
 }

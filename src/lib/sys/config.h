@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Options: one table (config.def) from which flags, environment, file, help and checks come.
  *
- * Precedence: flag, then environment (BERTH_*), then file, then default.  The file is
- * $XDG_CONFIG_HOME/berth/config
- * (~/.config when unset), or /etc/berth/config where there is none: lines `key = value`, `#` begins
- * a comment. Owns the only getenv of the program.  Used at start, by one thread. */
+ * Precedence: flag, then environment (BERTH_*; empty is as good as unset), then file, then default.
+ * The file is the one that --config or BERTH_CONFIG names, else $XDG_CONFIG_HOME/berth/config
+ * (~/.config when unset), else /etc/berth/config: lines `key = value`, `#` begins a comment.  Owns
+ * the only getenv of the program.  Used at start, by one thread. */
 #ifndef LIB_SYS_CONFIG_H
 #define LIB_SYS_CONFIG_H
 
@@ -51,17 +51,37 @@ struct config_value {
     char *text;      /* owned; as given, never NULL after config_load */
     uint64_t number; /* NUMBER, SIZE, DURATION; index of the choice for CHOICE; 0 or 1 for SWITCH */
     enum config_source source;
+    unsigned line;     /* of the file, when from there */
+    const char *alias; /* static; the other name that the environment used, or NULL */
 };
 
 struct config {
     struct config_value values[CONFIG_N_OPTIONS];
+    char *file; /* owned; the file that was read, NULL: none */
 };
 
+/* One sentence about a mistake that does not end what is being done. */
+typedef void (*config_note_fn)(void *ctx, const char *sentence);
+
 /* Defaults, then file, then environment, of the options whose bit (1ull << id) is in want; the
- * others keep their defaults, so that a mistaken setting stops only the commands that read it.
- * E_INVALID with a sentence that names where the value came from.  Release with config_release,
- * also after a failure. */
-int config_load(struct config *c, uint64_t want, struct err *err) MUST_USE;
+ * others keep their defaults, so that a mistaken value stops only the commands that read it.  An
+ * unknown name in the file stops all.  file: given by --config, or NULL.  E_INVALID with a sentence
+ * that names where the value came from; E_NOTFOUND, E_IO when the file cannot be read.  Release
+ * with config_release, also after a failure. */
+int config_load(struct config *c, uint64_t want, const char *file, struct err *err) MUST_USE;
+/* Appends the path of the file that config_load would read; *ret_there false: none of the usual
+ * ones exists, and this is the one to make.  A chosen one (chosen, else BERTH_CONFIG) is not looked
+ * for. */
+int config_path(const char *chosen, struct buf *out, bool *ret_there, struct err *err) MUST_USE;
+/* Reads a file alone and tells fn every mistake in it.  Negative: it cannot be read. */
+int config_check(const char *file, config_note_fn fn, void *ctx, struct err *err) MUST_USE;
+/* Tells fn of each BERTH_ variable that no option has, and returns how many there are. */
+int config_unknown_env(config_note_fn fn, void *ctx);
+/* Appends where a value came from: "default", "PATH:LINE", "BERTH_PORT" or "--port". */
+void config_origin(const struct config *c, enum config_id id, struct buf *out);
+/* Whether colours are welcome on a terminal: NO_COLOR (https://no-color.org) is unset or empty,
+ * TERM names a terminal that is not "dumb". */
+bool config_wants_color(void);
 /* Sets one option from a flag. */
 int config_set_flag(struct config *c, enum config_id id, const char *text,
                     struct err *err) MUST_USE;
