@@ -37,6 +37,8 @@ static const struct row rows[E_N_CODES] = {
     [E_GONE] = {500, "server_error", "worker_crashed", 0, false},
     [E_CONTEXT] = {400, "invalid_request_error", "context_length_exceeded", 0, false},
     [E_INTERNAL] = {500, "server_error", "internal_error", 0, false},
+    [E_BROKEN] = {503, "server_error", "model_broken", 30, false},
+    [E_STOPPING] = {503, "server_error", "stopping", 5, false},
 };
 
 void api_error_from(struct api_error *e, const struct err *err)

@@ -111,6 +111,8 @@ static const char *const code_names[E_N_CODES] = {
     [E_GONE] = "gone",
     [E_CONTEXT] = "context",
     [E_INTERNAL] = "internal",
+    [E_BROKEN] = "broken",
+    [E_STOPPING] = "stopping",
 };
 
 const char *err_code_name(int code)

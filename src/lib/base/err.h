@@ -33,6 +33,8 @@ enum err_code {
     E_GONE,        /* the process or peer that worked on it died */
     E_CONTEXT,     /* the prompt does not fit the context length */
     E_INTERNAL,    /* our own fault, caught */
+    E_BROKEN,      /* it failed again and again, and is not tried for a while */
+    E_STOPPING,    /* the daemon is about to end and takes nothing new */
     E_N_CODES
 };
 
