@@ -59,6 +59,7 @@ static void on_event(void *ctx, const struct engine_event *ev)
     switch (ev->type) {
     case ENGINE_STARTED:
         r->started_at_step = s->step;
+        r->n_cached = ev->n_cached;
         assert_int_equal(++r->n_started, 1);
         break;
     case ENGINE_TOKEN:

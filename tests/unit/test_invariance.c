@@ -28,6 +28,8 @@ static void make_runs(struct run *runs, uint32_t n_vocab)
         struct run *r = &runs[i];
         struct gen_params *p = &r->req.params;
         run_request(r, 100 + i, prompts[i], lengths[i % 8], n_vocab);
+        if (i % 16 >= 8) /* begins like an earlier one */
+            memcpy(prompts[i], prompts[i - 8], MIN_OF(lengths[i % 8], 48u) * sizeof(int32_t));
         p->want_logprobs = true;
         p->top_logprobs = i % 3 ? RUN_TOP : 0;
         p->max_tokens = i % 7 == 6 ? 0 : 5 + i;
@@ -79,11 +81,12 @@ static void check_same(const struct run *got, const struct run *want, uint32_t i
     }
 }
 
-/* The requests one by one in an engine with room for everything. */
+/* The requests one by one in an engine with room for everything, each computed whole. */
 static void run_alone(const struct gguf *g, struct run *runs, const struct engine_config *base)
 {
     struct engine_config cfg = *base;
     cfg.n_threads = 1;
+    cfg.no_prefix_cache = true;
     struct engine *e = run_open(g, &cfg);
     make_runs(runs, engine_hparams(e)->n_vocab);
     for (uint32_t i = 0; i < N_RUNS; i++) {
@@ -108,6 +111,15 @@ static void run_together(const struct gguf *g, struct run *got, const struct run
         assert_true(st.n_preemptions > 0);
     for (uint32_t i = 0; i < N_RUNS; i++)
         check_same(&got[i], &want[i], i);
+    /* again, where the cache knows their beginnings */
+    make_runs(got, engine_hparams(e)->n_vocab);
+    run_all(&s);
+    uint32_t n_reused = 0;
+    for (uint32_t i = 0; i < N_RUNS; i++) {
+        check_same(&got[i], &want[i], i);
+        n_reused += got[i].n_cached;
+    }
+    assert_true(preempts || n_reused > 0); /* a tight cache may have forgotten */
     engine_free(e);
 }
 

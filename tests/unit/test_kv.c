@@ -214,13 +214,70 @@ static void test_allocation_failures(void **state)
     kv_release(&kv);
 }
 
+/* Random texts over few tokens, in a cache too small for them and an index whose buckets all
+ * collide: what is found again is always what was written for exactly that beginning. */
+static void test_prefixes_under_pressure(void **state)
+{
+    (void)state;
+    enum { SLOTS = 3, TEXT = 24 };
+    struct kv kv;
+    struct err err = ERR_INIT;
+    uint64_t rng = 1;
+    int32_t texts[SLOTS][TEXT];
+    uint32_t n_found = 0;
+    init(&kv, KV_F32, 20, SLOTS);
+    assert_int_equal(kv_enable_prefixes(&kv, &err), 0);
+    kv.prefix.n_buckets = 1; /* every lookup meets every block */
+    for (int round = 0; round < 3000; round++) {
+        const uint32_t slot = (uint32_t)round % SLOTS;
+        const uint64_t salt = (uint64_t)round / 7 % 2;
+        kv_clear(&kv, slot);
+        for (uint32_t i = 0; i < TEXT; i++) {
+            rng = rng * 6364136223846793005u + 1442695040888963407u;
+            texts[slot][i] = (int32_t)(rng >> 62 & (i % 5 == 0));
+        }
+        const struct kv_tokens t = {texts[slot], texts[slot] + 10, 10};
+        uint32_t have = BLOCK_LEN * kv_attach(&kv, slot, salt, &t, TEXT / BLOCK_LEN);
+        n_found += have > 0;
+        /* a position's mark is a function of the text up to it */
+        uint32_t who = (uint32_t)salt;
+        const uint32_t n = have < TEXT - 5 ? TEXT - 5 + (uint32_t)round % 6 : TEXT;
+        if (!kv_try_grow(&kv, slot, n)) {
+            kv_clear(&kv, slot);
+            continue;
+        }
+        for (uint32_t i = 0; i < n; i++) {
+            who = who * 31 + (uint32_t)texts[slot][i] + 1;
+            if (i < have)
+                check_pos(&kv, slot, i, who);
+            else
+                write_pos(&kv, slot, i, who);
+        }
+        kv_publish(&kv, slot, &t, n);
+        const char *broken = kv_validate(&kv);
+        if (broken)
+            fail_msg("round %d: %s", round, broken);
+    }
+    assert_true(n_found > 1000);
+    for (uint32_t i = 0; i < SLOTS; i++)
+        kv_clear(&kv, i);
+    assert_int_equal(kv_n_free(&kv), 20);
+    assert_true(kv.prefix.n_idle > 0);
+    assert_null(kv_validate(&kv));
+    kv_release(&kv);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rows_do_not_overlap),    cmocka_unit_test(test_attn_addresses),
-        cmocka_unit_test(test_grow_is_all_or_nothing), cmocka_unit_test(test_copy_on_write),
-        cmocka_unit_test(test_random_operations),      cmocka_unit_test(test_validate_sees_damage),
+        cmocka_unit_test(test_rows_do_not_overlap),
+        cmocka_unit_test(test_attn_addresses),
+        cmocka_unit_test(test_grow_is_all_or_nothing),
+        cmocka_unit_test(test_copy_on_write),
+        cmocka_unit_test(test_random_operations),
+        cmocka_unit_test(test_validate_sees_damage),
         cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_prefixes_under_pressure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -66,12 +66,54 @@ static uint64_t cache_of(uint32_t n_blocks)
 static void test_prompts_are_cut_into_chunks(void **state)
 {
     (void)state;
-    struct engine *e =
-        open_tiny(&(struct engine_config){.max_num_seqs = 4, .max_num_batched_tokens = 10});
+    struct engine *e = open_tiny(&(struct engine_config){
+        .max_num_seqs = 4, .max_num_batched_tokens = 10, .no_prefix_cache = true});
     ask(0, 41, 1);
     assert_int_equal(run_n(e, 1).n_steps, 5); /* 10 10 10 10 1 */
     ask(0, 40, 3);
     assert_int_equal(run_n(e, 1).n_steps, 5 + 4 + 2);
+    engine_free(e);
+}
+
+/* A text that begins like an earlier one is computed from where they differ, whole blocks only; the
+ * last position always is. */
+static void test_prefixes_are_found_again(void **state)
+{
+    (void)state;
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 4, .block_size = 8});
+    ask(0, 40, 9);
+    run_n(e, 1);
+    assert_int_equal(runs[0].n_cached, 0);
+    ask(1, 40, 1);
+    memcpy(prompts[1], prompts[0], 40 * sizeof(int32_t));
+    ask(2, 40, 1);
+    memcpy(prompts[2], prompts[0], 23 * sizeof(int32_t));
+    prompts[2][23] = (prompts[0][23] + 1) % TINY_VOCAB;
+    ask(3, 40, 1);
+    prompts[3][0] = (prompts[0][0] + 1) % TINY_VOCAB;
+    memcpy(prompts[3] + 1, prompts[0] + 1, 39 * sizeof(int32_t));
+    struct run_set s = {.e = e, .runs = runs + 1, .n = 3, .validate = true};
+    run_all(&s);
+    assert_int_equal(runs[1].n_cached, 32);
+    assert_int_equal(runs[2].n_cached, 16);
+    assert_int_equal(runs[3].n_cached, 0);
+    /* an answer is part of the text, too */
+    ask(4, 48, 1);
+    memcpy(prompts[4], prompts[0], 40 * sizeof(int32_t));
+    memcpy(prompts[4] + 40, runs[0].choices[0].tokens, 8 * sizeof(int32_t));
+    s = (struct run_set){.e = e, .runs = runs + 4, .n = 1, .validate = true};
+    run_all(&s);
+    assert_int_equal(runs[4].n_cached, 40);
+    /* another tenant's is not */
+    ask(5, 40, 1);
+    memcpy(prompts[5], prompts[0], 40 * sizeof(int32_t));
+    runs[5].req.cache_salt = 7;
+    s = (struct run_set){.e = e, .runs = runs + 5, .n = 1, .validate = true};
+    run_all(&s);
+    assert_int_equal(runs[5].n_cached, 0);
+    struct engine_stats st;
+    engine_stats(e, &st);
+    assert_int_equal(st.n_blocks_used, 0); /* all can be had again */
     engine_free(e);
 }
 
@@ -392,6 +434,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prompts_are_cut_into_chunks),
+        cmocka_unit_test(test_prefixes_are_found_again),
         cmocka_unit_test(test_decodes_come_first),
         cmocka_unit_test(test_first_come_first_served),
         cmocka_unit_test(test_preemption),

@@ -65,6 +65,8 @@ static int load(struct engine *e, const struct gguf *g, const struct engine_conf
     const struct engine_config *c = &e->plan.config;
     r = kv_init(&e->kv, &e->hp, c->kv_type, c->block_size, e->plan.n_blocks, c->max_num_seqs,
                 c->n_ctx, err);
+    if (r == 0 && !c->no_prefix_cache)
+        r = kv_enable_prefixes(&e->kv, err);
     if (r == 0)
         r = team_new(c->n_threads, &e->team, err);
     if (r == 0)
@@ -227,7 +229,8 @@ static void deliver_started(struct engine *e, engine_event_fn fn, void *ctx)
         q->req->started = true;
         e->sched.n_requests_waiting--;
         e->n_prompt_tokens += q->req->n_prompt;
-        const struct engine_event ev = {.type = ENGINE_STARTED, .request_id = q->req->id};
+        const struct engine_event ev = {
+            .type = ENGINE_STARTED, .request_id = q->req->id, .n_cached = q->req->n_reused};
         fn(ctx, &ev);
         q = e->sched.running.first;
     }
@@ -267,7 +270,7 @@ void engine_stats(const struct engine *e, struct engine_stats *ret)
 {
     *ret = (struct engine_stats){.n_running = e->sched.running.n,
                                  .n_waiting = e->sched.waiting.n,
-                                 .n_blocks_used = e->kv.n_blocks - e->kv.n_free,
+                                 .n_blocks_used = e->kv.n_blocks - kv_n_free(&e->kv),
                                  .n_blocks = e->kv.n_blocks,
                                  .n_steps = e->n_steps,
                                  .n_prompt_tokens = e->n_prompt_tokens,

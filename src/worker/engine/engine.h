@@ -27,6 +27,7 @@ struct engine_config {
     uint64_t memory_limit_bytes; /* plan beyond it is refused with the sum; 0: what the machine has
                                     in all */
     const char *cpu_level;       /* NULL: the machine's best */
+    bool no_prefix_cache;        /* compute every prompt whole; answers are the same */
 };
 #define ENGINE_DEFAULT_CTX   4096u
 #define ENGINE_DEFAULT_SEQS  8u
@@ -71,6 +72,7 @@ struct engine_request {
     uint32_t n_stop_tokens;
     const struct gen_logit_bias *logit_bias; /* copied */
     uint32_t n_logit_bias;
+    uint64_t cache_salt; /* prompts of other salts are never looked at; 63 bits */
 };
 
 /* Queues a request.  E_CONTEXT with both counts when the prompt does not fit; E_BUSY when the queue

@@ -90,7 +90,8 @@ int kv_init(struct kv *kv, const struct hparams *hp, enum kv_type type, uint32_t
         kv->free_list[i] = n_blocks - 1 - i;
     kv->n_free = n_blocks;
     for (uint32_t i = 0; i < n_slots; i++)
-        kv->seqs[i].blocks = kv->tables + (size_t)i * kv->max_seq_blocks;
+        kv->seqs[i] = (struct kv_seq){.blocks = kv->tables + (size_t)i * kv->max_seq_blocks,
+                                      .chain = prefix_root(0)};
     return 0;
 }
 
@@ -102,21 +103,46 @@ void kv_release(struct kv *kv)
     mem_free(kv->seqs);
     mem_free(kv->tables);
     mem_free(kv->pool_mem);
+    mem_free(kv->row);
+    prefix_release(&kv->prefix);
     *kv = (struct kv){0};
 }
 
+int kv_enable_prefixes(struct kv *kv, struct err *err)
+{
+    kv->row = mem_try_alloc(kv->block_len, sizeof *kv->row, err);
+    return kv->row ? prefix_init(&kv->prefix, kv->n_blocks, kv->block_len, err) : -err->code;
+}
+
+/* One that holds nothing, or the one whose text nobody has asked for longest. */
 static uint32_t block_take(struct kv *kv)
 {
-    BUG_ON(kv->n_free == 0);
-    uint32_t b = kv->free_list[--kv->n_free];
+    uint32_t b;
+    if (kv->n_free) {
+        b = kv->free_list[--kv->n_free];
+    } else {
+        b = kv->prefix.oldest;
+        BUG_ON(kv->prefix.n_idle == 0);
+        prefix_drop(&kv->prefix, b);
+    }
     kv->refs[b] = 1;
     return b;
+}
+
+static void block_ref(struct kv *kv, uint32_t b)
+{
+    if (kv->refs[b]++ == 0)
+        prefix_wake(&kv->prefix, b);
 }
 
 static void block_unref(struct kv *kv, uint32_t b)
 {
     BUG_ON(kv->refs[b] == 0);
-    if (--kv->refs[b] == 0)
+    if (--kv->refs[b])
+        return;
+    if (prefix_has(&kv->prefix, b))
+        prefix_idle(&kv->prefix, b);
+    else
         kv->free_list[kv->n_free++] = b;
 }
 
@@ -127,7 +153,7 @@ bool kv_try_grow(struct kv *kv, uint32_t slot, uint32_t n_pos)
     BUG_ON(want > kv->max_seq_blocks);
     if (want <= s->n_blocks)
         return true;
-    if (want - s->n_blocks > kv->n_free)
+    if (want - s->n_blocks > kv_n_free(kv))
         return false;
     while (s->n_blocks < want)
         s->blocks[s->n_blocks++] = block_take(kv);
@@ -159,12 +185,15 @@ bool kv_try_own(struct kv *kv, uint32_t slot, uint32_t first, uint32_t end)
     if (first >= end)
         return true;
     BUG_ON(kv_blocks_for(kv, end) > s->n_blocks);
-    if (kv_own_cost(kv, slot, first, end) > kv->n_free)
+    if (kv_own_cost(kv, slot, first, end) > kv_n_free(kv))
         return false;
     for (uint32_t i = first / kv->block_len; i <= (end - 1) / kv->block_len; i++) {
         uint32_t old = s->blocks[i];
-        if (kv->refs[old] == 1)
+        if (kv->refs[old] == 1) {
+            if (prefix_has(&kv->prefix, old)) /* it is about to hold something else */
+                prefix_drop(&kv->prefix, old);
             continue;
+        }
         s->blocks[i] = block_take(kv);
         block_copy(kv, old, s->blocks[i]);
         block_unref(kv, old);
@@ -178,6 +207,8 @@ void kv_share(struct kv *kv, uint32_t src, uint32_t dst, uint32_t n_pos)
     struct kv_seq *to = &kv->seqs[dst];
     uint32_t n = kv_blocks_for(kv, n_pos);
     BUG_ON(to->n_blocks != 0 || n > from->n_blocks || src == dst);
+    to->salt = from->salt;
+    to->chain = prefix_root(to->salt);
     for (uint32_t i = 0; i < n; i++) {
         to->blocks[i] = from->blocks[i];
         kv->refs[to->blocks[i]]++;
@@ -185,11 +216,54 @@ void kv_share(struct kv *kv, uint32_t src, uint32_t dst, uint32_t n_pos)
     to->n_blocks = n;
 }
 
+/* The tokens of block i, in one piece. */
+static const int32_t *block_tokens(struct kv *kv, const struct kv_tokens *t, uint32_t i)
+{
+    const uint32_t first = i * kv->block_len;
+    if (first + kv->block_len <= t->n_prompt)
+        return t->prompt + first;
+    for (uint32_t j = 0; j < kv->block_len; j++)
+        kv->row[j] =
+            first + j < t->n_prompt ? t->prompt[first + j] : t->answer[first + j - t->n_prompt];
+    return kv->row;
+}
+
+uint32_t kv_attach(struct kv *kv, uint32_t slot, uint64_t salt, const struct kv_tokens *t,
+                   uint32_t n_most)
+{
+    struct kv_seq *s = &kv->seqs[slot];
+    BUG_ON(s->n_blocks != 0);
+    s->salt = salt;
+    s->chain = prefix_root(salt);
+    while (kv->prefix.n_buckets && s->n_blocks < n_most) {
+        const uint32_t b = prefix_find(&kv->prefix, s->chain, block_tokens(kv, t, s->n_blocks));
+        if (b == PREFIX_NONE)
+            break;
+        block_ref(kv, b);
+        prefix_follow(&kv->prefix, &s->chain, b);
+        s->blocks[s->n_blocks++] = b;
+    }
+    return s->n_blocks;
+}
+
+void kv_publish(struct kv *kv, uint32_t slot, const struct kv_tokens *t, uint32_t n_pos)
+{
+    struct kv_seq *s = &kv->seqs[slot];
+    const uint32_t n_full = kv->prefix.n_buckets ? n_pos / kv->block_len : 0;
+    while (s->chain.n_blocks < n_full) {
+        const uint32_t i = s->chain.n_blocks;
+        prefix_add(&kv->prefix, &s->chain, s->blocks[i], block_tokens(kv, t, i));
+    }
+}
+
+/* From the last to the first: of one text, the end is forgotten before the beginning. */
 void kv_clear(struct kv *kv, uint32_t slot)
 {
     struct kv_seq *s = &kv->seqs[slot];
     while (s->n_blocks)
         block_unref(kv, s->blocks[--s->n_blocks]);
+    s->salt = 0;
+    s->chain = prefix_root(0);
 }
 
 void *kv_k_row(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, uint32_t pos)
@@ -242,14 +316,15 @@ const char *kv_validate(const struct kv *kv)
     }
     if (refs_sum != named_sum)
         return "reference counts do not add up";
-    if (n_idle != kv->n_free)
-        return "the free list has another length than there are free blocks";
+    if (n_idle != kv_n_free(kv))
+        return "free and idle blocks are not those that nobody refers to";
     for (uint32_t i = 0; i < kv->n_free; i++) {
-        if (kv->free_list[i] >= kv->n_blocks || kv->refs[kv->free_list[i]] != 0)
+        if (kv->free_list[i] >= kv->n_blocks || kv->refs[kv->free_list[i]] != 0 ||
+            prefix_has(&kv->prefix, kv->free_list[i]))
             return "the free list names a block in use";
         for (uint32_t j = 0; j < i; j++)
             if (kv->free_list[j] == kv->free_list[i])
                 return "the free list names a block twice";
     }
-    return NULL;
+    return prefix_validate(&kv->prefix, kv->refs);
 }

@@ -11,6 +11,7 @@
 #ifndef WORKER_ENGINE_KV_H
 #define WORKER_ENGINE_KV_H
 
+#include "worker/engine/prefix.h"
 #include "worker/kernel/kern.h"
 #include "worker/model/hparams.h"
 
@@ -25,6 +26,14 @@ struct kv_layer {
 struct kv_seq {
     uint32_t *blocks; /* [n_blocks] of kv->max_seq_blocks */
     uint32_t n_blocks;
+    uint64_t salt;             /* the tenant whose text it is */
+    struct prefix_chain chain; /* how far its blocks are in the prefix index */
+};
+
+/* The tokens of a sequence, in two pieces. */
+struct kv_tokens {
+    const int32_t *prompt, *answer; /* borrowed */
+    uint32_t n_prompt;
 };
 
 struct kv {
@@ -36,9 +45,11 @@ struct kv {
     void *pool_mem;          /* owned */
     uint32_t *refs;          /* owned, [n_blocks] */
     uint32_t *free_list;     /* owned, a stack of n_free block numbers */
-    uint32_t n_free;
-    struct kv_seq *seqs; /* owned, [n_slots] */
-    uint32_t *tables;    /* owned, [n_slots][max_seq_blocks] */
+    uint32_t n_free;         /* that hold nothing; idle ones of the prefix index may be had, too */
+    struct prefix prefix;    /* owned */
+    int32_t *row;            /* owned, [block_len]: one block's tokens, in one piece */
+    struct kv_seq *seqs;     /* owned, [n_slots] */
+    uint32_t *tables;        /* owned, [n_slots][max_seq_blocks] */
 };
 
 /* Bytes of one block, all layers; 0 on overflow. */
@@ -48,6 +59,13 @@ uint64_t kv_block_bytes(const struct hparams *hp, enum kv_type type, uint32_t bl
 int kv_init(struct kv *kv, const struct hparams *hp, enum kv_type type, uint32_t block_len,
             uint32_t n_blocks, uint32_t n_slots, uint32_t n_ctx, struct err *err) MUST_USE;
 void kv_release(struct kv *kv);
+/* From now on full blocks are found again by their tokens.  E_NOMEM. */
+int kv_enable_prefixes(struct kv *kv, struct err *err) MUST_USE;
+/* Blocks that kv_try_grow and kv_try_own can have. */
+static inline uint32_t kv_n_free(const struct kv *kv)
+{
+    return kv->n_free + kv->prefix.n_idle;
+}
 
 /* Gives slot blocks for its first n_pos positions.  False, with nothing changed, when there are not
  * enough. */
@@ -59,7 +77,14 @@ bool kv_try_own(struct kv *kv, uint32_t slot, uint32_t first, uint32_t end) MUST
 uint32_t kv_own_cost(const struct kv *kv, uint32_t slot, uint32_t first, uint32_t end);
 /* dst (empty) shares the blocks that hold the first n_pos positions of src. */
 void kv_share(struct kv *kv, uint32_t src, uint32_t dst, uint32_t n_pos);
-/* Gives all blocks of slot back. */
+/* slot (empty) shares the blocks that hold the beginning of t, among tenant salt's; at most n_most
+ * of them. Returns how many. */
+uint32_t kv_attach(struct kv *kv, uint32_t slot, uint64_t salt, const struct kv_tokens *t,
+                   uint32_t n_most);
+/* The first n_pos positions of slot hold t: its full blocks can be found from now on, and are never
+ * written again. */
+void kv_publish(struct kv *kv, uint32_t slot, const struct kv_tokens *t, uint32_t n_pos);
+/* Gives all blocks of slot back; the next text in it belongs to tenant 0 unless attached. */
 void kv_clear(struct kv *kv, uint32_t slot);
 
 static inline uint32_t kv_blocks_for(const struct kv *kv, uint32_t n_pos)

@@ -141,6 +141,7 @@ static int plan_scratch(const struct hparams *hp, const struct forward_dims *d,
         sched_bytes(c->max_num_seqs, c->max_num_batched_tokens),
         (uint64_t)p->n_blocks * 2 * sizeof(uint32_t) +
             per_seq * c->max_num_seqs * sizeof(uint32_t), /* tables */
+        c->no_prefix_cache ? 0 : prefix_bytes(p->n_blocks, c->block_size),
     };
     p->scratch_bytes = 0;
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)

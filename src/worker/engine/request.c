@@ -130,6 +130,7 @@ int sched_submit(struct sched *s, const struct engine_request *in, struct err *e
                           .n_eog = in->n_eog,
                           .n_stop_tokens = in->n_stop_tokens,
                           .n_bias = in->n_logit_bias,
+                          .cache_salt = in->cache_salt,
                           .n_live = in->params.n};
     r->prompt = copy_array(in->prompt, in->n_prompt, sizeof *in->prompt, err);
     r->stop_tokens =

@@ -93,6 +93,24 @@ static const struct seq *find_prompt_holder(const struct seq *q, bool *ret_soon)
     return NULL;
 }
 
+static struct kv_tokens tokens_of(const struct seq *q)
+{
+    return (struct kv_tokens){q->req->prompt, q->answer, q->req->n_prompt};
+}
+
+/* Gives q's slot what the cache has of q: a sibling's prompt, or what an earlier text began with.
+ * Returns for how many positions; never all, since the last one is computed for its logits. */
+static uint32_t share(struct sched *s, struct seq *q, const struct seq *holder)
+{
+    if (holder) {
+        kv_share(s->kv, holder->slot, q->slot, q->req->n_prompt - 1);
+        return q->req->n_prompt - 1;
+    }
+    const struct kv_tokens t = tokens_of(q);
+    return s->kv->block_len * kv_attach(s->kv, q->slot, q->req->cache_salt, &t,
+                                        (seq_n_tokens(q) - 1) / s->kv->block_len);
+}
+
 enum admission { ADMITTED, ADMIT_LATER, ADMIT_BLOCKED };
 
 /* Takes a slot and blocks for all that q has so far.  One block more is left for the others' next
@@ -103,21 +121,23 @@ static enum admission try_admit(struct sched *s, struct seq *q)
     const struct seq *holder = find_prompt_holder(q, &soon);
     if (!holder && soon)
         return ADMIT_LATER;
-    const uint32_t shared =
-        holder ? q->req->n_prompt - 1 : 0; /* the last position is computed again: its logits */
+    q->slot = slot_take(s);
+    const uint32_t shared = share(s, q, holder);
     const uint32_t want = kv_blocks_for(s->kv, seq_n_tokens(q)),
                    have = kv_blocks_for(s->kv, shared);
     const uint32_t copied =
         shared % s->kv->block_len != 0; /* the block that the last position writes into */
-    if (want - have + copied + (s->running.n != 0) > s->kv->n_free)
+    if (want - have + copied + (s->running.n != 0) > kv_n_free(s->kv)) {
+        kv_clear(s->kv, q->slot);
+        s->slot_used[q->slot] = false;
         return ADMIT_BLOCKED;
-    q->slot = slot_take(s);
+    }
     seq_list_remove(&s->waiting, q);
     q->state = SEQ_RUNNING;
     seq_list_insert(&s->running, q);
-    if (holder)
-        kv_share(s->kv, holder->slot, q->slot, shared);
     q->n_cached = shared;
+    if (!q->req->started && !holder)
+        q->req->n_reused = shared;
     bool ok = kv_try_own(s->kv, q->slot, shared, have * s->kv->block_len) &&
               kv_try_grow(s->kv, q->slot, seq_n_tokens(q));
     BUG_ON(!ok);
@@ -191,8 +211,11 @@ void sched_build(struct sched *s)
 
 void sched_commit(struct sched *s)
 {
-    for (struct seq *q = s->running.first; q; q = q->next)
+    for (struct seq *q = s->running.first; q; q = q->next) {
+        const struct kv_tokens t = tokens_of(q);
         q->n_cached += q->n_batch;
+        kv_publish(s->kv, q->slot, &t, q->n_cached);
+    }
 }
 
 /* ---- memory ---- */

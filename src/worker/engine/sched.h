@@ -49,6 +49,8 @@ struct request {
     uint32_t n_bias;
     struct seq *seqs; /* owned, [params.n] */
     uint32_t n_live;  /* choices not done */
+    uint64_t cache_salt;
+    uint32_t n_reused; /* positions of the prompt that the prefix cache had */
     bool started;
 };
 
