@@ -67,9 +67,12 @@ static int not_started(const char *log_path, const char *how, struct err *err)
 static int spawn_daemon(const struct client *c, const char *log_path, int ready_fd, struct err *err)
 {
     char port[16];
-    snprintf(port, sizeof(port), "%u", c->port);
-    const char *argv[] = {"berth",       "serve",     "--host",     c->host, "--port", port,
-                          "--exit-idle", EXIT_IDLE_S, "--ready-fd", "3",     NULL};
+    snprintf(port, sizeof(port), "%u", c->config_port);
+    const char *argv[] = {"berth",    "serve",       "--host",    c->host,      "--port",
+                          port,       "--exit-idle", EXIT_IDLE_S, "--ready-fd", "3",
+                          "--socket", c->socket,     NULL};
+    if (!c->socket)
+        argv[ARRAY_LEN(argv) - 3] = NULL;
     posix_spawn_file_actions_t fa;
     posix_spawnattr_t attr;
     int e = posix_spawn_file_actions_init(&fa);
@@ -121,11 +124,35 @@ static int wait_ready(int fd, const char *log_path, struct err *err)
     return 0;
 }
 
+/* Whether a daemon started here would be the one that this client looks for. */
+static int may_start(const struct client *c, struct err *err)
+{
+    static const char *const here[] = {"127.", "localhost", "::1"};
+    if (c->ca_file)
+        return err_set(err, E_NET,
+                       "no daemon answers on %s; one that speaks TLS is started with `berth serve "
+                       "--tls-cert FILE --tls-key FILE`",
+                       c->url);
+    bool is_here = c->socket || strcmp(c->to, c->host) != 0; /* 0.0.0.0 and the like */
+    for (size_t i = 0; i < ARRAY_LEN(here); i++)
+        is_here |= strncmp(c->to, here[i], strlen(here[i])) == 0;
+    if (!is_here)
+        return err_set(err, E_NET,
+                       "no daemon answers on %s, and none is started for another "
+                       "machine",
+                       c->url);
+    return 0;
+}
+
 int client_ensure(const struct client *c, struct err *err)
 {
     int rc = client_probe(c, err);
-    if (rc != 0)
-        return rc < 0 ? rc : 0;
+    if (rc == 0)
+        rc = may_start(c, err);
+    else if (rc > 0)
+        return 0;
+    if (rc < 0)
+        return rc;
     struct buf log_path;
     int fds[2];
     buf_init(&log_path, LIMIT_PATH_BYTES - 1);
@@ -139,8 +166,8 @@ int client_ensure(const struct client *c, struct err *err)
     if (rc == 0 && pipe2(fds, O_CLOEXEC) < 0)
         rc = err_set_sys(err, E_IO, "making a pipe");
     if (rc == 0) {
-        fprintf(stderr, "berth: no daemon listens on %s; starting one (log: %s)\n", c->url,
-                buf_str(&log_path));
+        fprintf(stderr, "berth: no daemon listens on %s; starting one (log: %s)\n",
+                c->socket ? c->socket : c->url, buf_str(&log_path));
         rc = spawn_daemon(c, buf_str(&log_path), fds[1], err);
         close(fds[1]);
         if (rc == 0)

@@ -1,23 +1,53 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements client.h over lib/net/httpc.h. */
+/* Implements client.h over lib/net/httpc.h, and the one question that every command begins with
+ * (client_version) over a plain socket: loading an HTTP library takes longer than its answer. */
 #include "cli/client.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
 
+#include "lib/base/mem.h"
 #include "lib/net/httpc.h"
 #include "lib/net/sse.h"
 
-#define ANSWER_MAX_BYTES (64u << 20) /* one whole answer */
-#define EVENT_MAX_BYTES  (4u << 20)  /* one event of a stream, or an error's body */
-#define CONNECT_MS       5000u
-#define PROBE_MS         5000u
+#define ANSWER_MAX_BYTES  (64u << 20) /* one whole answer */
+#define EVENT_MAX_BYTES   (4u << 20)  /* one event of a stream, or an error's body */
+#define VERSION_MAX_BYTES 65536u      /* the answer to the first question, with its head */
+#define KEY_MAX_BYTES     8192u       /* the header that presents the key */
+#define CONNECT_MS        5000u
+#define PROBE_MS          5000u
+#define VERSION_PATH      "/berth/v1/version"
+
+static const char *or_null(const char *s)
+{
+    return s && *s ? s : NULL;
+}
 
 int client_init(struct client *c, const struct config *cfg, struct err *err)
 {
     const char *host = config_str(cfg, CONFIG_host);
-    uint32_t port = config_u32(cfg, CONFIG_port);
-    if (port == 0)
+    *c = (struct client){.port = config_u32(cfg, CONFIG_port),
+                         .config_port = config_u32(cfg, CONFIG_port),
+                         .socket = or_null(config_str(cfg, CONFIG_socket)),
+                         .api_key = or_null(config_str(cfg, CONFIG_api_key)),
+                         .ca_file = or_null(config_str(cfg, CONFIG_tls_cert))};
+    snprintf(c->host, sizeof(c->host), "%s", host);
+    if (c->socket) {
+        c->port = 0;
+        c->ca_file = NULL; /* TLS is the TCP port's */
+        snprintf(c->url, sizeof(c->url), "http://localhost");
+        return 0;
+    }
+    if (c->port == 0)
         return err_set(err, E_INVALID,
                        "--port 0 names no daemon: give the port that `berth serve` printed");
     const char *to = host;
@@ -26,11 +56,16 @@ int client_init(struct client *c, const struct config *cfg, struct err *err)
     else if (strcmp(host, "::") == 0)
         to = "::1";
     bool is_v6 = strchr(to, ':') != NULL;
-    *c = (struct client){.port = port};
-    snprintf(c->host, sizeof(c->host), "%s", host);
-    snprintf(c->url, sizeof(c->url), "http://%s%s%s:%u", is_v6 ? "[" : "", to, is_v6 ? "]" : "",
-             port);
+    snprintf(c->to, sizeof(c->to), "%s", to);
+    snprintf(c->url, sizeof(c->url), "%s://%s%s%s:%u", c->ca_file ? "https" : "http",
+             is_v6 ? "[" : "", to, is_v6 ? "]" : "", c->port);
     return 0;
+}
+
+/* Where the daemon is, for a person. */
+static const char *place(const struct client *c)
+{
+    return c->socket ? c->socket : c->url;
 }
 
 static int to_buf(const char *p, size_t n, void *ctx)
@@ -46,54 +81,113 @@ static int dump(const json_t *body, struct buf *out, struct err *err)
     return buf_status(out, "the request", err);
 }
 
-/* The sentence of an error answer, in whichever dialect's shape, or the status alone. */
+/* The sentence of an error object, in whichever dialect's shape, or NULL. */
+static const char *sentence_of(const json_t *e)
+{
+    return json_string_value(json_is_object(e) ? json_object_get(e, "message") : e);
+}
+
+/* The sentence of an error answer, or the status alone. */
 static int refusal(const struct client *c, const char *path, int status, const struct buf *body,
                    struct err *err)
 {
     json_t *j = json_loadb(buf_str(body), body->len, 0, NULL);
-    const json_t *e = json_object_get(j, "error");
-    const char *message = json_string_value(json_is_object(e) ? json_object_get(e, "message") : e);
-    enum err_code code = status == 404 ? E_NOTFOUND : status == 503 ? E_BUSY : E_INVALID;
-    if (message)
+    const char *message = sentence_of(json_object_get(j, "error"));
+    enum err_code code = E_INVALID;
+    switch (status) {
+    case 401: code = E_AUTH; break;
+    case 403: code = E_DENIED; break;
+    case 404: code = E_NOTFOUND; break;
+    case 429:
+    case 503: code = E_BUSY; break;
+    case 500:
+    case 502: code = E_GONE; break;
+    }
+    if (message && code == E_AUTH)
+        err_set(err, code,
+                "%s (the command line takes its key from BERTH_API_KEY, or api-key in "
+                "the config file)",
+                message);
+    else if (message)
         err_set(err, code, "%s", message);
     else
-        err_set(err, code, "%s%s answered with HTTP status %d; is it a berth daemon?", c->url, path,
-                status);
+        err_set(err, code, "%s%s answered with HTTP status %d; is it a berth daemon?", place(c),
+                path, status);
     json_decref(j);
     return -(int)code;
 }
 
-static void fill(struct httpc_request *r, const char *method, const char *url,
-                 const struct buf *text)
+/* One request on its way: its address, body and headers. */
+struct call {
+    char url[512];
+    struct buf text, key;
+    const char *headers[2];
+    struct httpc_request rq;
+};
+
+static int call_init(struct call *k, const struct client *c, const char *method, const char *path,
+                     const json_t *body, struct err *err)
 {
-    static const char *const headers[] = {"Content-Type: application/json", NULL};
-    *r = (struct httpc_request){.method = method, .url = url, .connect_timeout_ms = CONNECT_MS};
-    if (text->len) {
-        r->body = buf_str(text);
-        r->body_len = text->len;
-        r->headers = headers;
+    *k = (struct call){0};
+    buf_init(&k->key, KEY_MAX_BYTES);
+    if (dump(body, &k->text, err) < 0)
+        return -err->code;
+    snprintf(k->url, sizeof(k->url), "%s%s", c->url, path);
+    if (c->api_key && buf_printf(&k->key, "Authorization: Bearer %s", c->api_key) == 0)
+        k->headers[0] = buf_str(&k->key);
+    k->rq = (struct httpc_request){.method = method,
+                                   .url = k->url,
+                                   .headers = k->headers,
+                                   .unix_path = c->socket,
+                                   .ca_file = c->ca_file,
+                                   .connect_timeout_ms = CONNECT_MS,
+                                   .has_cancel_fd = c->has_cancel_fd,
+                                   .cancel_fd = c->cancel_fd,
+                                   .on_tick = c->on_tick,
+                                   .tick_ctx = c->tick_ctx};
+    if (k->text.len) {
+        k->rq.body = buf_str(&k->text);
+        k->rq.body_len = k->text.len;
     }
+    return buf_status(&k->key, "the api-key", err);
+}
+
+static void call_release(struct call *k)
+{
+    buf_release(&k->text);
+    buf_release(&k->key);
+}
+
+int client_bytes(const struct client *c, const char *method, const char *path, const json_t *body,
+                 struct buf *out, struct err *err)
+{
+    struct call k;
+    struct buf answer;
+    int status = 0;
+    buf_init(&answer, ANSWER_MAX_BYTES);
+    int rc = call_init(&k, c, method, path, body, err);
+    if (rc == 0)
+        rc = httpc_fetch(&k.rq, &status, &answer, err);
+    if (rc == 0 && (status < 200 || status > 299))
+        rc = refusal(c, path, status, &answer, err);
+    if (rc == 0) {
+        buf_append(out, buf_str(&answer), answer.len);
+        rc = buf_status(out, "the answer", err);
+    }
+    buf_release(&answer);
+    call_release(&k);
+    return rc;
 }
 
 int client_json(const struct client *c, const char *method, const char *path, const json_t *body,
                 json_t **ret, struct err *err)
 {
-    struct buf text, answer;
+    struct buf answer;
     buf_init(&answer, ANSWER_MAX_BYTES);
-    int rc = dump(body, &text, err), status = 0;
-    if (rc == 0) {
-        char url[512];
-        struct httpc_request r;
-        snprintf(url, sizeof(url), "%s%s", c->url, path);
-        fill(&r, method, url, &text);
-        rc = httpc_fetch(&r, &status, &answer, err);
-    }
-    if (rc == 0 && (status < 200 || status > 299))
-        rc = refusal(c, path, status, &answer, err);
+    int rc = client_bytes(c, method, path, body, &answer, err);
     if (rc == 0)
         *ret = json_loadb(buf_str(&answer), answer.len, JSON_DECODE_ANY, NULL);
     buf_release(&answer);
-    buf_release(&text);
     return rc;
 }
 
@@ -102,6 +196,7 @@ struct stream {
     void *ctx;
     struct sse_reader reader;
     struct buf refused; /* the body of an error answer */
+    bool has_begun;     /* some of the answer is there */
     bool is_done;       /* saw [DONE] */
     struct err error;   /* code set: an error event, or one that is too long */
 };
@@ -119,9 +214,8 @@ static bool stream_event(void *ctx, struct str name, struct str data)
     bool go_on = false;
     if (!event) {
         err_set(&s->error, E_FORMAT, "the daemon sent an event that is not JSON");
-    } else if (e) {
-        const char *message =
-            json_string_value(json_is_object(e) ? json_object_get(e, "message") : e);
+    } else if (e && !json_is_null(e)) {
+        const char *message = sentence_of(e);
         err_set(&s->error, E_GONE, "%s", message ? message : "the answer ended with an error");
     } else {
         go_on = s->fn(s->ctx, event);
@@ -136,6 +230,7 @@ static bool stream_data(void *ctx, int status, const char *p, size_t n)
     if (status < 200 || status > 299)
         return buf_append(&s->refused, p, n) == 0;
     struct err err = ERR_INIT;
+    s->has_begun = true;
     int rc = sse_reader_feed(&s->reader, p, n, stream_event, s, &err);
     if (rc < 0 && rc != -E_CANCELED)
         s->error = err;
@@ -146,58 +241,189 @@ int client_stream(const struct client *c, const char *path, const json_t *body, 
                   void *ctx, struct err *err)
 {
     struct stream s = {.fn = fn, .ctx = ctx, .error = ERR_INIT};
-    struct buf text;
+    struct call k;
+    struct err why = ERR_INIT;
+    int status = 0;
     sse_reader_init(&s.reader, EVENT_MAX_BYTES);
     buf_init(&s.refused, EVENT_MAX_BYTES);
-    int rc = dump(body, &text, err), status = 0;
+    int rc = call_init(&k, c, "POST", path, body, &why);
     if (rc == 0) {
-        char url[512];
-        struct httpc_request r;
-        snprintf(url, sizeof(url), "%s%s", c->url, path);
-        fill(&r, "POST", url, &text);
-        r.on_data = stream_data;
-        r.ctx = &s;
-        rc = httpc_do(&r, &status, err);
+        k.rq.on_data = stream_data;
+        k.rq.ctx = &s;
+        rc = httpc_do(&k.rq, &status, &why);
     }
     if (s.error.code) {
         *err = s.error;
         rc = -s.error.code;
     } else if (rc == 0 && (status < 200 || status > 299)) {
         rc = refusal(c, path, status, &s.refused, err);
-    } else if (rc == 0 && !s.is_done) {
+    } else if (!s.is_done && s.has_begun && (rc == 0 || rc == -E_NET)) {
         rc = err_set(err, E_NET, "the daemon broke the answer off; its log says why");
+    } else if (rc < 0) {
+        *err = why;
     }
     buf_release(&s.refused);
     sse_reader_release(&s.reader);
-    buf_release(&text);
+    call_release(&k);
+    return rc;
+}
+
+/* Connects within PROBE_MS.  The descriptor, or -1 with errno. */
+static int dial_one(const struct sockaddr *a, socklen_t len)
+{
+    int fd = socket(a->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -1;
+    if (connect(fd, a, len) == 0)
+        return fd;
+    struct pollfd p = {.fd = fd, .events = POLLOUT};
+    int e = errno;
+    socklen_t size = sizeof(e);
+    if (e == EINPROGRESS) {
+        if (poll(&p, 1, (int)PROBE_MS) <= 0)
+            e = ETIMEDOUT;
+        else
+            getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &size);
+    }
+    if (e == 0)
+        return fd;
+    close(fd);
+    errno = e;
+    return -1;
+}
+
+static int dial(const struct client *c)
+{
+    if (c->socket) {
+        struct sockaddr_un un = {.sun_family = AF_UNIX};
+        if (strlen(c->socket) >= sizeof(un.sun_path)) {
+            errno = ENAMETOOLONG;
+            return -1;
+        }
+        memcpy(un.sun_path, c->socket, strlen(c->socket) + 1);
+        return dial_one((struct sockaddr *)&un, sizeof(un));
+    }
+    char port[16];
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *list, *a;
+    snprintf(port, sizeof(port), "%u", c->port);
+    if (getaddrinfo(c->to, port, &hints, &list) != 0) {
+        errno = EHOSTUNREACH;
+        return -1;
+    }
+    int fd = -1;
+    for (a = list; a && fd < 0; a = a->ai_next)
+        fd = dial_one(a->ai_addr, a->ai_addrlen);
+    int e = errno;
+    freeaddrinfo(list);
+    errno = e;
+    return fd;
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* Whether the bytes are a whole answer; its body's place then. */
+static bool is_whole(const struct buf *b, size_t *ret_body)
+{
+    const char *end = strstr(buf_str(b), "\r\n\r\n");
+    const char *field = strcasestr(buf_str(b), "\r\ncontent-length:");
+    if (!end || !field || field > end)
+        return false;
+    *ret_body = (size_t)(end + 4 - buf_str(b));
+    return b->len - *ret_body >= strtoull(field + strlen("\r\ncontent-length:"), NULL, 10);
+}
+
+/* Asks for the version over a socket of its own.  0 and the answer's JSON in *ret (NULL when it is
+ * none), 1 when no one listens, else E_NET. */
+static int ask_plain(const struct client *c, json_t **ret, struct err *err)
+{
+    int fd = dial(c);
+    if (fd < 0)
+        return 1;
+    static const char *const form = "GET " VERSION_PATH " HTTP/1.1\r\nHost: %s\r\nConnection: close"
+                                    "\r\n\r\n";
+    char head[512], piece[4096];
+    const char *host = strstr(c->url, "://");
+    int n = snprintf(head, sizeof(head), form, host ? host + 3 : "localhost");
+    struct buf in;
+    size_t body = 0;
+    buf_init(&in, VERSION_MAX_BYTES);
+    int64_t end = now_ms() + PROBE_MS;
+    bool is_sent = send(fd, head, (size_t)n, MSG_NOSIGNAL) == n, timed_out = false;
+    while (is_sent && !is_whole(&in, &body)) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        int64_t left = end - now_ms();
+        if (left <= 0 || poll(&p, 1, (int)left) <= 0) {
+            timed_out = true;
+            break;
+        }
+        ssize_t got = recv(fd, piece, sizeof(piece), 0);
+        if (got <= 0 || buf_append(&in, piece, (size_t)got) < 0)
+            break;
+    }
+    close(fd);
+    int rc = 0;
+    if (is_whole(&in, &body) && strncmp(buf_str(&in), "HTTP/1.1 200", 12) == 0)
+        *ret = json_loadb(buf_str(&in) + body, in.len - body, JSON_DISABLE_EOF_CHECK, NULL);
+    else if (timed_out)
+        rc = err_set(err, E_TIMEOUT,
+                     "%s takes connections but did not say within %u seconds "
+                     "whether it is a berth daemon",
+                     place(c), PROBE_MS / 1000);
+    buf_release(&in);
+    return rc;
+}
+
+/* The same through httpc, for TLS. */
+static int ask_tls(const struct client *c, json_t **ret, struct err *err)
+{
+    struct call k;
+    struct buf answer;
+    struct err why = ERR_INIT;
+    int status = 0;
+    buf_init(&answer, VERSION_MAX_BYTES);
+    int rc = call_init(&k, c, "GET", VERSION_PATH, NULL, err);
+    if (rc == 0) {
+        k.rq.total_timeout_ms = PROBE_MS;
+        rc = httpc_fetch(&k.rq, &status, &answer, &why);
+        if (rc == -E_NET)
+            rc = 1;
+        else if (rc < 0)
+            rc = err_set(err, (enum err_code)why.code, "asking %s whether it is a berth daemon: %s",
+                         c->url, why.msg);
+    }
+    if (rc == 0 && status == 200)
+        *ret = json_loadb(buf_str(&answer), answer.len, 0, NULL);
+    buf_release(&answer);
+    call_release(&k);
+    return rc;
+}
+
+int client_version(const struct client *c, char ret[CLIENT_VERSION_MAX], struct err *err)
+{
+    json_t *j = NULL;
+    int rc = c->ca_file ? ask_tls(c, &j, err) : ask_plain(c, &j, err);
+    if (rc != 0)
+        return rc > 0 ? 0 : rc;
+    const char *version = json_string_value(json_object_get(j, "version"));
+    if (version) {
+        snprintf(ret, CLIENT_VERSION_MAX, "%s", version);
+        rc = 1;
+    } else {
+        rc = err_set(err, E_NET,
+                     "something other than a berth daemon listens on %s; give berth another %s",
+                     place(c), c->socket ? "--socket" : "--port");
+    }
+    json_decref(j);
     return rc;
 }
 
 int client_probe(const struct client *c, struct err *err)
 {
-    char url[512];
-    struct buf answer;
-    struct httpc_request r;
-    int status = 0;
-    snprintf(url, sizeof(url), "%s/berth/v1/version", c->url);
-    buf_init(&answer, EVENT_MAX_BYTES);
-    r = (struct httpc_request){
-        .method = "GET", .url = url, .connect_timeout_ms = PROBE_MS, .total_timeout_ms = PROBE_MS};
-    struct err why = ERR_INIT;
-    int rc = httpc_fetch(&r, &status, &answer, &why);
-    json_t *j = rc == 0 && status == 200 ? json_loadb(buf_str(&answer), answer.len, 0, NULL) : NULL;
-    if (rc == -E_NET)
-        rc = 0;
-    else if (rc < 0)
-        rc = err_set(err, (enum err_code)why.code, "asking %s whether it is a berth daemon: %s",
-                     c->url, why.msg);
-    else if (!json_is_string(json_object_get(j, "version")))
-        rc = err_set(err, E_NET,
-                     "something other than a berth daemon listens on %s; give berth another --port",
-                     c->url);
-    else
-        rc = 1;
-    json_decref(j);
-    buf_release(&answer);
-    return rc;
+    char version[CLIENT_VERSION_MAX];
+    return client_version(c, version, err);
 }

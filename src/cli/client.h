@@ -12,32 +12,49 @@
 #include "lib/sys/config.h"
 
 struct client {
-    char url[320];  /* "http://127.0.0.1:12434" */
+    char url[320];  /* "http://127.0.0.1:12434", "https://…", "http://localhost" by socket */
     char host[256]; /* as configured, for starting a daemon */
-    uint32_t port;
+    char to[256];   /* where to connect for it */
+    uint32_t port;  /* 0: by socket */
+    uint32_t config_port; /* as configured, for starting a daemon */
+    const char *socket;   /* borrowed from the config, as the two below; NULL: by TCP */
+    const char *api_key;  /* NULL: none */
+    const char *ca_file;  /* NULL: no TLS */
+    /* Set by the caller after client_init, if it wants them. */
+    bool has_cancel_fd; /* end a request with E_CANCELED once cancel_fd is readable */
+    int cancel_fd;
+    void (*on_tick)(void *tick_ctx); /* every 100 ms or more often while a request runs */
+    void *tick_ctx;
 };
 
-/* Where the daemon of this configuration is; connects to nothing. */
+/* Where the daemon of this configuration is: its socket if one is configured, else its TCP port.
+ * Connects to nothing; cfg must outlive the client. */
 int client_init(struct client *c, const struct config *cfg, struct err *err) MUST_USE;
 
 /* One request.  body may be NULL (GET).  0 and *ret (new reference; NULL when the answer is not
- * JSON) for a 2xx answer; else the server's sentence, with E_NOTFOUND for 404, E_NET when no one
- * listens. */
+ * JSON) for a 2xx answer; else the server's sentence, with E_NOTFOUND for 404, E_AUTH for 401,
+ * E_BUSY for 429 and 503, E_NET when no one listens. */
 int client_json(const struct client *c, const char *method, const char *path, const json_t *body,
                 json_t **ret, struct err *err) MUST_USE;
+/* The same, and the answer's bytes as they came, appended to out. */
+int client_bytes(const struct client *c, const char *method, const char *path, const json_t *body,
+                 struct buf *out, struct err *err) MUST_USE;
 
 /* One event of a stream; false ends it (E_CANCELED). */
 typedef bool (*client_event_fn)(void *ctx, const json_t *event);
 /* POSTs body and reads a text/event-stream answer to its end ("data: [DONE]").  An error event ends
- * it with its sentence; a stream that breaks off without [DONE] is E_NET. */
+ * it with its sentence (E_GONE); a stream that breaks off without [DONE] is E_NET. */
 int client_stream(const struct client *c, const char *path, const json_t *body, client_event_fn fn,
                   void *ctx, struct err *err) MUST_USE;
 
 /* Whether a berth daemon answers: 1, 0 (no one listens), or negative (something else does, or it is
- * ill). */
+ * ill).  Loads no HTTP library unless TLS is spoken. */
 int client_probe(const struct client *c, struct err *err) MUST_USE;
+/* The same, and the daemon's version. */
+#define CLIENT_VERSION_MAX 64
+int client_version(const struct client *c, char ret[CLIENT_VERSION_MAX], struct err *err) MUST_USE;
 /* Starts a daemon in the background when none answers, saying so on standard error, and waits until
- * it does (autostart.c). */
+ * it does (autostart.c).  E_NET where none can be started from here: another machine, or TLS. */
 int client_ensure(const struct client *c, struct err *err) MUST_USE;
 
 #endif

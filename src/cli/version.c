@@ -10,11 +10,10 @@ int cmd_version(const struct cli_args *a)
 {
     struct err err = ERR_INIT;
     struct client c = {.port = 0};
-    json_t *answer = NULL;
+    char text[CLIENT_VERSION_MAX];
     const char *server = NULL;
-    if (client_init(&c, &a->config, &err) == 0 && client_probe(&c, &err) == 1 &&
-        client_json(&c, "GET", "/berth/v1/version", NULL, &answer, &err) == 0)
-        server = json_string_value(json_object_get(answer, "version"));
+    if (client_init(&c, &a->config, &err) == 0 && client_version(&c, text, &err) == 1)
+        server = text;
     if (cli_has(a, "json")) {
         json_t *j =
             json_pack("{s:s, s:s?, s:s}", "version", BERTH_VERSION, "daemon", server, "url", c.url);
@@ -26,6 +25,5 @@ int cmd_version(const struct cli_args *a)
                : err.code ? err.msg
                           : "not running");
     }
-    json_decref(answer);
     return CLI_OK;
 }

@@ -4,6 +4,7 @@
  * used for a loopback address. */
 #include <curl/curl.h>
 #include <dlfcn.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,11 +14,20 @@
 #undef curl_easy_setopt
 #undef curl_easy_getinfo
 
+#define TICK_MS 100
+
 struct curl_api {
     CURLcode (*global_init)(long flags);
     CURL *(*easy_init)(void);
     CURLcode (*easy_setopt)(CURL *h, CURLoption o, ...);
-    CURLcode (*easy_perform)(CURL *h);
+    CURLM *(*multi_init)(void);
+    CURLMcode (*multi_add_handle)(CURLM *m, CURL *h);
+    CURLMcode (*multi_remove_handle)(CURLM *m, CURL *h);
+    CURLMcode (*multi_perform)(CURLM *m, int *n_running);
+    CURLMcode (*multi_poll)(CURLM *m, struct curl_waitfd *extra, unsigned n_extra, int timeout_ms,
+                            int *n_ready);
+    CURLMsg *(*multi_info_read)(CURLM *m, int *n_left);
+    CURLMcode (*multi_cleanup)(CURLM *m);
     CURLcode (*easy_getinfo)(CURL *h, CURLINFO i, ...);
     void (*easy_cleanup)(CURL *h);
     const char *(*easy_strerror)(CURLcode c);
@@ -38,7 +48,13 @@ static void load_curl(void)
         {"curl_global_init", (void **)&curl.global_init},
         {"curl_easy_init", (void **)&curl.easy_init},
         {"curl_easy_setopt", (void **)&curl.easy_setopt},
-        {"curl_easy_perform", (void **)&curl.easy_perform},
+        {"curl_multi_init", (void **)&curl.multi_init},
+        {"curl_multi_add_handle", (void **)&curl.multi_add_handle},
+        {"curl_multi_remove_handle", (void **)&curl.multi_remove_handle},
+        {"curl_multi_perform", (void **)&curl.multi_perform},
+        {"curl_multi_poll", (void **)&curl.multi_poll},
+        {"curl_multi_info_read", (void **)&curl.multi_info_read},
+        {"curl_multi_cleanup", (void **)&curl.multi_cleanup},
         {"curl_easy_getinfo", (void **)&curl.easy_getinfo},
         {"curl_easy_cleanup", (void **)&curl.easy_cleanup},
         {"curl_easy_strerror", (void **)&curl.easy_strerror},
@@ -139,8 +155,43 @@ static int transfer_error(const struct transfer *t, CURLcode rc, const char *det
     case CURLE_UNSUPPORTED_PROTOCOL:
         return err_set(err, E_INVALID, "'%s' is not an http address: %s", t->rq->url, why);
     case CURLE_OUT_OF_MEMORY: return err_set(err, E_NOMEM, "no memory to speak to %s", t->rq->url);
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+        return err_set(err, E_AUTH, "%s does not prove who it is: %s", t->rq->url, why);
     default: return err_set(err, E_NET, "%s: %s", t->rq->url, why);
     }
+}
+
+static bool is_canceled(const struct httpc_request *rq)
+{
+    struct pollfd p = {.fd = rq->cancel_fd, .events = POLLIN};
+    return rq->has_cancel_fd && poll(&p, 1, 0) > 0;
+}
+
+/* Carries the transfer out to its end, its cancellation or its failure. */
+static CURLcode perform(struct transfer *t, CURLM *m)
+{
+    const struct httpc_request *rq = t->rq;
+    struct curl_waitfd cancel = {.fd = rq->cancel_fd, .events = CURL_WAIT_POLLIN};
+    unsigned n_extra = rq->has_cancel_fd ? 1 : 0;
+    int timeout_ms = rq->on_tick ? TICK_MS : 60000, n_running = 1, n_left;
+    while (n_running) {
+        if (curl.multi_perform(m, &n_running) != CURLM_OK)
+            return CURLE_OUT_OF_MEMORY;
+        if (!n_running)
+            break;
+        /* Asked anew each time: poll may report the socket alone. */
+        if (is_canceled(rq)) {
+            t->stopped = true;
+            return CURLE_ABORTED_BY_CALLBACK;
+        }
+        if (rq->on_tick)
+            rq->on_tick(rq->tick_ctx);
+        if (curl.multi_poll(m, n_extra ? &cancel : NULL, n_extra, timeout_ms, NULL) != CURLM_OK)
+            return CURLE_OUT_OF_MEMORY;
+    }
+    const CURLMsg *msg = curl.multi_info_read(m, &n_left);
+    return msg ? msg->data.result : CURLE_GOT_NOTHING;
 }
 
 int httpc_do(const struct httpc_request *rq, int *ret_status, struct err *err)
@@ -149,8 +200,12 @@ int httpc_do(const struct httpc_request *rq, int *ret_status, struct err *err)
     if (load_error[0])
         return err_set(err, E_UNSUPPORTED, "%s", load_error);
     struct transfer t = {.rq = rq, .h = curl.easy_init()};
-    if (!t.h)
+    CURLM *multi = t.h ? curl.multi_init() : NULL;
+    if (!multi) {
+        if (t.h)
+            curl.easy_cleanup(t.h);
         return err_set(err, E_NOMEM, "no memory to speak to %s", rq->url);
+    }
     char detail[CURL_ERROR_SIZE] = "";
     curl.easy_setopt(t.h, CURLOPT_ERRORBUFFER, detail);
     curl.easy_setopt(t.h, CURLOPT_URL, rq->url);
@@ -160,7 +215,11 @@ int httpc_do(const struct httpc_request *rq, int *ret_status, struct err *err)
     curl.easy_setopt(t.h, CURLOPT_TCP_NODELAY, 1L);
     curl.easy_setopt(t.h, CURLOPT_WRITEFUNCTION, on_write);
     curl.easy_setopt(t.h, CURLOPT_WRITEDATA, &t);
-    if (is_loopback(rq->url))
+    if (rq->unix_path)
+        curl.easy_setopt(t.h, CURLOPT_UNIX_SOCKET_PATH, rq->unix_path);
+    if (rq->ca_file)
+        curl.easy_setopt(t.h, CURLOPT_CAINFO, rq->ca_file);
+    if (rq->unix_path || is_loopback(rq->url))
         curl.easy_setopt(t.h, CURLOPT_NOPROXY, "*");
     if (rq->connect_timeout_ms)
         curl.easy_setopt(t.h, CURLOPT_CONNECTTIMEOUT_MS, (long)rq->connect_timeout_ms);
@@ -168,13 +227,18 @@ int httpc_do(const struct httpc_request *rq, int *ret_status, struct err *err)
         curl.easy_setopt(t.h, CURLOPT_TIMEOUT_MS, (long)rq->total_timeout_ms);
     set_method(&t);
     struct curl_slist *headers = set_headers(&t);
-    CURLcode rc = curl.easy_perform(t.h);
+    CURLcode rc = CURLE_OUT_OF_MEMORY;
+    if (curl.multi_add_handle(multi, t.h) == CURLM_OK) {
+        rc = perform(&t, multi);
+        curl.multi_remove_handle(multi, t.h);
+    }
     long status = 0;
     curl.easy_getinfo(t.h, CURLINFO_RESPONSE_CODE, &status);
     int ret = rc == CURLE_OK ? 0 : transfer_error(&t, rc, detail, err);
     if (ret == 0)
         *ret_status = (int)status;
     curl.easy_cleanup(t.h);
+    curl.multi_cleanup(multi);
     curl.slist_free_all(headers);
     return ret;
 }

@@ -18,9 +18,17 @@ struct httpc_request {
     const char *body;   /* JSON, or NULL */
     size_t body_len;
     const char *const *headers;                    /* "Name: value", NULL-terminated, or NULL */
+    const char *unix_path;                         /* connect to this socket; NULL: to url's host */
+    const char *ca_file;                           /* PEM; NULL: the system's authorities */
     uint32_t connect_timeout_ms, total_timeout_ms; /* 0: none */
     httpc_data_fn on_data;
     void *ctx;
+    /* With has_cancel_fd, the transfer ends with E_CANCELED once cancel_fd is readable; nothing is
+     * read from it. */
+    bool has_cancel_fd;
+    int cancel_fd;
+    void (*on_tick)(void *tick_ctx); /* called every 100 ms or more often; NULL: none */
+    void *tick_ctx;
 };
 
 /* 0 and *ret_status (100-599) once the answer has ended; E_NET with what could not be reached and
