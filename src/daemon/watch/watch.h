@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the daemon tells of itself: metrics, one log line and one audit line per request.
+/* What the daemon tells of itself: its log, metrics, one log line and one audit line per request.
  *
  * Knows no HTTP and no dialect: the API hands it a record of every request that asked a model, and
- * every other answer's status.  Never sees a prompt, an answer or a key.  Any thread. */
+ * every other answer's status.  Never sees a key, nor, unless log_prompts is on, a prompt or an
+ * answer.  Any thread; watch_new and watch_free while there is only one. */
 #ifndef DAEMON_WATCH_WATCH_H
 #define DAEMON_WATCH_WATCH_H
 
@@ -13,11 +14,18 @@
 struct watch;
 
 struct watch_config {
-    const char *audit_path; /* NULL: no audit log */
+    const char *audit_path;  /* NULL or "": no audit log */
+    const char *log_path;    /* NULL or "": the log stays on standard error */
+    uint64_t log_file_bytes; /* a new file is begun at this size; 0: 10 MiB */
+    uint32_t log_files;      /* kept, the current one included; 0: 3 */
+    bool log_prompts;        /* at debug level, prompts and answers go to log_path too */
 };
+/* From here on watch has the log: what log_write says goes through it, until watch_free.  E_IO when
+ * a file cannot be opened; E_INVALID for log_prompts without log_path or above debug level. */
 int watch_new(const struct watch_config *cfg, struct watch **ret, struct err *err) MUST_USE;
-void watch_free(struct watch *w);
-/* Opens the audit log anew (SIGHUP, after somebody moved it away). */
+void watch_free(struct watch *w); /* NULL is fine */
+/* Opens log file and audit log anew (SIGHUP, after somebody moved them away); the old ones stay
+ * when that fails. */
 int watch_reopen(struct watch *w, struct err *err) MUST_USE;
 
 /* One request to a model, when it has ended. */
@@ -43,8 +51,20 @@ void watch_denied(struct watch *w, const char *rule);
 /* An inference request has come (+1) and ended (watch_request does that). */
 void watch_begin(struct watch *w, const char *api);
 
-/* Everything in Prometheus text format 0.0.4, every row of metrics.def. */
-int watch_metrics(struct watch *w, struct runner *r, struct httpd *h, struct buf *out,
-                  struct err *err) MUST_USE;
+/* Whether watch_text does anything: ask before a text is put together for it. */
+bool watch_wants_text(const struct watch *w);
+/* With log_prompts, and only to the log file, cut at 16 KiB.  what: "prompt", "answer". */
+void watch_text(struct watch *w, const char *request_id, const char *what, struct str text);
+
+/* The log's last 256 KiB, whole lines.  Positions count bytes since the start. */
+uint64_t watch_log_tail(struct watch *w, uint32_t n_lines); /* where the last n_lines begin */
+/* Appends what there is from *pos, at most max bytes, and moves *pos; returns how many bytes were
+ * missed because they are gone already. */
+uint64_t watch_log_read(struct watch *w, uint64_t *pos, size_t max, struct buf *out);
+
+/* Everything in Prometheus text format 0.0.4, every row of metrics.def; those with vLLM's names on
+ * demand.  h may be NULL. */
+int watch_metrics(struct watch *w, struct runner *r, struct httpd *h, bool with_vllm,
+                  struct buf *out, struct err *err) MUST_USE;
 
 #endif

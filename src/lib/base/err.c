@@ -14,8 +14,7 @@ void bug_die(const char *file, int line, const char *cond)
     abort();
 }
 
-/* Length of the valid UTF-8 sequence at s (1-4), or 0 if there is none. */
-static size_t utf8_len_at(const unsigned char *s)
+size_t err_utf8_len(const unsigned char *s)
 {
     size_t n = s[0] < 0x80                   ? 1
                : s[0] >= 0xC2 && s[0] < 0xE0 ? 2
@@ -33,7 +32,7 @@ void err_sanitize(struct err *err)
 {
     unsigned char *s = (unsigned char *)err->msg;
     while (*s) {
-        size_t n = utf8_len_at(s);
+        size_t n = err_utf8_len(s);
         if (n == 0 || *s < 0x20 || *s == 0x7F || (n == 2 && s[0] == 0xC2 && s[1] < 0xA0)) {
             for (size_t i = 0; i < (n ? n : 1); i++)
                 s[i] = '?';

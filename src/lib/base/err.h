@@ -67,5 +67,7 @@ const char *err_code_name(int code);
 /* Replaces every byte of msg that could end a line, move a terminal's cursor or break UTF-8 by '?'.
  * Called by err_set and err_wrap themselves: quoted names from hostile files stay harmless. */
 void err_sanitize(struct err *err);
+/* Length of the UTF-8 sequence at s (1-4), or 0 if there is none; of a NUL-terminated string. */
+size_t err_utf8_len(const unsigned char *s);
 
 #endif

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of daemon/watch: what its files share. */
+#ifndef DAEMON_WATCH_INTERNAL_H
+#define DAEMON_WATCH_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "daemon/watch/metrics.h"
+#include "daemon/watch/watch.h"
+
+#define WATCH_MAX_MODELS 128u /* names in labels; further models are "other" */
+
+/* The audit log: one line a write, appended; a line that cannot be written is counted, not kept. */
+struct audit {
+    pthread_mutex_t lock;
+    int fd;     /* -1: there is none */
+    char *path; /* owned */
+    atomic_ullong n_dropped;
+    bool has_told; /* of a failure, on the log */
+};
+int audit_open(struct audit *a, const char *path, struct err *err) MUST_USE;
+int audit_reopen(struct audit *a, struct err *err) MUST_USE;
+void audit_close(struct audit *a);
+void audit_write(struct audit *a, const struct watch_record *rec);
+
+struct watch {
+    struct metrics metrics;
+    struct audit audit;
+    pthread_mutex_t names_lock; /* guards the two below */
+    char *names[WATCH_MAX_MODELS];
+    size_t n_names;
+};
+
+/* The label of a model: its name when berth knows it, else "other".  Becomes known when is_known
+ * says so. */
+const char *watch_model_label(struct watch *w, const char *name, bool is_known);
+
+#endif

@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Implements watch.h: what is counted and said of each request. */
+#include "daemon/watch/watch.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/watch/internal.h"
+#include "lib/base/log.h"
+#include "lib/base/mem.h"
+
+#define STATUS_CLIENT_LEFT                                                                         \
+    499 /* as nginx has it: no status was sent, or the answer was cut short */
+
+int watch_new(const struct watch_config *cfg, struct watch **ret, struct err *err)
+{
+    struct watch *w = mem_alloc(sizeof(*w));
+    metrics_init(&w->metrics);
+    pthread_mutex_init(&w->names_lock, NULL);
+    int rc = audit_open(&w->audit, cfg->audit_path, err);
+    if (rc < 0) {
+        watch_free(w);
+        return rc;
+    }
+    *ret = w;
+    return 0;
+}
+
+void watch_free(struct watch *w)
+{
+    if (!w)
+        return;
+    audit_close(&w->audit);
+    for (size_t i = 0; i < w->n_names; i++)
+        mem_free(w->names[i]);
+    pthread_mutex_destroy(&w->names_lock);
+    metrics_release(&w->metrics);
+    mem_free(w);
+}
+
+int watch_reopen(struct watch *w, struct err *err)
+{
+    return audit_reopen(&w->audit, err);
+}
+
+const char *watch_model_label(struct watch *w, const char *name, bool is_known)
+{
+    const char *found = "other";
+    pthread_mutex_lock(&w->names_lock);
+    size_t i = 0;
+    while (i < w->n_names && strcmp(w->names[i], name) != 0)
+        i++;
+    if (i == w->n_names && is_known && i < WATCH_MAX_MODELS)
+        w->names[w->n_names++] = mem_dup(name, strlen(name));
+    if (i < w->n_names)
+        found = w->names[i]; /* stays until watch_free */
+    pthread_mutex_unlock(&w->names_lock);
+    return found;
+}
+
+void watch_begin(struct watch *w, const char *api)
+{
+    metrics_add(&w->metrics, METRIC_requests_in_flight, &api, 1);
+}
+
+static bool was_cancelled(const struct watch_record *rec)
+{
+    return rec->code && (strcmp(rec->code, "cancelled") == 0 || strcmp(rec->code, "canceled") == 0);
+}
+
+static void count_times(struct metrics *m, const struct watch_record *rec, const char *model)
+{
+    uint32_t n_choices =
+        MAX_OF(rec->n_prompts, 1u) * (rec->params ? MAX_OF(rec->params->n, 1u) : 1);
+    double n_each = (double)rec->n_generated / n_choices;
+    metrics_observe(m, METRIC_queue_seconds, &model, rec->queue_ms / 1000);
+    if (rec->ttft_ms > 0)
+        metrics_observe(m, METRIC_ttft_seconds, &model, rec->ttft_ms / 1000);
+    if (n_each > 1 && rec->decode_ms > 0)
+        metrics_observe(m, METRIC_tpot_seconds, &model, rec->decode_ms / 1000 / (n_each - 1));
+    if (rec->status >= 200 && rec->status < 300 && !was_cancelled(rec))
+        metrics_observe(m, METRIC_e2e_seconds, &model, rec->total_ms / 1000);
+}
+
+static void count_request(struct metrics *m, const struct watch_record *rec, const char *model)
+{
+    char status[16];
+    bool left = was_cancelled(rec);
+    snprintf(status, sizeof(status), "%d", left || !rec->status ? STATUS_CLIENT_LEFT : rec->status);
+    const char *const labels[] = {model, rec->api, status, rec->code ? rec->code : ""};
+    metrics_add(m, METRIC_requests, labels, 1);
+    metrics_add(m, METRIC_requests_in_flight, &rec->api, -1);
+    if (left)
+        metrics_add(m, METRIC_requests_cancelled, &model, 1);
+    if (rec->n_prompt == 0)
+        return; /* it never reached a model */
+    metrics_add(m, METRIC_prompt_tokens, &model, rec->n_prompt);
+    metrics_add(m, METRIC_cached_tokens, &model, rec->n_cached);
+    metrics_add(m, METRIC_generated_tokens, &model, rec->n_generated);
+    count_times(m, rec, model);
+}
+
+/* Names the model as the client did, but no more of it than makes a name. */
+static void log_request(const struct watch_record *rec)
+{
+    const char *code = rec->code ? rec->code : "";
+    char model[65];
+    snprintf(model, sizeof(model), "%s", rec->model ? rec->model : "");
+    const struct log_field fields[] = {
+        LOG_TEXT("request_id", rec->request_id),
+        LOG_TEXT("model", model),
+        LOG_TEXT("api", rec->api),
+        LOG_NUMBER("status", rec->status),
+        LOG_TEXT("code", code),
+        LOG_NUMBER("prompt_tokens", rec->n_prompt),
+        LOG_NUMBER("cached_tokens", rec->n_cached),
+        LOG_NUMBER("generated_tokens", rec->n_generated),
+        LOG_NUMBER("queue_ms", rec->queue_ms),
+        LOG_NUMBER("ttft_ms", rec->ttft_ms),
+        LOG_NUMBER("total_ms", rec->total_ms),
+        /* the last two at debug level only */
+        LOG_TEXT("key", rec->key),
+        LOG_TEXT("client", rec->client),
+    };
+    size_t n = ARRAY_LEN(fields) - (log_enabled(LOG_LEVEL_DEBUG) ? 0 : 2);
+    log_write_fields(rec->status >= 500 ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, fields, n, "request");
+}
+
+void watch_request(struct watch *w, const struct watch_record *rec)
+{
+    bool is_known = rec->n_prompt || (rec->digest && rec->digest[0]) ||
+                    (rec->fingerprint && rec->fingerprint[0]);
+    const char *model = watch_model_label(w, rec->model ? rec->model : "", is_known);
+    count_request(&w->metrics, rec, model);
+    audit_write(&w->audit, rec);
+    log_request(rec);
+}
+
+void watch_answer(struct watch *w, const char *request_id, const char *route, int status,
+                  double total_ms)
+{
+    char code[16];
+    snprintf(code, sizeof(code), "%d", status ? status : STATUS_CLIENT_LEFT);
+    const char *const labels[] = {route, code};
+    metrics_add(&w->metrics, METRIC_http_answers, labels, 1);
+    const struct log_field fields[] = {LOG_TEXT("request_id", request_id), LOG_TEXT("route", route),
+                                       LOG_NUMBER("status", status),
+                                       LOG_NUMBER("total_ms", total_ms)};
+    log_write_fields(LOG_LEVEL_DEBUG, fields, ARRAY_LEN(fields), "answer");
+}
+
+void watch_denied(struct watch *w, const char *rule)
+{
+    metrics_add(&w->metrics, METRIC_policy_denied, &rule, 1);
+}
