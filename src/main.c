@@ -59,6 +59,10 @@ static int serve(const struct cli_args *a)
     d.host = config_str(c, CONFIG_host);
     d.port = (uint16_t)config_u32(c, CONFIG_port);
     d.allow_remote = config_u32(c, CONFIG_insecure) != 0;
+    if (config_str(c, CONFIG_api_keys)[0])
+        d.api_keys = config_str(c, CONFIG_api_keys);
+    d.allowed_hosts = config_str(c, CONFIG_allowed_hosts);
+    d.allowed_origins = config_str(c, CONFIG_allowed_origins);
     d.log_level = (enum log_level)config_u32(
         c, CONFIG_log_level); /* the choices stand in the levels' order */
     d.log_json = config_u32(c, CONFIG_log_format) == 1;

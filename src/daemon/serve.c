@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "daemon/api/api.h"
+#include "daemon/api/guard.h"
 #include "lib/net/httpd.h"
 
 #define DEFAULT_GRACE_S 10u
@@ -30,6 +31,8 @@ struct daemon {
     const char *host;
     int signal_fd, shutdown_fd;
     struct runner *runner;
+    struct keys *keys;
+    struct guard *guard;
     struct api *api;
     struct httpd *httpd;
 };
@@ -96,22 +99,41 @@ static void on_shutdown(void *ctx)
     (void)done; /* a full counter is as good */
 }
 
+/* Who may come: keys, names, pages. */
+static int guard_make(struct daemon *d, struct err *err)
+{
+    const struct daemon_config *cfg = d->cfg;
+    if (!host_is_loopback(d->host) && !cfg->allow_remote && !cfg->api_keys)
+        return err_set(err, E_DENIED,
+                       "refusing to listen on %s: anyone who reaches it could use this daemon, "
+                       "which asks for no key; give it a file of keys with --api-keys, or say "
+                       "--insecure if everybody on that network may use it",
+                       d->host);
+    if (cfg->api_keys && keys_open(cfg->api_keys, &d->keys, err) < 0)
+        return -err->code;
+    const struct guard_config gc = {.bound = d->host,
+                                    .allowed_hosts = cfg->allowed_hosts,
+                                    .any_address = strcmp(d->host, "0.0.0.0") == 0 ||
+                                                   strcmp(d->host, "::") == 0,
+                                    .allowed_origins = cfg->allowed_origins,
+                                    .keys = d->keys};
+    return guard_new(&gc, &d->guard, err);
+}
+
 static int start(struct daemon *d, struct err *err)
 {
     const struct daemon_config *cfg = d->cfg;
-    if (!host_is_loopback(d->host) && !cfg->allow_remote)
-        return err_set(
-            err, E_DENIED,
-            "refusing to listen on %s: anyone who reaches it could use this daemon, which "
-            "asks for no key; use 127.0.0.1, or --insecure if the network is yours",
-            d->host);
+    int rc = guard_make(d, err);
+    if (rc < 0)
+        return rc;
     raise_fd_limit();
-    int rc = signals_open(d, err);
+    rc = signals_open(d, err);
     if (rc == 0)
         rc = runner_new(&cfg->runner, &d->runner, err);
     if (rc < 0)
         return rc;
     d->api = api_new(&(struct api_config){.runner = d->runner,
+                                          .guard = d->guard,
                                           .models_dirs = cfg->runner.models_dirs,
                                           .host = d->host,
                                           .keep_alive_ms = cfg->keep_alive_ms,
@@ -195,6 +217,8 @@ static void stop(struct daemon *d)
         runner_free(d->runner);
     if (d->api)
         api_free(d->api);
+    guard_free(d->guard);
+    keys_free(d->keys);
     if (d->signal_fd >= 0)
         close(d->signal_fd);
     if (d->shutdown_fd >= 0)

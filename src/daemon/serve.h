@@ -10,10 +10,12 @@
 #include "lib/base/log.h"
 
 struct daemon_config {
-    const char *host;            /* NULL: "127.0.0.1"; a numeric address or "localhost" */
-    bool allow_remote;           /* without it a host that is not loopback is refused */
-    uint16_t port;               /* 0: any free one */
-    struct runner_config runner; /* borrowed for the daemon's life */
+    const char *host;     /* NULL: "127.0.0.1"; a numeric address or "localhost" */
+    bool allow_remote;    /* without it or keys a host that is not loopback is refused */
+    const char *api_keys; /* file of keys (daemon/api/keys.h); NULL: none are asked for */
+    const char *allowed_hosts, *allowed_origins; /* daemon/api/guard.h; may be NULL */
+    uint16_t port;                               /* 0: any free one */
+    struct runner_config runner;                 /* borrowed for the daemon's life */
     enum log_level log_level;
     bool log_json;
     uint32_t n_http_threads; /* 0: two to four, by the processors there are */

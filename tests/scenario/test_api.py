@@ -590,7 +590,8 @@ class Pages(Api):
         for kind, extra, status in (("application/json", {}, 200), ("application/json; charset=utf-8", {}, 200),
                                     ("APPLICATION/JSON", {}, 200), (form, {}, 200),
                                     (form, {"Origin": "http://localhost"}, 415),
-                                    (form, {"Sec-Fetch-Site": "cross-site"}, 415), ("text/plain", {}, 415),
+                                    (form, {"Sec-Fetch-Site": "cross-site"}, 403),
+                                    (form, {"Sec-Fetch-Site": "same-origin"}, 415), ("text/plain", {}, 415),
                                     ("application/jsonx", {}, 415), ("multipart/form-data; boundary=x", {}, 415)):
             got, _, _ = self.d.post("/v1/completions", body, {"Content-Type": kind, **extra})
             self.assertEqual(got, status, (kind, extra))

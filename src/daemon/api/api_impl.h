@@ -17,6 +17,7 @@ enum api_scope { API_PUBLIC, API_INFER, API_MANAGE };
 struct api {
     struct api_config cfg;
     _Atomic(struct httpd *) httpd;
+    atomic_bool is_draining;
     uint64_t started_us;  /* monotonic */
     char fingerprint[20]; /* "fp_" and 12 digits: changes with what could change answers */
 };
@@ -61,6 +62,8 @@ uint64_t api_now_us(void); /* monotonic */
 /* guard.c: 0, or the request was refused: foreign Host or Origin, no key or one without the route's
  * scope, a body that is not JSON.  Fills the call's key and scopes. */
 int guard_check(const struct api *a, struct httpd_request *r);
+/* Answers OPTIONS, after guard_check. */
+void guard_preflight(struct httpd_request *r);
 
 /* Sends out as JSON with status, or the error that it became too large. */
 void api_answer_json(struct httpd_request *r, int status, struct buf *out);

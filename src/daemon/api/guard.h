@@ -28,7 +28,7 @@ struct guard;
 int guard_new(const struct guard_config *cfg, struct guard **ret, struct err *err) MUST_USE;
 void guard_free(struct guard *g);
 
-struct keys *guard_keys(const struct guard *g);
+struct keys *guard_keys(const struct guard *g); /* NULL: no keys; g may be NULL */
 
 /* Whether a Host header names this daemon. */
 bool guard_host_is_ours(const struct guard *g, const char *host);

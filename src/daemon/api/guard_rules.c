@@ -365,5 +365,5 @@ void guard_free(struct guard *g)
 
 struct keys *guard_keys(const struct guard *g)
 {
-    return g->keys;
+    return g ? g->keys : NULL;
 }

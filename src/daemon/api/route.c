@@ -38,6 +38,7 @@ struct api *api_new(const struct api_config *cfg)
     a->cfg = *cfg;
     a->started_us = api_now_us();
     atomic_init(&a->httpd, NULL);
+    atomic_init(&a->is_draining, false);
     uint64_t h = 0xcbf29ce484222325u; /* FNV-1a of the version: stable, unlike map_hash */
     for (const char *s = BERTH_VERSION; *s; s++)
         h = (h ^ (unsigned char)*s) * 0x100000001b3u;
@@ -54,6 +55,11 @@ void api_free(struct api *a)
 void api_set_httpd(struct api *a, struct httpd *h)
 {
     atomic_store(&a->httpd, h);
+}
+
+void api_set_draining(struct api *a)
+{
+    atomic_store(&a->is_draining, true);
 }
 
 void api_answer_json(struct httpd_request *r, int status, struct buf *out)
@@ -161,16 +167,6 @@ static struct api_call *call_open(struct api *a, struct httpd_request *r)
     return c;
 }
 
-static void answer_preflight(struct httpd_request *r)
-{
-    httpd_set_header(r, "Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-    const char *wanted = httpd_header(r, "Access-Control-Request-Headers");
-    httpd_set_header(r, "Access-Control-Allow-Headers",
-                     wanted ? wanted : "Content-Type, Authorization");
-    httpd_set_header(r, "Access-Control-Max-Age", "600");
-    httpd_answer(r, 204, NULL, STR_LIT(""));
-}
-
 void api_on_headers(void *api, struct httpd_request *r)
 {
     struct api *a = api;
@@ -180,7 +176,7 @@ void api_on_headers(void *api, struct httpd_request *r)
     if (guard_check(a, r) < 0)
         return;
     if (strcmp(httpd_method(r), "OPTIONS") == 0) {
-        answer_preflight(r);
+        guard_preflight(r);
     } else if (!c->route) {
         struct err err = ERR_INIT; /* cleans what it quotes */
         err_set(&err, E_NOTFOUND,

@@ -4,7 +4,7 @@
  * Precedence: flag, then environment (BERTH_*; empty is as good as unset), then file, then default.
  * The file is the one that --config or BERTH_CONFIG names, else $XDG_CONFIG_HOME/berth/config
  * (~/.config when unset), else /etc/berth/config: lines `key = value`, `#` begins a comment.  Owns
- * the only getenv of the program.  Used at start, by one thread. */
+ * the only getenv of the program but for sd.c.  Used at start, by one thread. */
 #ifndef LIB_SYS_CONFIG_H
 #define LIB_SYS_CONFIG_H
 
