@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Names, manifests and indexes of artifacts, from any bytes; what is taken must survive being
+ * written and read again. */
+#include <string.h>
+
+#include "lib/base/mem.h"
+#include "lib/oci/manifest.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void try_reference(struct str s)
+{
+    struct oci_reference r, again;
+    struct err err = ERR_INIT;
+    struct buf out;
+    if (oci_reference_parse(s, NULL, &r, &err) < 0)
+        return;
+    buf_init(&out, 4096);
+    oci_reference_put(&r, &out);
+    BUG_ON(out.failed);
+    BUG_ON(oci_reference_parse(str_from(buf_str(&out)), NULL, &again, &err) < 0);
+    BUG_ON(strcmp(r.repository, again.repository) || strcmp(r.registry, again.registry) ||
+           strcmp(r.tag, again.tag) || strcmp(r.digest, again.digest));
+    buf_release(&out);
+}
+
+static void try_manifest(struct str s)
+{
+    struct arena a;
+    struct oci_manifest m;
+    struct oci_index index;
+    struct err err = ERR_INIT;
+    struct buf out;
+    arena_init(&a, 16u << 20);
+    buf_init(&out, 16u << 20);
+    if (oci_manifest_parse(s, &a, &m, &err) == 0) {
+        oci_manifest_put(&m, &out);
+        BUG_ON(out.failed);
+        BUG_ON(oci_manifest_parse(str_from(buf_str(&out)), &a, &m, &err) < 0);
+        if (oci_manifest_check_model(&m, &err) < 0)
+            BUG_ON(!err.msg[0]);
+    }
+    if (oci_index_parse(s, &a, &index, &err) < 0)
+        BUG_ON(!err.msg[0]);
+    buf_release(&out);
+    arena_release(&a);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0)
+        return 0;
+    struct str s = {(const char *)data + 1, size - 1};
+    if (data[0] & 1)
+        try_reference(s);
+    else
+        try_manifest(s);
+    return 0;
+}
