@@ -66,6 +66,13 @@ static int serve(const struct cli_args *a)
     d.log_level = (enum log_level)config_u32(
         c, CONFIG_log_level); /* the choices stand in the levels' order */
     d.log_json = config_u32(c, CONFIG_log_format) == 1;
+    d.watch = (struct watch_config){
+        .audit_path = config_str(c, CONFIG_audit_log),
+        .log_path = config_str(c, CONFIG_log_file),
+        .log_file_bytes = config_u64(c, CONFIG_log_file_size),
+        .log_files = config_u32(c, CONFIG_log_file_count),
+        .log_prompts = config_u32(c, CONFIG_log_prompts) != 0,
+    };
     d.exit_idle_s = config_u32(c, CONFIG_exit_idle);
     if (ready_fd != UINT64_MAX)
         d.ready_fd = (int)ready_fd;

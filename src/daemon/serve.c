@@ -30,6 +30,7 @@ struct daemon {
     const struct daemon_config *cfg;
     const char *host;
     int signal_fd, shutdown_fd;
+    struct watch *watch;
     struct runner *runner;
     struct keys *keys;
     struct guard *guard;
@@ -116,14 +117,17 @@ static int guard_make(struct daemon *d, struct err *err)
                                     .any_address = strcmp(d->host, "0.0.0.0") == 0 ||
                                                    strcmp(d->host, "::") == 0,
                                     .allowed_origins = cfg->allowed_origins,
-                                    .keys = d->keys};
+                                    .keys = d->keys,
+                                    .watch = d->watch};
     return guard_new(&gc, &d->guard, err);
 }
 
 static int start(struct daemon *d, struct err *err)
 {
     const struct daemon_config *cfg = d->cfg;
-    int rc = guard_make(d, err);
+    int rc = watch_new(&cfg->watch, &d->watch, err);
+    if (rc == 0)
+        rc = guard_make(d, err);
     if (rc < 0)
         return rc;
     raise_fd_limit();
@@ -134,6 +138,7 @@ static int start(struct daemon *d, struct err *err)
         return rc;
     d->api = api_new(&(struct api_config){.runner = d->runner,
                                           .guard = d->guard,
+                                          .watch = d->watch,
                                           .models_dirs = cfg->runner.models_dirs,
                                           .host = d->host,
                                           .keep_alive_ms = cfg->keep_alive_ms,
@@ -219,6 +224,7 @@ static void stop(struct daemon *d)
         api_free(d->api);
     guard_free(d->guard);
     keys_free(d->keys);
+    watch_free(d->watch); /* the last: everybody else logs */
     if (d->signal_fd >= 0)
         close(d->signal_fd);
     if (d->shutdown_fd >= 0)

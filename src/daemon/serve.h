@@ -7,6 +7,7 @@
 #define DAEMON_SERVE_H
 
 #include "daemon/runner/runner.h"
+#include "daemon/watch/watch.h"
 #include "lib/base/log.h"
 
 struct daemon_config {
@@ -18,7 +19,8 @@ struct daemon_config {
     struct runner_config runner;                 /* borrowed for the daemon's life */
     enum log_level log_level;
     bool log_json;
-    uint32_t n_http_threads; /* 0: two to four, by the processors there are */
+    struct watch_config watch; /* borrowed: log file, audit log */
+    uint32_t n_http_threads;   /* 0: two to four, by the processors there are */
     uint32_t
         keep_alive_ms; /* silence after which a stream says ": keep-alive"; 0: fifteen seconds */
     uint32_t

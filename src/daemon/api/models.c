@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is there: health, version, OpenAI's model list, Docker Model Runner's list of running
+/* What is there: version, OpenAI's model list, Docker Model Runner's list of running
  * models. */
 #include <stdio.h>
 #include <string.h>
@@ -15,13 +15,6 @@ void handle_root(struct api *a, struct httpd_request *r, const char *rest)
     (void)a;
     (void)rest;
     httpd_answer(r, 200, "text/plain; charset=utf-8", STR_LIT("berth is running\n"));
-}
-
-void handle_health(struct api *a, struct httpd_request *r, const char *rest)
-{
-    (void)a;
-    (void)rest;
-    httpd_answer(r, 200, API_JSON, STR_LIT("{\"status\":\"ok\"}"));
 }
 
 void handle_version(struct api *a, struct httpd_request *r, const char *rest)

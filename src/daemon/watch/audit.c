@@ -3,12 +3,12 @@
  *
  * A line is one write to a file opened for appending, so that lines stay whole whoever else
  * appends; it is not synced.  When it cannot be written the request is answered all the same: the
- * loss is counted (berth_audit_lines_dropped_total) and told once on the log. */
+ * loss is counted (berth_audit_lines_dropped_total) and told on the log, once until it works again.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/watch/internal.h"
@@ -65,17 +65,6 @@ void audit_close(struct audit *a)
     pthread_mutex_destroy(&a->lock);
 }
 
-static void put_time(struct buf *out)
-{
-    struct timespec ts;
-    struct tm tm;
-    char stamp[32];
-    clock_gettime(CLOCK_REALTIME, &ts);
-    gmtime_r(&ts.tv_sec, &tm);
-    strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
-    buf_printf(out, "{\"time\":\"%s.%03ldZ\"", stamp, ts.tv_nsec / 1000000);
-}
-
 static void put_text(struct buf *out, const char *name, const char *text)
 {
     buf_printf(out, ",\"%s\":", name);
@@ -117,7 +106,9 @@ static void put_ms(struct buf *out, const char *name, double ms)
 
 static void put_line(struct buf *out, const struct watch_record *rec)
 {
-    put_time(out);
+    char stamp[LOG_TIME_BYTES];
+    log_time(stamp);
+    buf_printf(out, "{\"time\":\"%s\"", stamp);
     put_text(out, "request_id", rec->request_id);
     put_text(out, "api", rec->api);
     put_text(out, "key", rec->key);
@@ -170,7 +161,7 @@ void audit_write(struct audit *a, const struct watch_record *rec)
     if (rc == 0 && append_line(a->fd, &line) < 0)
         rc = err_set_sys(&err, E_IO, "writing it");
     bool tell = rc < 0 && !a->has_told;
-    a->has_told |= tell;
+    a->has_told = rc < 0;
     pthread_mutex_unlock(&a->lock);
     if (rc < 0)
         atomic_fetch_add(&a->n_dropped, 1);

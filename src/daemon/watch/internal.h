@@ -16,15 +16,33 @@ struct audit {
     int fd;     /* -1: there is none */
     char *path; /* owned */
     atomic_ullong n_dropped;
-    bool has_told; /* of a failure, on the log */
+    bool has_told; /* the last line failed, and the log has it */
 };
 int audit_open(struct audit *a, const char *path, struct err *err) MUST_USE;
 int audit_reopen(struct audit *a, struct err *err) MUST_USE;
 void audit_close(struct audit *a);
 void audit_write(struct audit *a, const struct watch_record *rec);
 
+/* The daemon's log: a ring of its last lines, and a file or standard error.  logs.c */
+struct logs {
+    pthread_mutex_t ring_lock; /* guards the three below */
+    char *ring;                /* owned, LOGS_RING_BYTES; byte n of the log is at n modulo that */
+    uint64_t begin, end;       /* what the ring has: whole lines */
+    struct log_file *file;     /* owned; NULL: standard error */
+    bool has_prompts;
+    pthread_mutex_t stderr_lock; /* guards the one below */
+    bool is_stalled;             /* standard error did not take the last line */
+    atomic_ullong n_dropped;     /* lines that standard error did not take */
+};
+#define LOGS_RING_BYTES (256u << 10)
+int logs_open(struct logs *l, const struct watch_config *cfg, struct err *err) MUST_USE;
+void logs_close(struct logs *l);
+uint64_t logs_dropped(struct logs *l);
+
 struct watch {
     struct metrics metrics;
+    struct logs logs;
+    int64_t started_ms; /* since 1970 */
     struct audit audit;
     pthread_mutex_t names_lock; /* guards the two below */
     char *names[WATCH_MAX_MODELS];

@@ -4,10 +4,12 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "daemon/watch/internal.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/sys/log_file.h"
 
 #define STATUS_CLIENT_LEFT                                                                         \
     499 /* as nginx has it: no status was sent, or the answer was cut short */
@@ -17,7 +19,13 @@ int watch_new(const struct watch_config *cfg, struct watch **ret, struct err *er
     struct watch *w = mem_alloc(sizeof(*w));
     metrics_init(&w->metrics);
     pthread_mutex_init(&w->names_lock, NULL);
-    int rc = audit_open(&w->audit, cfg->audit_path, err);
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    w->started_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    w->audit.fd = -1;
+    int rc = logs_open(&w->logs, cfg, err);
+    if (rc == 0)
+        rc = audit_open(&w->audit, cfg->audit_path, err);
     if (rc < 0) {
         watch_free(w);
         return rc;
@@ -31,6 +39,7 @@ void watch_free(struct watch *w)
     if (!w)
         return;
     audit_close(&w->audit);
+    logs_close(&w->logs);
     for (size_t i = 0; i < w->n_names; i++)
         mem_free(w->names[i]);
     pthread_mutex_destroy(&w->names_lock);
@@ -40,7 +49,8 @@ void watch_free(struct watch *w)
 
 int watch_reopen(struct watch *w, struct err *err)
 {
-    return audit_reopen(&w->audit, err);
+    int rc = w->logs.file ? log_file_reopen(w->logs.file, err) : 0;
+    return rc < 0 ? rc : audit_reopen(&w->audit, err);
 }
 
 const char *watch_model_label(struct watch *w, const char *name, bool is_known)
@@ -126,11 +136,25 @@ static void log_request(const struct watch_record *rec)
     log_write_fields(rec->status >= 500 ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, fields, n, "request");
 }
 
+/* Whether the runner has found the model: a worker has begun with it, or the refusal is one that
+ * comes only after that (daemon/api/error.c has the codes). */
+static bool is_found(const struct watch_record *rec)
+{
+    static const char *const later[] = {
+        "worker_crashed", "insufficient_memory",    "corrupt_model", "queue_full", "model_broken",
+        "timeout",        "context_length_exceeded"};
+    if (rec->n_prompt || (rec->digest && rec->digest[0]))
+        return true;
+    for (size_t i = 0; rec->code && i < ARRAY_LEN(later); i++) {
+        if (strcmp(rec->code, later[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 void watch_request(struct watch *w, const struct watch_record *rec)
 {
-    bool is_known = rec->n_prompt || (rec->digest && rec->digest[0]) ||
-                    (rec->fingerprint && rec->fingerprint[0]);
-    const char *model = watch_model_label(w, rec->model ? rec->model : "", is_known);
+    const char *model = watch_model_label(w, rec->model ? rec->model : "", is_found(rec));
     count_request(&w->metrics, rec, model);
     audit_write(&w->audit, rec);
     log_request(rec);

@@ -21,7 +21,7 @@ struct watch_config {
     bool log_prompts;        /* at debug level, prompts and answers go to log_path too */
 };
 /* From here on watch has the log: what log_write says goes through it, until watch_free.  E_IO when
- * a file cannot be opened; E_INVALID for log_prompts without log_path or above debug level. */
+ * a file cannot be opened; E_INVALID for log_prompts without log_path. */
 int watch_new(const struct watch_config *cfg, struct watch **ret, struct err *err) MUST_USE;
 void watch_free(struct watch *w); /* NULL is fine */
 /* Opens log file and audit log anew (SIGHUP, after somebody moved them away); the old ones stay

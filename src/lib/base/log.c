@@ -45,6 +45,11 @@ bool log_enabled(enum log_level level)
     return level <= max_level;
 }
 
+bool log_is_json(void)
+{
+    return as_json;
+}
+
 int log_level_parse(const char *s, enum log_level *ret)
 {
     for (size_t i = 0; i < ARRAY_LEN(level_names); i++) {
@@ -120,18 +125,23 @@ static void put_field(struct line *l, const struct log_field *f)
         l->len = begin;
 }
 
-static void begin_line(struct line *l, enum log_level level)
+void log_time(char out[LOG_TIME_BYTES])
 {
     struct timespec ts;
     struct tm tm;
-    char stamp[32], head[128];
     clock_gettime(CLOCK_REALTIME, &ts);
     gmtime_r(&ts.tv_sec, &tm);
-    strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &tm);
+    size_t n = strftime(out, LOG_TIME_BYTES, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(out + n, LOG_TIME_BYTES - n, ".%03ldZ", ts.tv_nsec / 1000000);
+}
+
+static void begin_line(struct line *l, enum log_level level)
+{
+    char stamp[LOG_TIME_BYTES], head[128];
+    log_time(stamp);
     snprintf(head, sizeof(head),
-             as_json ? "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"component\":\"%s\""
-                     : "%s.%03ldZ %s %s: ",
-             stamp, ts.tv_nsec / 1000000, level_names[level], who);
+             as_json ? "{\"time\":\"%s\",\"level\":\"%s\",\"component\":\"%s\"" : "%s %s %s: ",
+             stamp, level_names[level], who);
     put_str(l, head);
 }
 

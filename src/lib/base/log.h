@@ -17,6 +17,10 @@ enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBU
  */
 void log_init(enum log_level level, bool json, const char *component);
 bool log_enabled(enum log_level level);
+bool log_is_json(void);
+/* Now, as lines begin: "2026-01-31T12:00:00.000Z". */
+#define LOG_TIME_BYTES 32
+void log_time(char out[LOG_TIME_BYTES]);
 void log_write(enum log_level level, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
 /* What a line says besides its message. */
