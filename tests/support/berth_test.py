@@ -21,6 +21,8 @@ import tempfile
 import threading
 import time
 
+import openai_answers
+
 ROOT = os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 BERTH = os.environ.get("BERTH") or os.path.join(ROOT, "build", "berth")
 BUILD = os.environ.get("BUILD") or os.path.join(ROOT, "build")
@@ -69,7 +71,9 @@ def read_events(resp):
 
 
 class Client:
-    """JSON over HTTP to one port; a connection per call unless keep is true."""
+    """JSON over HTTP to one port, a connection per call.
+
+    Every answer is held to OpenAI's description where that knows its route (openai_answers.py), errors included."""
 
     def __init__(self, port, host="127.0.0.1", timeout=60):
         self.host, self.port, self.timeout = host, port, timeout
@@ -83,7 +87,9 @@ class Client:
         try:
             c.request(method, path, body=body, headers=headers or {})
             r = c.getresponse()
-            return r.status, {k.lower(): v for k, v in r.getheaders()}, r.read()
+            status, got, answer = r.status, {k.lower(): v for k, v in r.getheaders()}, r.read()
+            openai_answers.check_whole(method, path, status, got, answer)
+            return status, got, answer
         finally:
             c.close()
 
@@ -114,10 +120,16 @@ class Client:
             c.request("POST", path, body=json.dumps(obj).encode(), headers=h)
             r = c.getresponse()
             if r.status != 200:
-                raise AssertionError(f"status {r.status}: {r.read()!r}")
+                answer = r.read()
+                openai_answers.check_whole("POST", path, r.status, {k.lower(): v for k, v in r.getheaders()}, answer)
+                raise AssertionError(f"status {r.status}: {answer!r}")
             if not r.getheader("content-type", "").startswith("text/event-stream"):
                 raise AssertionError(f"content type {r.getheader('content-type')!r}")
-            yield from read_events(r)
+            checked = openai_answers.Stream(path)
+            for e in read_events(r):
+                checked.event(e)
+                yield e
+            checked.end()
         finally:
             c.close()
 
