@@ -6,7 +6,7 @@ VERSION := $(shell sed -n 's/^\#\# \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md | hea
 V       ?= 0
 Q       := $(if $(filter 1,$(V)),,@)
 
-PKGS    := libmicrohttpd jansson libseccomp libutf8proc libpcre2-8 libcrypto
+PKGS    := libssl libcrypto jansson libseccomp libutf8proc libpcre2-8
 CFLAGS  ?= -O2 -g
 WARN    := -Wall -Wextra -Wvla -Wformat=2 -Wmissing-prototypes -Wstrict-prototypes -Wpointer-arith \
            -Wwrite-strings -Wundef

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by dev/run and dev/test: installs Debian packages, and only those that are missing.
 
-BUILD_PACKAGES="gcc libc6-dev make pkg-config libmicrohttpd-dev libjansson-dev libseccomp-dev libutf8proc-dev
+BUILD_PACKAGES="gcc libc6-dev make pkg-config libjansson-dev libseccomp-dev libutf8proc-dev
     libpcre2-dev libssl-dev libcurl4 libcurl4-openssl-dev"
 TEST_PACKAGES="libcmocka-dev python3-minimal libpython3-stdlib clang libclang-rt-14-dev libasan8 libubsan1 libtsan2
     procps"

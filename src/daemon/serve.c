@@ -144,8 +144,9 @@ static int start(struct daemon *d, struct err *err)
                                           .keep_alive_ms = cfg->keep_alive_ms,
                                           .shutdown = on_shutdown,
                                           .ctx = d});
-    struct httpd_config hc = {.host = d->host,
-                              .port = cfg->port,
+    struct httpd_listen tcp = {.kind = HTTPD_TCP, .host = d->host, .port = cfg->port};
+    struct httpd_config hc = {.listen = &tcp,
+                              .n_listen = 1,
                               .n_threads = cfg->n_http_threads,
                               .on_headers = api_on_headers,
                               .on_request = api_on_request,
@@ -159,11 +160,10 @@ static int start(struct daemon *d, struct err *err)
 
 static bool is_idle(struct daemon *d)
 {
-    uint32_t n_connections, n_requests;
-    uint64_t quiet_ms;
-    httpd_activity(d->httpd, &n_connections, &n_requests, &quiet_ms);
-    return d->cfg->exit_idle_s && !n_connections && !n_requests &&
-           quiet_ms >= (uint64_t)d->cfg->exit_idle_s * 1000;
+    struct httpd_stats s;
+    httpd_stats(d->httpd, &s);
+    return d->cfg->exit_idle_s && !s.n_connections && !s.n_requests &&
+           s.quiet_ms >= (uint64_t)d->cfg->exit_idle_s * 1000;
 }
 
 /* True when a signal came within timeout_ms (negative: no limit); *ret_why says which. */
@@ -201,11 +201,10 @@ static void drain(struct daemon *d)
     clock_gettime(CLOCK_MONOTONIC, &begin);
     httpd_quiesce(d->httpd);
     do {
-        uint32_t n_connections, n_requests;
-        uint64_t quiet_ms;
+        struct httpd_stats s;
         const char *why;
-        httpd_activity(d->httpd, &n_connections, &n_requests, &quiet_ms);
-        if (n_requests == 0 || wait_stop(d, 20, &why))
+        httpd_stats(d->httpd, &s);
+        if (s.n_requests == 0 || wait_stop(d, 20, &why))
             break;
         clock_gettime(CLOCK_MONOTONIC, &now);
     } while (now.tv_sec - begin.tv_sec < (time_t)grace_s);

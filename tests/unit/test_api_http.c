@@ -443,7 +443,10 @@ static void server_start(struct server *s)
     assert_int_equal(runner_new(NULL, &s->runner, &err), 0);
     s->api = api_new(&(struct api_config){
         .runner = s->runner, .keep_alive_ms = 300, .shutdown = count_shutdown, .ctx = s});
-    struct httpd_config hc = {.n_threads = 3,
+    struct httpd_listen tcp = {.kind = HTTPD_TCP};
+    struct httpd_config hc = {.listen = &tcp,
+                              .n_listen = 1,
+                              .n_threads = 3,
                               .on_headers = api_on_headers,
                               .on_request = api_on_request,
                               .on_refusal = api_on_refusal,

@@ -101,7 +101,9 @@ static struct httpd *server(void)
 {
     struct httpd *h = NULL;
     struct err err = ERR_INIT;
-    assert_int_equal(httpd_start(&(struct httpd_config){.on_request = on_request}, &h, &err), 0);
+    struct httpd_listen tcp = {.kind = HTTPD_TCP};
+    struct httpd_config cfg = {.listen = &tcp, .n_listen = 1, .on_request = on_request};
+    assert_int_equal(httpd_start(&cfg, &h, &err), 0);
     return h;
 }
 

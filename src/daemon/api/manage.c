@@ -131,12 +131,11 @@ void handle_status(struct api *a, struct httpd_request *r, const char *rest)
 {
     (void)rest;
     struct timespec ts;
-    uint32_t n_connections = 0, n_requests = 0;
-    uint64_t quiet_ms = 0;
+    struct httpd_stats stats = {0};
     struct httpd *h = atomic_load(&a->httpd);
     clock_gettime(CLOCK_MONOTONIC, &ts);
     if (h)
-        httpd_activity(h, &n_connections, &n_requests, &quiet_ms);
+        httpd_stats(h, &stats);
     struct buf out;
     buf_init(&out, LIST_MAX_BYTES);
     buf_printf(
@@ -144,8 +143,8 @@ void handle_status(struct api *a, struct httpd_request *r, const char *rest)
         "{\"version\":\"%s\",\"pid\":%d,\"uptime_s\":%llu,\"connections\":%u,\"requests\":%u,"
         "\"models_dirs\":[",
         BERTH_VERSION, (int)getpid(),
-        (unsigned long long)((uint64_t)ts.tv_sec - a->started_us / 1000000), n_connections,
-        n_requests);
+        (unsigned long long)((uint64_t)ts.tv_sec - a->started_us / 1000000), stats.n_connections,
+        stats.n_requests);
     const char *sep = "";
     for (const char *s = a->cfg.models_dirs ? a->cfg.models_dirs : ""; *s;) {
         size_t n = strcspn(s, ":");

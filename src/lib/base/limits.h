@@ -61,6 +61,11 @@
 #define LIMIT_HTTP_MEMORY_PER_CONN  (32u << 10) /* request line and headers */
 #define LIMIT_HTTP_IDLE_S           120u
 #define LIMIT_HTTP_HEADERS          128u /* lines in one head */
+#define LIMIT_HTTP_METHOD_BYTES     32u
+#define LIMIT_HTTP_TARGET_BYTES     8192u /* RFC 9112, 3 asks for at least 8000 */
+#define LIMIT_HTTP_CHUNK_LINE_BYTES 256u  /* a chunk's size and its extensions */
+#define LIMIT_HTTP_CHUNK_EXTRA_BYTES                                                               \
+    (8u << 10) /* all extensions of a body, and its trailers */
 #define LIMIT_HTTP_HEAD_MS          10000u
 #define LIMIT_HTTP_WRITE_MS         60000u
 #define LIMIT_HTTP_BODY_RATE        1024u /* bytes a second, after LIMIT_HTTP_HEAD_MS of grace */

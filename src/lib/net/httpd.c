@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements the server half of httpd.h: the socket, libmicrohttpd's callbacks, bodies, framing,
- * stop. */
+/* Implements the server half of httpd.h: start and stop, the threads and their rounds, accepting,
+ * what is counted.
+ *
+ * Every thread waits for its own connections and, together with the others, for the listeners: the
+ * kernel wakes one of those that sleep. */
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <stdio.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "lib/base/limits.h"
@@ -16,431 +18,398 @@
 #include "lib/base/mem.h"
 #include "lib/net/httpd_impl.h"
 
-/* A refused body is read and dropped up to here, so that its sender gets to see the refusal. */
-#define DISCARD_MAX_BYTES (64u << 20)
+#define EVENTS_MAX 64
+/* Accepted in one go: few, so that the other threads get some of a burst. */
+#define ACCEPT_MAX 8
+/* Of a thread.  Virtual: only what is touched costs memory.  Handlers parse JSON on it. */
+#define STACK_BYTES (1u << 20)
 
-static void refuse(struct httpd_request *r, int status, const char *message)
+static _Thread_local struct http_thread *self;
+
+struct http_thread *thread_self(void)
 {
-    httpd_close_after(r);
-    if (r->h->cfg.on_refusal)
-        r->h->cfg.on_refusal(r->h->cfg.ctx, r, status, message);
-    else
-        httpd_answer(r, status, "text/plain; charset=utf-8", str_from(message));
+    return self;
 }
 
-static bool is_answered(struct httpd_request *r)
-{
-    pthread_mutex_lock(&r->lock);
-    bool ret = r->answered;
-    pthread_mutex_unlock(&r->lock);
-    return ret;
-}
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Percent-decodes url into the request's arena, "//" as "/".  NULL for a bad escape, a NUL or no
- * memory. */
-static char *path_decode(struct httpd_request *r, const char *url)
-{
-    struct err err = ERR_INIT;
-    char *path = arena_try_alloc(&r->arena, strlen(url) + 1, &err);
-    size_t len = 0;
-    for (const char *s = url; path && *s; s++) {
-        char c = *s;
-        if (c == '%') {
-            int hi = hex_digit(s[1]), lo = hi < 0 ? -1 : hex_digit(s[2]);
-            if (lo < 0 || (hi | lo) == 0)
-                return NULL;
-            c = (char)(hi << 4 | lo);
-            s += 2;
-        }
-        if (c == '/' && len > 0 && path[len - 1] == '/')
-            continue;
-        path[len++] = c;
-    }
-    return path;
-}
-
-struct framing { /* what the headers say of the message's form */
-    unsigned n_host, n_length, n_encoding;
-    bool bad_length, bad_encoding, bad_name;
-    uint64_t length;
-};
-
-static enum MHD_Result framing_header(void *cls, enum MHD_ValueKind kind, const char *name,
-                                      const char *value)
-{
-    (void)kind;
-    struct framing *f = cls;
-    value = value ? value : "";
-    if (strcasecmp(name, "host") == 0) {
-        f->n_host++;
-    } else if (strcasecmp(name, "content-length") == 0) {
-        f->n_length++;
-        f->length = 0;
-        f->bad_length |=
-            *value == '\0' || strlen(value) > 18 || strspn(value, "0123456789") != strlen(value);
-        for (const char *s = value; *s && !f->bad_length; s++)
-            f->length = f->length * 10 + (uint64_t)(*s - '0');
-    } else if (strcasecmp(name, "transfer-encoding") == 0) {
-        f->n_encoding++;
-        f->bad_encoding |= strcasecmp(value, "chunked") != 0;
-    }
-    f->bad_name |= *name == '\0' || strpbrk(name, " \t") != NULL;
-    return MHD_YES;
-}
-
-/* What could be read in two ways by a proxy and by us is refused (RFC 9112, 3.2, 6.1 and 11.2).
- * libmicrohttpd is left at its tolerant level, because its own refusals are not in the owner's
- * style.  Known deviations: a bare LF ends a line, and a header's value ends at a NUL. */
-static void check_framing(struct httpd_request *r, const char *version, struct framing *f)
-{
-    MHD_get_connection_values(r->conn, MHD_HEADER_KIND, framing_header, f);
-    if (strcmp(version, "HTTP/1.1") != 0 && strcmp(version, "HTTP/1.0") != 0)
-        refuse(r, 505, "this server speaks HTTP/1.1");
-    else if (f->n_host > 1 || (f->n_host == 0 && strcmp(version, "HTTP/1.1") == 0))
-        refuse(r, 400, "the request must have exactly one Host header");
-    else if (f->n_length > 1 || f->bad_length)
-        refuse(r, 400, "the request must have one Content-Length header with a plain number");
-    else if (f->n_encoding && f->n_length)
-        refuse(r, 400, "the request has both Content-Length and Transfer-Encoding");
-    else if (f->n_encoding > 1 || f->bad_encoding)
-        refuse(r, 501, "the only Transfer-Encoding understood is chunked");
-    else if (f->bad_name)
-        refuse(r, 400, "the request has a malformed header line");
-    else if (f->length > r->h->cfg.max_body_bytes)
-        refuse(r, 413, "the request's body is larger than this server accepts");
-}
-
-/* False when the server stops. */
-static bool list_add(struct httpd *h, struct httpd_request *r)
-{
-    pthread_mutex_lock(&h->lock);
-    bool ok = !atomic_load(&h->stopping);
-    if (ok) {
-        r->next = h->requests;
-        if (r->next)
-            r->next->prev = r;
-        h->requests = r;
-    }
-    pthread_mutex_unlock(&h->lock);
-    return ok;
-}
-
-static void list_remove(struct httpd *h, struct httpd_request *r)
-{
-    pthread_mutex_lock(&h->lock);
-    if (r->prev)
-        r->prev->next = r->next;
-    else
-        h->requests = r->next;
-    if (r->next)
-        r->next->prev = r->prev;
-    pthread_mutex_unlock(&h->lock);
-}
-
-static void touch(struct httpd *h)
+void httpd_touch(struct httpd *h)
 {
     atomic_store(&h->changed_ms, httpd_now_ms());
 }
 
-/* Calls what was left to an HTTP thread, if anything. */
-static void run_later(struct httpd_request *r)
+/* --- news from other threads --- */
+
+static void thread_wake(struct http_thread *t)
 {
-    pthread_mutex_lock(&r->lock);
-    void (*fn)(void *) = r->aborted ? NULL : r->later_fn;
-    void *ctx = r->later_ctx;
-    r->later_fn = NULL;
-    pthread_mutex_unlock(&r->lock);
-    if (fn)
-        fn(ctx);
+    uint64_t one = 1;
+    ssize_t done = write(t->wake_fd, &one, sizeof(one));
+    (void)done; /* a counter that is full has woken it */
 }
 
-/* Queues the answer when there is one, cuts when there will be none, else waits for either. */
-static enum MHD_Result queue_or_suspend(struct httpd_request *r)
+void thread_post(struct http_thread *t, struct httpd_request *r)
 {
-    struct MHD_Response *resp = NULL;
-    enum MHD_Result ret = MHD_YES;
-    pthread_mutex_lock(&r->lock);
-    while (r->later_fn && !r->aborted) {
-        pthread_mutex_unlock(&r->lock);
-        run_later(r);
+    pthread_mutex_lock(&t->lock);
+    r->news_next = NULL;
+    *t->news_end = httpd_request_ref(r);
+    t->news_end = &r->news_next;
+    bool asleep = !t->awake;
+    t->awake = true;
+    pthread_mutex_unlock(&t->lock);
+    if (asleep)
+        thread_wake(t);
+}
+
+static struct httpd_request *news_take(struct http_thread *t)
+{
+    pthread_mutex_lock(&t->lock);
+    struct httpd_request *r = t->news;
+    t->news = NULL;
+    t->news_end = &t->news;
+    pthread_mutex_unlock(&t->lock);
+    return r;
+}
+
+static void news_run(struct http_thread *t)
+{
+    struct httpd_request *next;
+    for (struct httpd_request *r = news_take(t); r; r = next) {
+        next = r->news_next;
         pthread_mutex_lock(&r->lock);
-    }
-    if (r->aborted) {
-        ret = MHD_NO;
-    } else if (r->response) {
-        resp = r->response;
-        r->response = NULL;
-    } else if (!r->suspended) {
-        r->suspended = true;
-        MHD_suspend_connection(r->conn);
-    }
-    int status = r->status;
-    pthread_mutex_unlock(&r->lock);
-    if (resp) {
-        ret = MHD_queue_response(r->conn, (unsigned)status, resp);
-        MHD_destroy_response(resp);
-    }
-    return ret;
-}
-
-static enum MHD_Result request_begin(struct httpd *h, struct MHD_Connection *conn, const char *url,
-                                     const char *method, const char *version, void **con_cls)
-{
-    struct httpd_request *r = request_new(h, conn);
-    struct err err = ERR_INIT;
-    r->method = arena_try_dup(&r->arena, method, strlen(method), &err);
-    if (!r->method || !list_add(h, r)) {
+        r->posted = false;
+        pthread_mutex_unlock(&r->lock);
+        if (r->conn)
+            conn_run(r->conn);
         httpd_request_unref(r);
-        return MHD_NO;
     }
-    *con_cls = r;
-    atomic_fetch_add(&h->n_requests, 1);
-    touch(h);
-    struct framing f = {0};
-    r->path = path_decode(r, url);
-    if (!r->path) {
-        r->path = r->method; /* anything that is a string: the request is refused */
-        refuse(r, 400, "the request's path has a bad percent escape");
-    } else {
-        check_framing(r, version, &f);
-    }
-    if (!is_answered(r) && h->cfg.on_headers)
-        h->cfg.on_headers(h->cfg.ctx, r);
-    const char *expect = httpd_header(r, "Expect");
-    bool body_waits = expect && strcasecmp(expect, "100-continue") == 0;
-    if (is_answered(r) &&
-        (body_waits || f.length > DISCARD_MAX_BYTES || f.bad_length || f.n_encoding))
-        return queue_or_suspend(r);
-    return MHD_YES;
 }
 
-static enum MHD_Result request_receive(struct httpd *h, struct httpd_request *r, const char *p,
-                                       size_t n)
+void thread_ready(struct conn *c)
 {
-    if (is_answered(r)) {
-        r->discarded_bytes += n;
-        return r->discarded_bytes > DISCARD_MAX_BYTES ? MHD_NO : MHD_YES;
-    }
-    if (atomic_fetch_add(&h->body_bytes, n) + n > LIMIT_HTTP_BODIES_BYTES) {
-        atomic_fetch_sub(&h->body_bytes, n);
-        refuse(r, 503, "too many large requests at once; try again later");
-        return MHD_YES;
-    }
-    r->body_counted += n;
-    int rc = buf_append(&r->body, p, n);
-    if (rc == -E_LIMIT)
-        refuse(r, 413, "the request's body is larger than this server accepts");
-    else if (rc < 0)
-        refuse(r, 503, "no memory for the request's body");
-    return MHD_YES;
-}
-
-static void request_dispatch(struct httpd *h, struct httpd_request *r)
-{
-    pthread_mutex_lock(&r->lock);
-    r->dispatched = true;
-    bool wanted = !r->aborted && !r->answered;
-    pthread_mutex_unlock(&r->lock);
-    if (!wanted)
+    if (c->in_ready)
         return;
-    h->cfg.on_request(h->cfg.ctx, r);
-    pthread_mutex_lock(&r->lock);
-    bool waits = request_unfinished_locked(r) && !r->aborted;
-    pthread_mutex_unlock(&r->lock);
-    if (waits)
-        watch_add(h, r);
+    c->in_ready = true;
+    c->ready_next = c->t->ready;
+    c->t->ready = c;
 }
 
-static enum MHD_Result on_access(void *cls, struct MHD_Connection *conn, const char *url,
-                                 const char *method, const char *version, const char *upload,
-                                 size_t *upload_bytes, void **con_cls)
+static void ready_run(struct http_thread *t)
 {
-    struct httpd *h = cls;
-    struct httpd_request *r = *con_cls;
-    if (!r)
-        return request_begin(h, conn, url, method, version, con_cls);
-    if (*upload_bytes > 0) {
-        enum MHD_Result ret = request_receive(h, r, upload, *upload_bytes);
-        *upload_bytes = 0;
-        return ret;
+    /* Those that become ready again meanwhile wait for the next round. */
+    struct conn *turn[EVENTS_MAX];
+    size_t n = 0;
+    while (t->ready && n < EVENTS_MAX) {
+        turn[n] = t->ready;
+        t->ready = turn[n]->ready_next;
+        turn[n++]->in_ready = false;
     }
-    if (!r->dispatched)
-        request_dispatch(h, r);
-    return queue_or_suspend(r);
+    for (size_t i = 0; i < n; i++) /* each can close only itself */
+        conn_run(turn[i]);
 }
 
-static void on_completed(void *cls, struct MHD_Connection *conn, void **con_cls,
-                         enum MHD_RequestTerminationCode why)
+/* --- accepting --- */
+
+static void listen_begin(struct http_thread *t)
 {
-    (void)conn;
-    (void)why;
-    struct httpd *h = cls;
-    struct httpd_request *r = *con_cls;
-    *con_cls = NULL;
-    if (!r)
-        return;
-    watch_remove(h, r);
-    list_remove(h, r);
-    pthread_mutex_lock(&r->lock);
-    r->conn = NULL;
-    r->suspended = false;
-    pthread_mutex_unlock(&r->lock);
-    request_abort(r, false);
-    atomic_fetch_sub(&h->body_bytes, r->body_counted);
-    atomic_fetch_sub(&h->n_requests, 1);
-    touch(h);
-    httpd_request_unref(r);
+    struct httpd *h = t->h;
+    for (uint32_t i = 0; i < h->n_listeners; i++) {
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.ptr = &h->listeners[i]};
+        if (epoll_ctl(t->epoll_fd, EPOLL_CTL_ADD, h->listeners[i].fd, &ev) < 0)
+            log_error("http: a thread cannot accept connections (errno %d)", errno);
+    }
+    t->listens = true;
+    t->accept_again_ms = 0;
 }
 
-static void on_connection(void *cls, struct MHD_Connection *conn, void **ctx,
-                          enum MHD_ConnectionNotificationCode code)
+static void listen_end(struct http_thread *t)
 {
-    (void)conn;
-    (void)ctx;
-    struct httpd *h = cls;
-    if (code == MHD_CONNECTION_NOTIFY_STARTED)
-        atomic_fetch_add(&h->n_connections, 1);
-    else
-        atomic_fetch_sub(&h->n_connections, 1);
-    touch(h);
+    struct httpd *h = t->h;
+    for (uint32_t i = 0; t->listens && i < h->n_listeners; i++)
+        epoll_ctl(t->epoll_fd, EPOLL_CTL_DEL, h->listeners[i].fd, NULL);
+    t->listens = false;
 }
 
-/* Paths stay as they came; path_decode is stricter. */
-static size_t keep_escapes(void *cls, struct MHD_Connection *conn, char *s)
+/* Waiting connections would wake us again at once: look away for a moment. */
+static void accept_pause(struct http_thread *t)
 {
-    (void)cls;
-    (void)conn;
-    return strlen(s);
+    listen_end(t);
+    t->accept_again_ms = t->now_ms + HTTPD_ACCEPT_PAUSE;
 }
 
-static void on_log(void *cls, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
-static void on_log(void *cls, const char *fmt, va_list ap)
+/* Descriptors are out.  One is kept back, with which one client at least is told (by a close) not
+ * to wait. */
+static void accept_shed(struct http_thread *t, struct listener *l)
 {
-    (void)cls;
-    char line[512];
-    vsnprintf(line, sizeof(line), fmt, ap);
-    size_t n = strlen(line);
-    if (n && line[n - 1] == '\n')
-        line[n - 1] = '\0';
-    log_debug("http: %s", line);
-}
-
-static int listen_on(const char *host, uint16_t port, int *ret_fd, uint16_t *ret_port,
-                     struct err *err)
-{
-    char service[8];
-    snprintf(service, sizeof(service), "%u", port);
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
-                    *ai = NULL;
-    hints.ai_family = strcmp(host, "localhost") == 0 ? AF_INET : AF_UNSPEC;
-    if (hints.ai_family == AF_UNSPEC)
-        hints.ai_flags |= AI_NUMERICHOST;
-    int rc = getaddrinfo(strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, service, &hints, &ai);
-    if (rc)
-        return err_set(err, E_INVALID,
-                       "host '%s' is not an address to listen on: give a number such as 127.0.0.1 "
-                       "or ::1, or localhost",
-                       host);
-    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int on = 1;
-    if (fd >= 0)
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    struct sockaddr_storage addr;
-    socklen_t len = sizeof(addr);
-    int ret = 0;
-    if (fd < 0 || bind(fd, ai->ai_addr, ai->ai_addrlen) < 0 || listen(fd, 1024) < 0 ||
-        getsockname(fd, (struct sockaddr *)&addr, &len) < 0) {
-        ret = errno == EADDRINUSE
-                  ? err_set(err, E_EXISTS,
-                            "port %u on %s is in use: choose another with --port; a berth that "
-                            "listens there already is ended by `berth stop --daemon`",
-                            port, host)
-                  : err_set_sys(err, E_NET, "cannot listen on %s port %u", host, port);
+    struct httpd *h = t->h;
+    atomic_fetch_add(&h->n_accept_failed, 1);
+    int reserve = atomic_exchange(&h->reserve_fd, -1);
+    if (reserve >= 0) {
+        close(reserve);
+        int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         if (fd >= 0)
             close(fd);
-    } else {
-        *ret_fd = fd;
-        *ret_port =
-            ntohs(addr.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)(void *)&addr)->sin6_port
-                                             : ((struct sockaddr_in *)(void *)&addr)->sin_port);
+        atomic_store(&h->reserve_fd, open("/dev/null", O_RDONLY | O_CLOEXEC));
     }
-    freeaddrinfo(ai);
-    return ret;
+    accept_pause(t);
+}
+
+/* False when there is nothing more to accept for now. */
+static bool accept_one(struct http_thread *t, struct listener *l)
+{
+    struct httpd *h = t->h;
+    struct sockaddr_storage addr;
+    socklen_t len = sizeof(addr);
+    int fd = accept4(l->fd, (struct sockaddr *)&addr, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)
+            accept_shed(t, l);
+        return errno == ECONNABORTED || errno == EINTR;
+    }
+    atomic_fetch_add(&h->n_accepted, 1);
+    uint32_t n = atomic_load(&h->n_connections);
+    struct httpd_peer peer;
+    listener_peer(l, fd, &addr, &peer);
+    bool tls = h->has_tls && !l->is_unix;
+    peer.is_tls = tls;
+    if (n >= h->cfg.max_connections + HTTPD_SPARE_CONNS || (n >= h->cfg.max_connections && tls)) {
+        atomic_fetch_add(&h->n_accept_failed, 1);
+        close(fd);
+        accept_pause(t);
+        return false;
+    }
+    struct conn *c = conn_open(t, fd, &peer, tls);
+    if (!c)
+        return false;
+    if (n >= h->cfg.max_connections) {
+        atomic_fetch_add(&h->n_accept_failed, 1);
+        conn_refuse(c, 503, "this server has as many connections as it can; try again later");
+    }
+    conn_run(c);
+    return true;
+}
+
+/* --- rounds --- */
+
+/* Once: gives up the listeners and idle connections.  The last thread closes the former. */
+static void thread_quiesce(struct http_thread *t)
+{
+    struct httpd *h = t->h;
+    struct conn *next;
+    t->quiesced = true;
+    t->accept_again_ms = 0;
+    listen_end(t);
+    for (struct conn *c = t->conns; c; c = next) {
+        next = c->next;
+        if (conn_is_idle(c))
+            conn_close(c, false);
+    }
+    if (atomic_fetch_sub(&h->n_listening, 1) == 1) {
+        for (uint32_t i = 0; i < h->n_listeners; i++)
+            listener_close(&h->listeners[i]);
+    }
+}
+
+static void timers_run(struct http_thread *t)
+{
+    struct timer *x;
+    while ((x = timers_first(&t->timers)) && x->due_ms <= t->now_ms) {
+        timer_set(&t->timers, x, TIMER_NEVER);
+        conn_timeout(x->owner);
+    }
+    if (t->accept_again_ms && t->now_ms >= t->accept_again_ms)
+        listen_begin(t);
+}
+
+/* Milliseconds that epoll may wait; -1: for ever. */
+static int thread_patience(struct http_thread *t)
+{
+    struct timer *x = timers_first(&t->timers);
+    uint64_t due = x ? x->due_ms : TIMER_NEVER, now;
+    if (t->accept_again_ms)
+        due = MIN_OF(due, t->accept_again_ms);
+    if (due == TIMER_NEVER)
+        return -1;
+    now = httpd_now_ms();
+    return due <= now ? 0 : (int)MIN_OF(due - now, 3600000u);
+}
+
+/* Sleeps until something happens; who posts meanwhile knows that we sleep. */
+static int thread_wait(struct http_thread *t, struct epoll_event *ev)
+{
+    int patience = t->ready ? 0 : thread_patience(t);
+    pthread_mutex_lock(&t->lock);
+    if (t->news)
+        patience = 0;
+    t->awake = patience == 0;
+    pthread_mutex_unlock(&t->lock);
+    int n = epoll_wait(t->epoll_fd, ev, EVENTS_MAX, patience);
+    pthread_mutex_lock(&t->lock);
+    t->awake = true;
+    pthread_mutex_unlock(&t->lock);
+    t->now_ms = httpd_now_ms();
+    return n;
+}
+
+static void thread_events(struct http_thread *t, const struct epoll_event *ev, int n)
+{
+    for (int i = 0; i < n; i++) {
+        struct source *s = ev[i].data.ptr;
+        if (s->kind == SOURCE_CONN) {
+            conn_event((struct conn *)(void *)s, ev[i].events);
+        } else if (s->kind == SOURCE_LISTENER && t->listens) {
+            for (int k = 0; k < ACCEPT_MAX && accept_one(t, (struct listener *)(void *)s); k++)
+                ;
+        }
+    }
+}
+
+static void *thread_main(void *arg)
+{
+    struct http_thread *t = arg;
+    struct epoll_event ev[EVENTS_MAX];
+    self = t;
+    t->now_ms = httpd_now_ms();
+    listen_begin(t);
+    while (!atomic_load(&t->h->stopping)) {
+        int n = thread_wait(t, ev);
+        thread_events(t, ev, n);
+        news_run(t);
+        ready_run(t);
+        timers_run(t);
+        if (atomic_load(&t->h->quiescing) && !t->quiesced)
+            thread_quiesce(t);
+    }
+    while (t->conns)
+        conn_close(t->conns, false);
+    if (!t->quiesced)
+        thread_quiesce(t);
+    news_run(t); /* whose connections are gone: only their references */
+    return NULL;
+}
+
+/* --- start and stop --- */
+
+static int thread_open(struct httpd *h, struct http_thread *t, struct err *err)
+{
+    t->wake.kind = SOURCE_WAKE;
+    t->h = h;
+    t->awake = true;
+    t->news_end = &t->news;
+    t->date_s = -1;
+    pthread_mutex_init(&t->lock, NULL);
+    t->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    t->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    /* Edges, so that nobody has to read the counter. */
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.ptr = &t->wake};
+    if (t->epoll_fd < 0 || t->wake_fd < 0 ||
+        epoll_ctl(t->epoll_fd, EPOLL_CTL_ADD, t->wake_fd, &ev) < 0)
+        return err_set_sys(err, E_IO, "the HTTP server cannot wait for connections");
+    return 0;
+}
+
+/* Its thread takes no signal: they are the process's. */
+static int thread_start(struct http_thread *t, struct err *err)
+{
+    pthread_attr_t attr;
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int rc = pthread_create(&t->id, &attr, thread_main, t);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    pthread_attr_destroy(&attr);
+    t->started = rc == 0;
+    if (rc) {
+        errno = rc;
+        return err_set_sys(err, E_NOMEM, "the HTTP server cannot start a thread");
+    }
+    return 0;
+}
+
+static void thread_close(struct http_thread *t)
+{
+    timers_release(&t->timers);
+    if (t->epoll_fd >= 0)
+        close(t->epoll_fd);
+    if (t->wake_fd >= 0)
+        close(t->wake_fd);
+    pthread_mutex_destroy(&t->lock);
 }
 
 /* No more connections than descriptors allow, with some kept for models and logs. */
-static unsigned connection_limit(uint32_t n_threads)
+static uint32_t connection_limit(void)
 {
     struct rlimit lim;
     rlim_t n = LIMIT_HTTP_CONNECTIONS;
     if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur != RLIM_INFINITY &&
         lim.rlim_cur < n + 256)
         n = lim.rlim_cur > 512 ? lim.rlim_cur - 256 : lim.rlim_cur / 2;
-    return n < n_threads ? n_threads : (unsigned)n;
+    return (uint32_t)MAX_OF(n, 1);
 }
 
-static struct MHD_Daemon *mhd_start(struct httpd *h, uint32_t n_threads)
+static void fill_config(struct httpd *h, const struct httpd_config *cfg)
 {
-    return MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        on_access, h, MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, MHD_OPTION_LISTEN_SOCKET,
-        h->listen_fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)n_threads, MHD_OPTION_CONNECTION_LIMIT,
-        connection_limit(n_threads), MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)LIMIT_HTTP_MEMORY_PER_CONN, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)LIMIT_HTTP_IDLE_S, MHD_OPTION_STRICT_FOR_CLIENT, 0, MHD_OPTION_NOTIFY_COMPLETED,
-        on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
-        MHD_OPTION_UNESCAPE_CALLBACK, keep_escapes, NULL, MHD_OPTION_END);
+    long n_cpu = sysconf(_SC_NPROCESSORS_ONLN);
+    h->cfg = *cfg;
+    h->cfg.listen = NULL;
+    h->cfg.tls_cert = h->cfg.tls_key = NULL;
+    if (!h->cfg.max_body_bytes)
+        h->cfg.max_body_bytes = LIMIT_HTTP_BODY_BYTES;
+    if (!h->cfg.max_connections)
+        h->cfg.max_connections = connection_limit();
+    if (!h->cfg.head_timeout_ms)
+        h->cfg.head_timeout_ms = LIMIT_HTTP_HEAD_MS;
+    if (!h->cfg.idle_timeout_ms)
+        h->cfg.idle_timeout_ms = LIMIT_HTTP_IDLE_S * 1000;
+    if (!h->cfg.write_timeout_ms)
+        h->cfg.write_timeout_ms = LIMIT_HTTP_WRITE_MS;
+    h->n_threads = cfg->n_threads ? MIN_OF(cfg->n_threads, HTTPD_THREADS_MAX)
+                   : n_cpu < 2    ? 2
+                   : n_cpu > 4    ? 4
+                                  : (uint32_t)n_cpu;
 }
 
-static void httpd_release(struct httpd *h)
+static int listeners_open(struct httpd *h, const struct httpd_config *cfg, struct err *err)
 {
-    if (h->epoll_fd >= 0)
-        close(h->epoll_fd);
-    if (h->wake_fd >= 0)
-        close(h->wake_fd);
-    pthread_mutex_destroy(&h->lock);
-    mem_free(h->slots);
-    mem_free(h);
+    if (cfg->n_listen == 0 || cfg->n_listen > HTTPD_LISTEN_MAX)
+        return err_set(err, E_INVALID, "the server can listen on 1 to %d sockets, not on %u",
+                       HTTPD_LISTEN_MAX, cfg->n_listen);
+    for (uint32_t i = 0; i < cfg->n_listen; i++) {
+        int rc = listener_open(&cfg->listen[i], &h->listeners[i], err);
+        if (rc < 0)
+            return rc;
+        h->n_listeners++;
+    }
+    return 0;
 }
 
 int httpd_start(const struct httpd_config *cfg, struct httpd **ret, struct err *err)
 {
     struct httpd *h = mem_alloc(sizeof(*h));
-    h->cfg = *cfg;
-    h->epoll_fd = h->wake_fd = h->listen_fd = -1;
-    if (!h->cfg.max_body_bytes)
-        h->cfg.max_body_bytes = LIMIT_HTTP_BODY_BYTES;
-    pthread_mutex_init(&h->lock, NULL);
-    touch(h);
-    long n_cpu = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t n_threads = cfg->n_threads ? cfg->n_threads
-                         : n_cpu < 2    ? 2
-                         : n_cpu > 4    ? 4
-                                        : (uint32_t)n_cpu;
-    int rc =
-        listen_on(cfg->host ? cfg->host : "127.0.0.1", cfg->port, &h->listen_fd, &h->port, err);
+    fill_config(h, cfg);
+    pthread_mutex_init(&h->tls_lock, NULL);
+    httpd_touch(h);
+    h->threads = mem_alloc(h->n_threads * sizeof(*h->threads));
+    for (uint32_t i = 0; i < h->n_threads; i++)
+        h->threads[i].epoll_fd = h->threads[i].wake_fd = -1;
+    atomic_init(&h->n_listening, h->n_threads);
+    atomic_init(&h->reserve_fd, open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (cfg->tls_cert)
+        h->tls_cert = mem_dup(cfg->tls_cert, strlen(cfg->tls_cert));
+    if (cfg->tls_key)
+        h->tls_key = mem_dup(cfg->tls_key, strlen(cfg->tls_key));
+    h->has_tls = h->tls_cert || h->tls_key;
+    int rc = h->has_tls ? tls_load(h, err) : 0;
     if (rc == 0)
-        rc = watch_start(h, err);
-    if (rc < 0) {
-        if (h->listen_fd >= 0)
-            close(h->listen_fd);
-        httpd_release(h);
-        return rc;
+        rc = listeners_open(h, cfg, err);
+    for (uint32_t i = 0; i < h->n_threads; i++) {
+        struct err other = ERR_INIT;
+        int opened = thread_open(h, &h->threads[i], rc < 0 ? &other : err);
+        rc = rc < 0 ? rc : opened;
     }
-    h->mhd = mhd_start(h, n_threads);
-    if (!h->mhd) {
-        rc = err_set(err, E_INTERNAL, "the HTTP server did not start");
-        close(h->listen_fd);
-        watch_stop(h);
-        httpd_release(h);
+    for (uint32_t i = 0; i < h->n_threads && rc == 0; i++)
+        rc = thread_start(&h->threads[i], err);
+    if (rc < 0) {
+        httpd_stop(h);
         return rc;
     }
     *ret = h;
@@ -449,55 +418,65 @@ int httpd_start(const struct httpd_config *cfg, struct httpd **ret, struct err *
 
 uint16_t httpd_port(const struct httpd *h)
 {
-    return h->port;
+    for (uint32_t i = 0; i < h->n_listeners; i++) {
+        if (!h->listeners[i].is_unix)
+            return h->listeners[i].port;
+    }
+    return 0;
 }
 
-void httpd_activity(struct httpd *h, uint32_t *ret_connections, uint32_t *ret_requests,
-                    uint64_t *ret_quiet_ms)
+void httpd_stats(struct httpd *h, struct httpd_stats *ret)
 {
-    *ret_connections = atomic_load(&h->n_connections);
-    *ret_requests = atomic_load(&h->n_requests);
-    *ret_quiet_ms = httpd_now_ms() - atomic_load(&h->changed_ms);
+    *ret = (struct httpd_stats){.n_connections = atomic_load(&h->n_connections),
+                                .n_requests = atomic_load(&h->n_requests),
+                                .n_accepted = atomic_load(&h->n_accepted),
+                                .n_requests_ever = atomic_load(&h->n_requests_ever),
+                                .n_refused = atomic_load(&h->n_refused),
+                                .n_timed_out = atomic_load(&h->n_timed_out),
+                                .n_dropped_slow = atomic_load(&h->n_dropped_slow),
+                                .n_accept_failed = atomic_load(&h->n_accept_failed),
+                                .sent_bytes = atomic_load(&h->sent_bytes),
+                                .received_bytes = atomic_load(&h->received_bytes)};
+    ret->quiet_ms = httpd_now_ms() - atomic_load(&h->changed_ms);
+}
+
+static void wake_all(struct httpd *h)
+{
+    for (uint32_t i = 0; i < h->n_threads; i++) {
+        if (h->threads[i].started)
+            thread_wake(&h->threads[i]);
+    }
 }
 
 void httpd_quiesce(struct httpd *h)
 {
-    if (h->listen_fd < 0)
+    if (atomic_exchange(&h->quiescing, true))
         return;
-    int fd = MHD_quiesce_daemon(h->mhd);
-    if (fd >= 0) {
-        close(fd);
-        h->listen_fd = -1;
-    }
-}
-
-/* The next request that stop has not cut yet, with a reference; NULL when there is none. */
-static struct httpd_request *next_to_stop(struct httpd *h)
-{
-    pthread_mutex_lock(&h->lock);
-    struct httpd_request *r = h->requests;
-    while (r && r->stop_seen)
-        r = r->next;
-    if (r) {
-        r->stop_seen = true;
-        httpd_request_ref(r);
-    }
-    pthread_mutex_unlock(&h->lock);
-    return r;
+    for (uint32_t i = 0; i < h->n_listeners; i++)
+        listener_quiesce(&h->listeners[i]);
+    wake_all(h);
 }
 
 void httpd_stop(struct httpd *h)
 {
     httpd_quiesce(h);
-    pthread_mutex_lock(&h->lock);
-    atomic_store(&h->stopping, true); /* from here the list only shrinks */
-    pthread_mutex_unlock(&h->lock);
-    struct httpd_request *r;
-    while ((r = next_to_stop(h))) {
-        request_abort(r, true);
-        httpd_request_unref(r);
+    atomic_store(&h->stopping, true);
+    wake_all(h);
+    for (uint32_t i = 0; i < h->n_threads; i++) {
+        if (h->threads[i].started)
+            pthread_join(h->threads[i].id, NULL);
     }
-    MHD_stop_daemon(h->mhd);
-    watch_stop(h);
-    httpd_release(h);
+    for (uint32_t i = 0; i < h->n_listeners; i++)
+        listener_close(&h->listeners[i]);
+    for (uint32_t i = 0; i < h->n_threads; i++)
+        thread_close(&h->threads[i]);
+    int reserve = atomic_load(&h->reserve_fd);
+    if (reserve >= 0)
+        close(reserve);
+    tls_unload(h);
+    pthread_mutex_destroy(&h->tls_lock);
+    mem_free(h->tls_cert);
+    mem_free(h->tls_key);
+    mem_free(h->threads);
+    mem_free(h);
 }

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP server over libmicrohttpd: epoll threads, whole bodies in, answers at once or later, streams
- * with back-pressure.
+/* HTTP/1.1 server: epoll threads, whole bodies in, answers at
+ * once or later, streams with back-pressure.
  *
- * Owns the listening socket, its threads and every request object.  A handler gets a request on an
- * HTTP thread and answers it there or, having kept it (httpd_request_ref), later from any one
- * thread.  While nobody has anything to say the connection is suspended and costs no thread.  A
- * client that leaves is noticed at once, also while suspended: the request's gone callback is
- * called, on whichever thread saw it.
+ * Owns the listening sockets, its threads and every request object.  A handler
+ * gets a request on an HTTP thread and answers it there or, having kept it
+ * (httpd_request_ref), later from any one thread.  While nobody has anything to
+ * say the connection costs no thread.  A client that leaves is
+ * noticed at once, also then: the request's gone callback is called,
+ * on whichever thread saw it.
  *
- * Knows no route and no dialect; refuses only what is not HTTP (framing, sizes). */
+ * Knows no route and no dialect; refuses only what is not HTTP (framing,
+ * sizes). */
 #ifndef LIB_NET_HTTPD_H
 #define LIB_NET_HTTPD_H
 
@@ -19,52 +21,115 @@
 struct httpd;
 struct httpd_request;
 
+enum httpd_listen_kind {
+    HTTPD_TCP,      /* host, port */
+    HTTPD_UNIX,     /* path: made with mode 0600, an abandoned one replaced, removed
+                       at the end */
+    HTTPD_INHERITED /* fd: listening already (socket activation); of either family
+                     */
+};
+struct httpd_listen {
+    enum httpd_listen_kind kind;
+    const char *host; /* numeric address or "localhost"; NULL: "127.0.0.1" */
+    uint16_t port;    /* 0: any */
+    const char *path;
+    int fd; /* taken */
+};
+
+/* How a request ended, for logs and counts.  Valid during the call. */
+struct httpd_result {
+    int status;                          /* 0: the client left before there was one */
+    uint64_t sent_bytes, received_bytes; /* bodies */
+    double total_ms;                     /* from the request's first byte */
+    bool complete;                       /* the whole answer was handed to the kernel */
+};
+
+/* What is counted since the start, and what is now. */
+struct httpd_stats {
+    uint32_t n_connections, n_requests; /* now */
+    uint64_t quiet_ms;                  /* since either last changed */
+    uint64_t n_accepted, n_requests_ever, n_refused, n_timed_out, n_dropped_slow, n_accept_failed;
+    uint64_t sent_bytes, received_bytes;
+};
+
+/* Who is at the other end. */
+struct httpd_peer {
+    char address[64]; /* "127.0.0.1", "::1", "unix" */
+    bool is_unix, is_tls, is_loopback;
+    uint32_t uid, pid; /* is_unix */
+};
+
 struct httpd_config {
-    const char *host;      /* numeric address or "localhost"; NULL: "127.0.0.1" */
-    uint16_t port;         /* 0: any */
-    uint32_t n_threads;    /* 0: two to four, by the processors there are */
-    size_t max_body_bytes; /* 0: LIMIT_HTTP_BODY_BYTES */
-    /* Headers are there, the body is not; may answer, which refuses the request unread.  May be
-     * NULL. */
+    const struct httpd_listen *listen; /* borrowed during httpd_start; at least one, at most 16 */
+    uint32_t n_listen;
+    const char *tls_cert, *tls_key; /* PEM files, NULL: none; for every TCP listener */
+    uint32_t n_threads;             /* 0: two to four, by the processors there are */
+    size_t max_body_bytes;          /* 0: LIMIT_HTTP_BODY_BYTES */
+    uint32_t max_connections;       /* 0: LIMIT_HTTP_CONNECTIONS, or what descriptors
+                                       allow */
+    /* Deadlines, in milliseconds; 0: the one in limits.h.  A request's head must
+     * be there so long after its first byte (and after the connection, for the
+     * first); its body must bring at least LIMIT_HTTP_BODY_RATE bytes a second
+     * after a grace; an idle connection is closed; so is one whose client takes
+     * nothing of its answer. */
+    uint32_t head_timeout_ms, idle_timeout_ms, write_timeout_ms;
+    /* Headers are there, the body is not; may answer, which refuses the request
+     * unread.  May be NULL. */
     void (*on_headers)(void *ctx, struct httpd_request *r);
-    /* The whole request is there.  Answers, or keeps the request and answers later. */
+    /* The whole request is there.  Answers, or keeps the request and answers
+     * later. */
     void (*on_request)(void *ctx, struct httpd_request *r);
-    /* A refusal of httpd's own, to be answered in the owner's style; status and sentence are given.
-     * May be NULL. */
+    /* A refusal of httpd's own, to be answered in the owner's style; status and
+     * sentence are given. May be NULL. */
     void (*on_refusal)(void *ctx, struct httpd_request *r, int status, const char *message);
+    /* The request has ended, one way or the other; once for every request that
+     * on_headers or on_refusal saw.  May be NULL. */
+    void (*on_done)(void *ctx, struct httpd_request *r, const struct httpd_result *result);
     void *ctx;
 };
 
 int httpd_start(const struct httpd_config *cfg, struct httpd **ret, struct err *err) MUST_USE;
-uint16_t httpd_port(const struct httpd *h);
-/* Connections open, requests received and not yet fully answered, and milliseconds since either
- * last changed. */
-void httpd_activity(struct httpd *h, uint32_t *ret_connections, uint32_t *ret_requests,
-                    uint64_t *ret_quiet_ms);
-/* Closes the listening socket; open connections and their requests go on. */
+uint16_t httpd_port(const struct httpd *h); /* of the first TCP listener; 0: there is none */
+void httpd_stats(struct httpd *h, struct httpd_stats *ret);
+/* Reads certificate and key again for connections to come; the old ones stay on
+ * failure. */
+int httpd_tls_reload(struct httpd *h, struct err *err) MUST_USE;
+/* Closes the listening sockets and idle connections; open requests go on, and
+ * their connections close after them. */
 void httpd_quiesce(struct httpd *h);
-/* Ends every request (their gone callbacks are called), joins the threads, frees.  Kept requests
- * stay valid until their last unref, and answering them does nothing. */
+/* Ends every request (their gone callbacks are called), joins the threads,
+ * frees.  Kept requests stay valid until their last unref, and answering them
+ * does nothing. */
 void httpd_stop(struct httpd *h);
 
-/* What came in.  Valid as long as the request; header only inside on_headers and on_request. */
+/* What came in.  Valid as long as the request; header only inside on_headers
+ * and on_request. */
 const char *httpd_method(const struct httpd_request *r);
 const char *
 httpd_path(const struct httpd_request *r); /* percent-decoded, no NUL, "//" made "/", no query */
+const char *httpd_query(const struct httpd_request *r); /* raw, without "?"; "" when absent */
+const struct httpd_peer *httpd_peer(const struct httpd_request *r);
 struct str httpd_body(const struct httpd_request *r);
 void httpd_body_release(struct httpd_request *r); /* once it is parsed: an answer may take long */
 const char *httpd_header(const struct httpd_request *r, const char *name); /* NULL when absent */
 
-/* For the one who answers: memory that lives as long as the request.  One thread at a time. */
+/* A decoded value of the query, NULL when absent or malformed; lives as long as
+ * the request. */
+const char *httpd_query_value(struct httpd_request *r, const char *name);
+
+/* For the one who answers: memory that lives as long as the request.  One
+ * thread at a time. */
 struct arena *httpd_arena(struct httpd_request *r);
-/* Hangs ctx on the request; free_fn (may be NULL) gets it when the request is freed. */
+/* Hangs ctx on the request; free_fn (may be NULL) gets it when the request is
+ * freed. */
 void httpd_set_ctx(struct httpd_request *r, void *ctx, void (*free_fn)(void *ctx));
 void *httpd_ctx(const struct httpd_request *r);
 
 struct httpd_request *httpd_request_ref(struct httpd_request *r);
 void httpd_request_unref(struct httpd_request *r);
 
-/* Adds a header to the answer, before it is given.  Values with line ends are dropped. */
+/* Adds a header to the answer, before it is given.  Values with line ends are
+ * dropped. */
 void httpd_set_header(struct httpd_request *r, const char *name, const char *value);
 
 /* The whole answer.  Copies body.  Once per request. */
@@ -75,23 +140,24 @@ void httpd_answer_buf(struct httpd_request *r, int status, const char *content_t
 /* Also closes the connection after the answer. */
 void httpd_close_after(struct httpd_request *r);
 
-/* A streamed answer: begin once, write pieces, end.  A write that would leave more than
- * LIMIT_STREAM_PENDING_BYTES unsent drops the client: -E_LIMIT, and -E_CANCELED from then on or
- * when the client has left. */
+/* A streamed answer: begin once, write pieces, end.  A write that would leave
+ * more than LIMIT_STREAM_PENDING_BYTES unsent drops the client: -E_LIMIT, and
+ * -E_CANCELED from then on or when the client has left. */
 void httpd_stream_begin(struct httpd_request *r, int status, const char *content_type);
 int httpd_stream_write(struct httpd_request *r, struct str piece);
 void httpd_stream_end(struct httpd_request *r);
 
-/* Calls fn on an HTTP thread soon, for work that the thread which has news must not do; never when
- * the client has left meanwhile.  Any thread; one at a time; before the request is answered. */
+/* Calls fn on an HTTP thread soon, for work that the thread which has news must
+ * not do; never when the client has left meanwhile.  Any thread; one at a time;
+ * before the request is answered. */
 void httpd_run_later(struct httpd_request *r, void (*fn)(void *ctx), void *ctx);
 
-/* fn is called once when the client has left before the answer was complete, at once when it
- * already has; on any thread, never with a lock held.  Set before the request is kept by another
- * thread. */
+/* fn is called once when the client has left before the answer was complete, at
+ * once when it already has; on any thread, never with a lock held.  Set before
+ * the request is kept by another thread. */
 void httpd_on_gone(struct httpd_request *r, void (*fn)(void *ctx), void *ctx);
-/* fn is called each time nothing was sent for interval_ms while the answer is unfinished; on a
- * thread of httpd. */
+/* fn is called each time nothing was sent for interval_ms while the answer is
+ * unfinished; on a thread of httpd. */
 void httpd_on_quiet(struct httpd_request *r, uint32_t interval_ms, void (*fn)(void *ctx),
                     void *ctx);
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements the request half of httpd.h: lifetime, answers, streams.
+/* Implements the request half of httpd.h: lifetime, what came in, answers, streams.
  *
- * An answer is prepared by whoever gives it and queued by the HTTP thread, which a resume wakes.  A
- * stream is a bounded buffer that HTTP threads drain and that suspends the connection when empty.
- */
+ * Whoever answers only writes down what is to be said; the connection's thread composes and sends
+ * it. */
 #include <string.h>
 #include <time.h>
 
@@ -12,8 +11,7 @@
 #include "lib/base/mem.h"
 #include "lib/net/httpd_impl.h"
 
-#define STREAM_BLOCK_BYTES 8192
-#define ARENA_BYTES        (64u << 20)
+#define ARENA_BYTES (64u << 20)
 
 uint64_t httpd_now_ms(void)
 {
@@ -22,16 +20,26 @@ uint64_t httpd_now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-struct httpd_request *request_new(struct httpd *h, struct MHD_Connection *conn)
+/* --- lifetime --- */
+
+struct httpd_request *request_new(struct conn *c)
 {
-    struct httpd_request *r = mem_alloc(sizeof(*r));
+    struct err err = ERR_INIT;
+    struct httpd_request *r = mem_try_alloc(1, sizeof(*r), &err);
+    if (!r)
+        return NULL;
+    struct http_thread *t = c->t;
     atomic_init(&r->refs, 1);
-    r->h = h;
-    r->conn = conn;
-    r->wrote_ms = httpd_now_ms();
+    r->conn = c;
+    r->thread = t;
+    r->first_ms = r->wrote_ms = t->now_ms;
+    r->method = r->path = "-";
+    r->query = "";
+    r->peer = c->peer;
+    http_head_init(&r->head);
     arena_init(&r->arena, ARENA_BYTES);
-    buf_init(&r->body, h->cfg.max_body_bytes);
-    buf_init(&r->pending, LIMIT_STREAM_PENDING_BYTES);
+    buf_init(&r->body, t->h->cfg.max_body_bytes);
+    buf_init(&r->pending, SIZE_MAX / 4);
     pthread_mutex_init(&r->lock, NULL);
     return r;
 }
@@ -48,14 +56,59 @@ void httpd_request_unref(struct httpd_request *r)
         return;
     if (r->free_fn)
         r->free_fn(r->ctx);
-    if (r->response)
-        MHD_destroy_response(r->response);
+    http_head_release(&r->head);
     buf_release(&r->body);
     buf_release(&r->pending);
     arena_release(&r->arena);
     pthread_mutex_destroy(&r->lock);
     mem_free(r);
 }
+
+bool request_unfinished_locked(const struct httpd_request *r)
+{
+    return !r->answered || (r->streaming && !r->ended);
+}
+
+void request_end(struct httpd_request *r, bool complete)
+{
+    struct httpd *h = r->conn->t->h;
+    void (*fn)(void *) = NULL;
+    void *ctx = NULL;
+    pthread_mutex_lock(&r->lock);
+    if (request_unfinished_locked(r) && r->dispatched) {
+        r->left = true;
+        r->gone_told = r->gone_fn != NULL;
+        fn = r->gone_fn;
+        ctx = r->gone_ctx;
+    }
+    r->thread = NULL;
+    if (!complete)
+        atomic_store(&r->aborted, true);
+    size_t counted = r->body_counted;
+    r->body_counted = 0;
+    struct httpd_result result = {.status = r->answered ? r->status : 0,
+                                  .sent_bytes = r->sent_bytes,
+                                  .received_bytes = r->received_bytes,
+                                  .total_ms = (double)(httpd_now_ms() - r->first_ms),
+                                  .complete = complete};
+    buf_release(&r->pending);
+    pthread_mutex_unlock(&r->lock);
+    r->conn = NULL;
+    atomic_fetch_sub(&h->body_bytes, counted);
+    if (fn)
+        fn(ctx);
+    if (r->told && h->cfg.on_done)
+        h->cfg.on_done(h->cfg.ctx, r, &result);
+    atomic_fetch_add(&h->sent_bytes, result.sent_bytes);
+    atomic_fetch_add(&h->received_bytes, result.received_bytes);
+    if (r->head_done) {
+        atomic_fetch_sub(&h->n_requests, 1);
+        httpd_touch(h);
+    }
+    httpd_request_unref(r);
+}
+
+/* --- what came in --- */
 
 const char *httpd_method(const struct httpd_request *r)
 {
@@ -67,19 +120,54 @@ const char *httpd_path(const struct httpd_request *r)
     return r->path;
 }
 
+const char *httpd_query(const struct httpd_request *r)
+{
+    return r->query;
+}
+
+const struct httpd_peer *httpd_peer(const struct httpd_request *r)
+{
+    return &r->peer;
+}
+
 struct str httpd_body(const struct httpd_request *r)
 {
     return (struct str){buf_str(&r->body), r->body.len};
 }
 
-const char *httpd_header(const struct httpd_request *r, const char *name)
-{
-    return MHD_lookup_connection_value(r->conn, MHD_HEADER_KIND, name);
-}
-
 void httpd_body_release(struct httpd_request *r)
 {
     buf_release(&r->body);
+    pthread_mutex_lock(&r->lock);
+    if (r->thread)
+        atomic_fetch_sub(&r->thread->h->body_bytes, r->body_counted);
+    r->body_counted = 0;
+    pthread_mutex_unlock(&r->lock);
+}
+
+const char *httpd_header(const struct httpd_request *r, const char *name)
+{
+    return r->headers_ok ? http_head_get(&r->head, name) : NULL;
+}
+
+const char *httpd_query_value(struct httpd_request *r, const char *name)
+{
+    struct err err = ERR_INIT;
+    size_t n_name = strlen(name);
+    for (const char *s = r->query; *s;) {
+        size_t n = strcspn(s, "&");
+        const char *eq = memchr(s, '=', n);
+        size_t n_key = eq ? (size_t)(eq - s) : n;
+        char *text = arena_try_alloc(&r->arena, n + 1, &err);
+        if (!text)
+            return NULL;
+        if (http_decode_value(s, n_key, text) && strlen(text) == n_name && !strcmp(text, name))
+            return http_decode_value(s + n_key + (eq != NULL), n - n_key - (eq != NULL), text)
+                       ? text
+                       : NULL;
+        s += n + (s[n] == '&');
+    }
+    return NULL;
 }
 
 struct arena *httpd_arena(struct httpd_request *r)
@@ -97,6 +185,8 @@ void *httpd_ctx(const struct httpd_request *r)
 {
     return r->ctx;
 }
+
+/* --- answers --- */
 
 void httpd_close_after(struct httpd_request *r)
 {
@@ -117,43 +207,109 @@ void httpd_set_header(struct httpd_request *r, const char *name, const char *val
     r->headers = p;
 }
 
-bool request_unfinished_locked(const struct httpd_request *r)
+/* Has the connection's thread look at r.  Nothing to do on that thread itself while it calls
+ * the owner: it looks afterwards. */
+static void notify_locked(struct httpd_request *r)
 {
-    return !r->answered || (r->streaming && !r->ended);
-}
-
-static void resume_locked(struct httpd_request *r)
-{
-    if (r->suspended) {
-        r->suspended = false;
-        MHD_resume_connection(r->conn);
+    struct http_thread *t = r->thread;
+    if (t && !r->posted && !(t == thread_self() && t->running == r)) {
+        r->posted = true;
+        thread_post(t, r);
     }
 }
 
-void request_abort(struct httpd_request *r, bool force)
+/* Writes the answer down; takes out's memory when it is a whole one. */
+static void answer_with(struct httpd_request *r, int status, const char *content_type,
+                        struct buf *out)
 {
-    void (*fn)(void *) = NULL;
-    void *ctx = NULL;
+    struct err err = ERR_INIT;
+    if (content_type)
+        r->content_type = arena_try_dup(&r->arena, content_type, strlen(content_type), &err);
     pthread_mutex_lock(&r->lock);
-    if (request_unfinished_locked(r) && !r->gone_told && r->dispatched) {
-        r->gone_told = true;
-        fn = r->gone_fn;
-        ctx = r->gone_ctx;
+    BUG_ON(r->answered);
+    r->answered = true;
+    r->streaming = out == NULL;
+    r->status = status;
+    r->wrote_ms = httpd_now_ms();
+    if (r->thread && out) {
+        buf_release(&r->pending);
+        r->pending = *out;
+        r->pending.max = SIZE_MAX / 4;
+        buf_init(out, out->max);
+        if (r->pending.failed)
+            atomic_store(&r->aborted, true); /* no memory for a few bytes */
     }
-    if (force || request_unfinished_locked(r))
-        r->aborted = true;
-    resume_locked(r);
+    notify_locked(r);
     pthread_mutex_unlock(&r->lock);
-    if (fn)
-        fn(ctx);
+    if (out)
+        buf_release(out);
 }
+
+void httpd_answer_buf(struct httpd_request *r, int status, const char *content_type,
+                      struct buf *out)
+{
+    answer_with(r, status, content_type, out);
+}
+
+void httpd_answer(struct httpd_request *r, int status, const char *content_type, struct str body)
+{
+    struct buf out;
+    buf_init(&out, body.len);
+    buf_append(&out, body.p, body.len);
+    answer_with(r, status, content_type, &out);
+}
+
+void httpd_stream_begin(struct httpd_request *r, int status, const char *content_type)
+{
+    answer_with(r, status, content_type, NULL);
+}
+
+int httpd_stream_write(struct httpd_request *r, struct str piece)
+{
+    int ret = 0;
+    pthread_mutex_lock(&r->lock);
+    BUG_ON(!r->streaming && !r->aborted && r->thread);
+    if (r->aborted || !r->thread) {
+        ret = -E_CANCELED;
+    } else if (r->is_head) {
+        r->wrote_ms = httpd_now_ms();
+    } else {
+        size_t unsent = r->pending.len + r->in_flight;
+        r->wrote_ms = httpd_now_ms();
+        if (unsent > LIMIT_STREAM_PENDING_BYTES ||
+            piece.len > LIMIT_STREAM_PENDING_BYTES - unsent) {
+            ret = -E_LIMIT; /* a client that reads too slowly */
+            atomic_fetch_add(&r->thread->h->n_dropped_slow, 1);
+        } else {
+            ret = buf_append(&r->pending, piece.p, piece.len);
+        }
+        if (ret < 0) {
+            r->aborted = true;
+            buf_release(&r->pending);
+        }
+        if (ret < 0 || !r->paced || r->pending.len >= HTTPD_PACE_BYTES)
+            notify_locked(r);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return ret;
+}
+
+void httpd_stream_end(struct httpd_request *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->ended = true;
+    notify_locked(r);
+    pthread_mutex_unlock(&r->lock);
+}
+
+/* --- calls back --- */
 
 void httpd_run_later(struct httpd_request *r, void (*fn)(void *ctx), void *ctx)
 {
     pthread_mutex_lock(&r->lock);
     r->later_fn = fn;
     r->later_ctx = ctx;
-    resume_locked(r);
+    notify_locked(r);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -162,7 +318,7 @@ void httpd_on_gone(struct httpd_request *r, void (*fn)(void *ctx), void *ctx)
     pthread_mutex_lock(&r->lock);
     r->gone_fn = fn;
     r->gone_ctx = ctx;
-    bool already = r->aborted || r->gone_told;
+    bool already = r->left && !r->gone_told;
     r->gone_told |= already;
     pthread_mutex_unlock(&r->lock);
     if (already)
@@ -175,144 +331,6 @@ void httpd_on_quiet(struct httpd_request *r, uint32_t interval_ms, void (*fn)(vo
     r->quiet_ms = interval_ms;
     r->quiet_fn = fn;
     r->quiet_ctx = ctx;
-    pthread_mutex_unlock(&r->lock);
-}
-
-/* Headers, then hands the response to the HTTP thread, or drops it when nobody waits any more.
- * Takes resp. */
-static void answer_with(struct httpd_request *r, int status, const char *content_type,
-                        struct MHD_Response *resp, bool streaming)
-{
-    if (!resp) { /* no memory for a few hundred bytes: cut the connection */
-        log_error("http: no memory for an answer");
-        request_abort(r, true);
-        return;
-    }
-    if (content_type)
-        MHD_add_response_header(resp, MHD_HTTP_HEADER_CONTENT_TYPE, content_type);
-    for (const struct httpd_header_pair *p = r->headers; p; p = p->next)
-        MHD_add_response_header(resp, p->name, p->value);
-    if (r->close_after)
-        MHD_add_response_header(resp, MHD_HTTP_HEADER_CONNECTION, "close");
-    pthread_mutex_lock(&r->lock);
-    BUG_ON(r->answered);
-    r->answered = true;
-    r->streaming = streaming;
-    r->wrote_ms = httpd_now_ms();
-    if (r->conn && !r->aborted) {
-        r->response = resp;
-        r->status = status;
-        resp = NULL;
-        resume_locked(r);
-    }
-    pthread_mutex_unlock(&r->lock);
-    if (resp)
-        MHD_destroy_response(resp);
-}
-
-void httpd_answer_buf(struct httpd_request *r, int status, const char *content_type,
-                      struct buf *out)
-{
-    size_t len = out->len;
-    char *data = buf_take(out);
-    struct MHD_Response *resp =
-        MHD_create_response_from_buffer_with_free_callback(len, data, mem_free);
-    if (!resp)
-        mem_free(data);
-    answer_with(r, status, content_type, resp, false);
-}
-
-void httpd_answer(struct httpd_request *r, int status, const char *content_type, struct str body)
-{
-    struct buf out;
-    buf_init(&out, body.len);
-    buf_append(&out, body.p, body.len);
-    httpd_answer_buf(r, status, content_type, &out);
-    buf_release(&out);
-}
-
-/* Whole events where one fits, so that a reader that looks at each network read sees no half ones.
- */
-static size_t whole_events(const char *p, size_t len, size_t max)
-{
-    if (len <= max)
-        return len;
-    for (size_t n = max; n >= 2; n--) {
-        if (p[n - 1] == '\n' && p[n - 2] == '\n')
-            return n;
-    }
-    return max;
-}
-
-/* MHD's content reader, on its thread: some bytes, or the end, or suspends until there is one of
- * them. */
-static ssize_t stream_read(void *cls, uint64_t pos, char *out, size_t max)
-{
-    (void)pos;
-    struct httpd_request *r = cls;
-    ssize_t ret;
-    pthread_mutex_lock(&r->lock);
-    if (r->aborted) {
-        ret = MHD_CONTENT_READER_END_WITH_ERROR;
-    } else if (r->pending.len > r->taken) {
-        size_t n = whole_events(r->pending.data + r->taken, r->pending.len - r->taken, max);
-        memcpy(out, r->pending.data + r->taken, n);
-        r->taken += n;
-        if (r->taken == r->pending.len) {
-            buf_clear(&r->pending);
-            r->taken = 0;
-        }
-        ret = (ssize_t)n;
-    } else if (r->ended) {
-        ret = MHD_CONTENT_READER_END_OF_STREAM;
-    } else {
-        r->suspended = true;
-        MHD_suspend_connection(r->conn);
-        ret = 0;
-    }
-    pthread_mutex_unlock(&r->lock);
-    return ret;
-}
-
-void httpd_stream_begin(struct httpd_request *r, int status, const char *content_type)
-{
-    answer_with(r, status, content_type,
-                MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, stream_read,
-                                                  r, NULL),
-                true);
-}
-
-int httpd_stream_write(struct httpd_request *r, struct str piece)
-{
-    int ret = 0;
-    pthread_mutex_lock(&r->lock);
-    BUG_ON(!r->streaming && !r->aborted && r->conn);
-    if (r->aborted || !r->conn) {
-        ret = -E_CANCELED;
-    } else {
-        r->wrote_ms = httpd_now_ms();
-        /* Taken bytes go when they are the larger half (each byte moves once at most) or in the
-         * way. */
-        if (r->taken > r->pending.len / 2 || piece.len > r->pending.max - r->pending.len) {
-            buf_consume(&r->pending, r->taken);
-            r->taken = 0;
-        }
-        ret = buf_append(&r->pending, piece.p, piece.len);
-        if (ret < 0) {
-            r->aborted = true; /* a client that reads too slowly, or no memory left for it */
-            buf_release(&r->pending);
-        }
-        resume_locked(r);
-    }
-    pthread_mutex_unlock(&r->lock);
-    return ret;
-}
-
-void httpd_stream_end(struct httpd_request *r)
-{
-    pthread_mutex_lock(&r->lock);
-    r->ended = true;
-    if (r->conn)
-        resume_locked(r);
+    notify_locked(r);
     pthread_mutex_unlock(&r->lock);
 }
