@@ -84,11 +84,10 @@ static void put_own(struct watch *w, struct metric_sheet *s)
 
 static void put_http(struct httpd *h, struct metric_sheet *s)
 {
-    uint32_t n_connections, n_requests;
-    uint64_t quiet_ms;
-    httpd_activity(h, &n_connections, &n_requests, &quiet_ms);
-    put(s, METRIC_http_connections, n_connections);
-    put(s, METRIC_http_requests_open, n_requests);
+    struct httpd_stats now;
+    httpd_stats(h, &now);
+    put(s, METRIC_http_connections, now.n_connections);
+    put(s, METRIC_http_requests_open, now.n_requests);
 }
 
 static void put_runner(const struct runner_stats *t, struct metric_sheet *s)
