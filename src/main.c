@@ -136,35 +136,6 @@ static enum debug_what debug_what(const char *name)
     return (enum debug_what)i;
 }
 
-/* What must be there for each of the debug commands. */
-static int debug_check(const struct debug_request *r, struct err *err)
-{
-    switch (r->what) {
-    case DEBUG_LOGITS:
-        if (!r->tokens || !r->out_path)
-            return err_set(err, E_INVALID,
-                           "`berth debug logits` needs --tokens IDS and --out FILE");
-        break;
-    case DEBUG_TOKENIZE:
-        if (!r->input_path)
-            return err_set(err, E_INVALID, "`berth debug tokenize` needs --file FILE, the text");
-        break;
-    case DEBUG_DETOKENIZE:
-        if (!r->tokens == !r->input_path)
-            return err_set(err, E_INVALID,
-                           "`berth debug detokenize` needs either --tokens IDS or --file FILE");
-        break;
-    case DEBUG_RENDER:
-        if (!r->input_path)
-            return err_set(err, E_INVALID,
-                           "`berth debug render` needs --context FILE, the template's variables");
-        break;
-    case DEBUG_SHOW:
-    case DEBUG_PLAN: break;
-    }
-    return 0;
-}
-
 static int debug(const struct cli_args *a)
 {
     struct err err = ERR_INIT;
@@ -182,7 +153,7 @@ static int debug(const struct cli_args *a)
     if (r.what == DEBUG_LOGITS &&
         a->config.values[CONFIG_kv_cache_type].source == CONFIG_FROM_DEFAULT)
         r.engine.kv_type = KV_F32;
-    if (cli_number(a, "now", 0, INT64_MAX, &now, &err) < 0 || debug_check(&r, &err) < 0) {
+    if (cli_number(a, "now", 0, INT64_MAX, &now, &err) < 0) {
         cli_fail(&err);
         return CLI_USAGE;
     }
@@ -207,13 +178,14 @@ int main(int argc, char **argv)
         return worker_main(argc, argv);
     struct cli_args args;
     int status;
+    cli_begin();
     if (!cli_parse(argc, argv, &args, &status))
-        return status;
+        return cli_end(status);
     switch (args.command->role) {
     case CLI_ROLE_CLI: status = args.command->run(&args); break;
     case CLI_ROLE_SERVE: status = serve(&args); break;
     case CLI_ROLE_DEBUG: status = debug(&args); break;
     }
     cli_args_release(&args);
-    return status;
+    return cli_end(status);
 }

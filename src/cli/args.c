@@ -8,9 +8,9 @@
 
 #include "lib/base/near.h"
 
-const struct cli_flag cli_help_flag = {"help", 'h', NULL, "print this page", false};
-const struct cli_flag cli_config_flag = {
-    "config", 0, "FILE", "read options from there instead of the usual file", false};
+const struct cli_flag cli_help_flag = {"help", 'h', NULL, "print this page", 0};
+const struct cli_flag cli_config_flag = {"config", 0, "FILE",
+                                         "read options from there instead of the usual file", 0};
 
 /* A flag of the command's own, or one that every command has. */
 static const struct cli_flag *own_flag(const struct cli_command *c, const char *name, char letter)
@@ -86,7 +86,7 @@ static int give(struct cli_args *a, const struct cli_flag *f, const char *value,
 {
     if (f == &cli_help_flag)
         a->want_help = true;
-    if (!f->may_repeat && f->arg && cli_flag(a, f->name))
+    if (!(f->how & CLI_REPEAT) && f->arg && cli_flag(a, f->name))
         return err_set(err, E_INVALID, "--%s is given twice", f->name);
     if (a->n_given == CLI_MAX_GIVEN)
         return err_set(err, E_INVALID, "more than %u flags", CLI_MAX_GIVEN);
@@ -134,6 +134,35 @@ static int read_flag(struct cli_args *a, int argc, char **argv, int *i, struct e
     return config_set_flag(&a->config, id, value, err);
 }
 
+/* Required flags, and those of which one is. */
+static int check_presence(const struct cli_args *a, struct err *err)
+{
+    const struct cli_command *c = a->command;
+    bool has_choice = false, operand_counts = c->max_operands > 0 && c->min_operands == 0;
+    unsigned n_chosen = operand_counts && a->n_operands > 0;
+    for (const struct cli_flag *f = c->flags; f && f->name; f++) {
+        if ((f->how & CLI_REQUIRED) && !cli_has(a, f->name))
+            return err_set(err, E_INVALID, "`berth %s` needs --%s %s; see `berth help %s`", c->name,
+                           f->name, f->arg ? f->arg : "", c->name);
+        has_choice |= (f->how & CLI_ONE_OF) != 0;
+        n_chosen += (f->how & CLI_ONE_OF) && cli_has(a, f->name);
+    }
+    if (!has_choice || n_chosen == 1)
+        return 0;
+    struct buf names;
+    buf_init(&names, 1024);
+    if (operand_counts)
+        buf_printf(&names, "%.*s", (int)strcspn(c->operands + 1, "]"), c->operands + 1);
+    for (const struct cli_flag *f = c->flags; f->name; f++) {
+        if (f->how & CLI_ONE_OF)
+            buf_printf(&names, "%s--%s%s%s", names.len ? ", " : "", f->name, f->arg ? " " : "",
+                       f->arg ? f->arg : "");
+    }
+    err_set(err, E_INVALID, "`berth %s` needs exactly one of %s", c->name, buf_str(&names));
+    buf_release(&names);
+    return -E_INVALID;
+}
+
 int cli_args_parse(const struct cli_command *command, int argc, char **argv, struct cli_args *ret,
                    struct err *err)
 {
@@ -169,6 +198,8 @@ int cli_args_parse(const struct cli_command *command, int argc, char **argv, str
             a->operands[a->n_operands++] = word;
         }
     }
+    if (rc == 0)
+        rc = check_presence(a, err);
     if (rc == 0 && a->n_operands < command->min_operands)
         rc = err_set(err, E_INVALID, "`berth %s` needs %s; see `berth help %s`", command->name,
                      command->operands, command->name);

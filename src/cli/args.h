@@ -9,12 +9,21 @@
 
 #include "lib/sys/config.h"
 
+/* How often a flag may or must stand; 0: once or not at all. */
+enum {
+    CLI_REPEAT = 1,   /* as often as wanted */
+    CLI_REQUIRED = 2, /* always */
+    CLI_ONE_OF =
+        4,         /* of these and the operands, where the command has optional ones: exactly one */
+    CLI_HIDDEN = 8 /* of no interest to a reader of help */
+};
+
 struct cli_flag {
     const char *name; /* without dashes; NULL ends a table */
     char letter;      /* short form, 0: none */
-    const char *arg;  /* name of its value in help; NULL: it has none */
+    const char *arg;  /* name of its value in help ("a|b": one of these); NULL: it has none */
     const char *help;
-    bool may_repeat;
+    unsigned how; /* CLI_REPEAT and so on */
 };
 
 /* Flags that are not in a command's own table: help has every command, config every one that reads

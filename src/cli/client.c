@@ -268,8 +268,13 @@ int client_stream(const struct client *c, const char *path, const json_t *body, 
     return rc;
 }
 
-/* Connects within PROBE_MS.  The descriptor, or -1 with errno. */
-static int dial_one(const struct sockaddr *a, socklen_t len)
+static uint32_t probe_ms(const struct client *c)
+{
+    return c->probe_ms ? c->probe_ms : PROBE_MS;
+}
+
+/* Connects in time.  The descriptor, or -1 with errno. */
+static int dial_one(const struct client *c, const struct sockaddr *a, socklen_t len)
 {
     int fd = socket(a->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
@@ -280,7 +285,7 @@ static int dial_one(const struct sockaddr *a, socklen_t len)
     int e = errno;
     socklen_t size = sizeof(e);
     if (e == EINPROGRESS) {
-        if (poll(&p, 1, (int)PROBE_MS) <= 0)
+        if (poll(&p, 1, (int)probe_ms(c)) <= 0)
             e = ETIMEDOUT;
         else
             getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &size);
@@ -301,7 +306,7 @@ static int dial(const struct client *c)
             return -1;
         }
         memcpy(un.sun_path, c->socket, strlen(c->socket) + 1);
-        return dial_one((struct sockaddr *)&un, sizeof(un));
+        return dial_one(c, (struct sockaddr *)&un, sizeof(un));
     }
     char port[16];
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *list, *a;
@@ -312,7 +317,7 @@ static int dial(const struct client *c)
     }
     int fd = -1;
     for (a = list; a && fd < 0; a = a->ai_next)
-        fd = dial_one(a->ai_addr, a->ai_addrlen);
+        fd = dial_one(c, a->ai_addr, a->ai_addrlen);
     int e = errno;
     freeaddrinfo(list);
     errno = e;
@@ -352,7 +357,7 @@ static int ask_plain(const struct client *c, json_t **ret, struct err *err)
     struct buf in;
     size_t body = 0;
     buf_init(&in, VERSION_MAX_BYTES);
-    int64_t end = now_ms() + PROBE_MS;
+    int64_t end = now_ms() + probe_ms(c);
     bool is_sent = send(fd, head, (size_t)n, MSG_NOSIGNAL) == n, timed_out = false;
     while (is_sent && !is_whole(&in, &body)) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
@@ -371,9 +376,9 @@ static int ask_plain(const struct client *c, json_t **ret, struct err *err)
         *ret = json_loadb(buf_str(&in) + body, in.len - body, JSON_DISABLE_EOF_CHECK, NULL);
     else if (timed_out)
         rc = err_set(err, E_TIMEOUT,
-                     "%s takes connections but did not say within %u seconds "
+                     "%s takes connections but did not say within %g seconds "
                      "whether it is a berth daemon",
-                     place(c), PROBE_MS / 1000);
+                     place(c), probe_ms(c) / 1000.0);
     buf_release(&in);
     return rc;
 }
@@ -388,7 +393,7 @@ static int ask_tls(const struct client *c, json_t **ret, struct err *err)
     buf_init(&answer, VERSION_MAX_BYTES);
     int rc = call_init(&k, c, "GET", VERSION_PATH, NULL, err);
     if (rc == 0) {
-        k.rq.total_timeout_ms = PROBE_MS;
+        k.rq.total_timeout_ms = probe_ms(c);
         rc = httpc_fetch(&k.rq, &status, &answer, &why);
         if (rc == -E_NET)
             rc = 1;

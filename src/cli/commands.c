@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command table, and how a command line is matched against it.  Adding a command: a row here,
- * its flags above. */
+/* The command table.  Adding a command: a row here, its flags above; help, manual pages and
+ * completions follow. */
 #include "cli/commands.h"
-
-#include <stdio.h>
-#include <string.h>
-
-#include "lib/base/near.h"
 
 #define BIT(field) (1ull << CONFIG_##field)
 #define WHERE      (BIT(host) | BIT(port) | BIT(socket) | BIT(api_key) | BIT(tls_cert))
@@ -51,17 +46,17 @@ static const struct cli_flag json_flags[] = {{"json", 0, NULL, "print JSON for m
                                              {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag stop_flags[] = {
-    {"all", 'a', NULL, "every loaded model", false},
-    {"daemon", 0, NULL, "the daemon itself, and with it every model", false},
+    {"all", 'a', NULL, "every loaded model", CLI_ONE_OF},
+    {"daemon", 0, NULL, "the daemon itself, and with it every model", CLI_ONE_OF},
     {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag logits_flags[] = {
-    {"tokens", 0, "IDS", "token ids, separated by commas", false},
-    {"out", 'o', "FILE", "where the numbers go", false},
+    {"tokens", 0, "IDS", "token ids, separated by commas", CLI_REQUIRED},
+    {"out", 'o', "FILE", "where the numbers go", CLI_REQUIRED},
     {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag tokenize_flags[] = {
-    {"file", 'f', "FILE", "the text; - for standard input", false},
+    {"file", 'f', "FILE", "the text; - for standard input", CLI_REQUIRED},
     {"special", 0, NULL,
      "add what the model puts around a text (BOS, EOS), and read text that spells a control "
      "token as that token",
@@ -69,14 +64,14 @@ static const struct cli_flag tokenize_flags[] = {
     {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag detokenize_flags[] = {
-    {"tokens", 0, "IDS", "token ids, separated by commas or spaces", false},
-    {"file", 'f', "FILE", "a file of token ids; - for standard input", false},
+    {"tokens", 0, "IDS", "token ids, separated by commas or spaces", CLI_ONE_OF},
+    {"file", 'f', "FILE", "a file of token ids; - for standard input", CLI_ONE_OF},
     {"special", 0, NULL, "write control tokens out instead of leaving them away", false},
     {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag render_flags[] = {
     {"context", 'c', "FILE",
-     "JSON object whose keys are the template's variables; - for standard input", false},
+     "JSON object whose keys are the template's variables; - for standard input", CLI_REQUIRED},
     {"now", 0, "UNIX", "the time that strftime_now tells, in seconds since 1970, UTC; default: now",
      false},
     {NULL, 0, NULL, NULL, false}};
@@ -136,7 +131,9 @@ static const struct cli_command commands[] = {
      "loaded; --all and --daemon are content with nothing to do.",
      NULL, stop_flags, WHERE},
     {"version", "", 0, 0, CLI_ROLE_CLI, cmd_version, "versions of this program and of the daemon",
-     "Prints both versions; starts no daemon.", NULL, json_flags, WHERE},
+     "Prints the version of this program, and of the daemon when one answers within a "
+     "quarter of a second. Starts no daemon.",
+     NULL, json_flags, WHERE},
     {"help", "[COMMAND]", 0, 2, CLI_ROLE_CLI, cmd_help, "this list, or the page of one command",
      "`berth COMMAND --help` prints the same page.", NULL, NULL, 0},
     {"debug logits", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "next-token logits at each position",
@@ -184,126 +181,15 @@ const struct cli_command *cli_commands(size_t *ret_n)
     return commands;
 }
 
-int cli_fail(const struct err *err)
-{
-    fprintf(stderr, "berth: %s\n", err->msg);
-    return CLI_FAILED;
-}
+static const struct cli_group groups[] = {
+    {"config", "what is set, and where it came from",
+     "Options come from flags, the environment and one file."},
+    {"debug", "look inside models, tokenizers and templates",
+     "They run in the calling process, in the sandbox of a worker, and need no daemon."},
+};
 
-static int usage(const struct err *err)
+const struct cli_group *cli_groups(size_t *ret_n)
 {
-    cli_fail(err);
-    return CLI_USAGE;
-}
-
-/* The command named by the first one or two words; *ret_words is how many. */
-static const struct cli_command *find(int argc, char **argv, int *ret_words)
-{
-    static const struct {
-        const char *other, *name;
-    } synonyms[] = {{"ls", "list"},    {"unload", "stop"}, {"--version", "version"},
-                    {"-V", "version"}, {"--help", "help"}, {"-h", "help"}};
-    const char *first = argv[0];
-    for (size_t i = 0; i < ARRAY_LEN(synonyms); i++) {
-        if (strcmp(first, synonyms[i].other) == 0)
-            first = synonyms[i].name;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        const char *name = commands[i].name;
-        size_t n = strlen(first);
-        *ret_words = strchr(name, ' ') ? 2 : 1;
-        if (*ret_words == 1 && strcmp(name, first) == 0)
-            return &commands[i];
-        if (*ret_words == 2 && argc > 1 && strncmp(name, first, n) == 0 && name[n] == ' ' &&
-            strcmp(name + n + 1, argv[1]) == 0)
-            return &commands[i];
-    }
-    return NULL;
-}
-
-/* Says that there is no such command, with the nearest there is. */
-static int unknown_command(int argc, char **argv)
-{
-    struct err err = ERR_INIT;
-    bool is_debug = strcmp(argv[0], "debug") == 0;
-    const char *names[ARRAY_LEN(commands) + 1];
-    size_t n = 0;
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
-        bool is_sub = strncmp(commands[i].name, "debug ", 6) == 0;
-        if (is_sub == is_debug)
-            names[n++] = commands[i].name + (is_sub ? 6 : 0);
-    }
-    if (!is_debug)
-        names[n++] = "debug";
-    const char *word = is_debug ? argv[1] : argv[0];
-    const char *near = near_name(word, names, n);
-    const char *group = is_debug ? "debug " : "";
-    (void)argc;
-    if (near)
-        err_set(&err, E_INVALID, "there is no command '%s%.64s'; did you mean `berth %s%s`?", group,
-                word, group, near);
-    else
-        err_set(&err, E_INVALID, "there is no command '%s%.64s'; `berth help%s` lists them", group,
-                word, is_debug ? " debug" : "");
-    return usage(&err);
-}
-
-static void say(void *ctx, const char *sentence)
-{
-    (void)ctx;
-    fprintf(stderr, "berth: %s\n", sentence);
-}
-
-bool cli_parse(int argc, char **argv, struct cli_args *ret, int *ret_status)
-{
-    argc--, argv++;
-    *ret_status = CLI_OK;
-    if (argc < 1) {
-        cli_help_all();
-        *ret_status = CLI_USAGE;
-        return false;
-    }
-    if (strcmp(argv[0], "debug") == 0 &&
-        (argc == 1 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
-        cli_help_group("debug");
-        *ret_status = argc == 1 ? CLI_USAGE : CLI_OK;
-        return false;
-    }
-    int n_words = 0;
-    const struct cli_command *c = find(argc, argv, &n_words);
-    if (!c) {
-        *ret_status = unknown_command(argc, argv);
-        return false;
-    }
-    struct err err = ERR_INIT;
-    if (cli_args_parse(c, argc - n_words, argv + n_words, ret, &err) < 0)
-        *ret_status = usage(&err);
-    else if (ret->want_help)
-        cli_help_command(c);
-    else {
-        if (c->config)
-            config_unknown_env(say, NULL);
-        return true;
-    }
-    cli_args_release(ret);
-    return false;
-}
-
-int cmd_help(const struct cli_args *a)
-{
-    if (a->n_operands == 0) {
-        cli_help_all();
-        return CLI_OK;
-    }
-    char *words[2] = {(char *)a->operands[0], a->n_operands > 1 ? (char *)a->operands[1] : NULL};
-    int n_words = 0;
-    if (a->n_operands == 1 && strcmp(words[0], "debug") == 0) {
-        cli_help_group("debug");
-        return CLI_OK;
-    }
-    const struct cli_command *c = find((int)a->n_operands, words, &n_words);
-    if (!c || n_words != (int)a->n_operands)
-        return unknown_command((int)a->n_operands, words);
-    cli_help_command(c);
-    return CLI_OK;
+    *ret_n = ARRAY_LEN(groups);
+    return groups;
 }

@@ -11,6 +11,12 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };
 
+/* First and last thing of the program.  cli_begin: a closed standard descriptor is not given to the
+ * next file opened.  cli_end: the exit status, which is a failure when standard output could not
+ * take everything that was printed. */
+void cli_begin(void);
+int cli_end(int status);
+
 /* Reads a whole command line.  True: a command and its arguments are in *ret, to be carried out and
  * released. False: *ret_status is the exit status, everything was said (help, version, or a
  * refusal). */
@@ -20,11 +26,19 @@ bool cli_parse(int argc, char **argv, struct cli_args *ret, int *ret_status);
 int cli_fail(const struct err *err);
 
 const struct cli_command *cli_commands(size_t *ret_n);
-/* A command's manual page, or the list of all commands (group: only "debug …"), to standard output.
- */
+/* The command named by the first one or two words (*ret_words how many), or NULL. */
+const struct cli_command *cli_find(int argc, char **argv, int *ret_words);
+
+/* Commands of two words that have a page of their own together. */
+struct cli_group {
+    const char *name, *summary, *about;
+};
+const struct cli_group *cli_groups(size_t *ret_n);
+
+/* A command's manual page, or the list of all commands or of a group, to standard output. */
 void cli_help_command(const struct cli_command *c);
 void cli_help_all(void);
-void cli_help_group(const char *group);
+void cli_help_group(const struct cli_group *group);
 
 /* The commands, one file each. */
 int cmd_help(const struct cli_args *a);

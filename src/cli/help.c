@@ -118,15 +118,19 @@ void cli_help_all(void)
     printf("berth runs AI models: pinned, declared, watched.\n\n"
            "USAGE\n    berth COMMAND [OPERANDS] [FLAGS]\n\nCOMMANDS\n");
     summary_rows("");
-    printf("    %-26s %s\n", "debug COMMAND", "look inside models, tokenizers and templates");
+    size_t n;
+    const struct cli_group *g = cli_groups(&n);
+    for (size_t i = 0; i < n; i++) {
+        char left[80];
+        snprintf(left, sizeof(left), "%s COMMAND", g[i].name);
+        printf("    %-26s %s\n", left, g[i].summary);
+    }
     printf("\n`berth help COMMAND` (or `berth COMMAND --help`) explains one of them.\n");
 }
 
-void cli_help_group(const char *group)
+void cli_help_group(const struct cli_group *group)
 {
-    printf("USAGE\n    berth %s COMMAND [OPERANDS] [FLAGS]\n\nCOMMANDS\n", group);
-    summary_rows(group);
-    printf("\nThey run in the calling process, in the sandbox of a worker, and need no daemon.\n"
-           "`berth help %s COMMAND` explains one of them.\n",
-           group);
+    printf("USAGE\n    berth %s COMMAND [OPERANDS] [FLAGS]\n\nCOMMANDS\n", group->name);
+    summary_rows(group->name);
+    printf("\n%s\n`berth help %s COMMAND` explains one of them.\n", group->about, group->name);
 }

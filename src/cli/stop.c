@@ -116,11 +116,6 @@ int cmd_stop(const struct cli_args *a)
     struct err err = ERR_INIT;
     struct client c;
     bool all = cli_has(a, "all"), whole = cli_has(a, "daemon");
-    if ((int)a->n_operands + all + whole != 1) {
-        err_set(&err, E_INVALID, "`berth stop` needs exactly one of MODEL, --all and --daemon");
-        cli_fail(&err);
-        return CLI_USAGE;
-    }
     int there = client_init(&c, &a->config, &err);
     if (there == 0)
         there = client_probe(&c, &err);
