@@ -62,8 +62,7 @@ int client_init(struct client *c, const struct config *cfg, struct err *err)
     return 0;
 }
 
-/* Where the daemon is, for a person. */
-static const char *place(const struct client *c)
+const char *client_place(const struct client *c)
 {
     return c->socket ? c->socket : c->url;
 }
@@ -111,8 +110,8 @@ static int refusal(const struct client *c, const char *path, int status, const s
     else if (message)
         err_set(err, code, "%s", message);
     else
-        err_set(err, code, "%s%s answered with HTTP status %d; is it a berth daemon?", place(c),
-                path, status);
+        err_set(err, code, "%s%s answered with HTTP status %d; is it a berth daemon?",
+                client_place(c), path, status);
     json_decref(j);
     return -(int)code;
 }
@@ -188,6 +187,40 @@ int client_json(const struct client *c, const char *method, const char *path, co
     if (rc == 0)
         *ret = json_loadb(buf_str(&answer), answer.len, JSON_DECODE_ANY, NULL);
     buf_release(&answer);
+    return rc;
+}
+
+struct text {
+    client_text_fn fn;
+    void *ctx;
+    struct buf refused; /* the body of an error answer */
+};
+
+static bool text_data(void *ctx, int status, const char *p, size_t n)
+{
+    struct text *t = ctx;
+    if (status < 200 || status > 299)
+        return buf_append(&t->refused, p, n) == 0;
+    return t->fn(t->ctx, p, n);
+}
+
+int client_text(const struct client *c, const char *path, client_text_fn fn, void *ctx,
+                struct err *err)
+{
+    struct text t = {.fn = fn, .ctx = ctx};
+    struct call k;
+    int status = 0;
+    buf_init(&t.refused, EVENT_MAX_BYTES);
+    int rc = call_init(&k, c, "GET", path, NULL, err);
+    if (rc == 0) {
+        k.rq.on_data = text_data;
+        k.rq.ctx = &t;
+        rc = httpc_do(&k.rq, &status, err);
+    }
+    if (rc == 0 && (status < 200 || status > 299))
+        rc = refusal(c, path, status, &t.refused, err);
+    buf_release(&t.refused);
+    call_release(&k);
     return rc;
 }
 
@@ -378,7 +411,7 @@ static int ask_plain(const struct client *c, json_t **ret, struct err *err)
         rc = err_set(err, E_TIMEOUT,
                      "%s takes connections but did not say within %g seconds "
                      "whether it is a berth daemon",
-                     place(c), probe_ms(c) / 1000.0);
+                     client_place(c), probe_ms(c) / 1000.0);
     buf_release(&in);
     return rc;
 }
@@ -421,7 +454,7 @@ int client_version(const struct client *c, char ret[CLIENT_VERSION_MAX], struct 
     } else {
         rc = err_set(err, E_NET,
                      "something other than a berth daemon listens on %s; give berth another %s",
-                     place(c), c->socket ? "--socket" : "--port");
+                     client_place(c), c->socket ? "--socket" : "--port");
     }
     json_decref(j);
     return rc;

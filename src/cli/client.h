@@ -32,6 +32,9 @@ struct client {
  * Connects to nothing; cfg must outlive the client. */
 int client_init(struct client *c, const struct config *cfg, struct err *err) MUST_USE;
 
+/* Where that is, for a person: a URL or the socket's path (borrowed). */
+const char *client_place(const struct client *c);
+
 /* One request.  body may be NULL (GET).  0 and *ret (new reference; NULL when the answer is not
  * JSON) for a 2xx answer; else the server's sentence, with E_NOTFOUND for 404, E_AUTH for 401,
  * E_BUSY for 429 and 503, E_NET when no one listens. */
@@ -40,6 +43,11 @@ int client_json(const struct client *c, const char *method, const char *path, co
 /* The same, and the answer's bytes as they came, appended to out. */
 int client_bytes(const struct client *c, const char *method, const char *path, const json_t *body,
                  struct buf *out, struct err *err) MUST_USE;
+
+/* GETs a text and hands it on as it comes, until it ends or fn returns false (E_CANCELED). */
+typedef bool (*client_text_fn)(void *ctx, const char *p, size_t n);
+int client_text(const struct client *c, const char *path, client_text_fn fn, void *ctx,
+                struct err *err) MUST_USE;
 
 /* One event of a stream; false ends it (E_CANCELED). */
 typedef bool (*client_event_fn)(void *ctx, const json_t *event);

@@ -45,10 +45,57 @@ static const struct cli_flag serve_flags[] = {
 static const struct cli_flag json_flags[] = {{"json", 0, NULL, "print JSON for machines", false},
                                              {NULL, 0, NULL, NULL, false}};
 
+/* Of commands that read no options and yet say which file they are in. */
+static const struct cli_flag path_flags[] = {
+    {"config", 0, "FILE", "that file instead of the usual one", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag list_flags[] = {
+    {"quiet", 'q', NULL, "print names alone, one a line", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {"no-start", 0, NULL,
+     "print names alone, without starting a daemon: where none answers, those in models-dir", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag logs_flags[] = {
+    {"follow", 'f', NULL, "go on with what comes, until Ctrl-C", 0},
+    {"lines", 'n', "N", "begin with the last N lines; default 100", 0},
+    {"json", 0, NULL, "print every line as a JSON object", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag configure_flags[] = {
+    {"context-size", 0, "N", "context length in tokens", 0},
+    {"max-num-seqs", 0, "N", "answers computed at once", 0},
+    {"max-num-batched-tokens", 0, "N", "tokens computed in one step", 0},
+    {"kv-cache-type", 0, "f32|f16", "number type of the key/value cache", 0},
+    {"kv-cache-memory", 0, "BYTES", "memory of the key/value cache, such as 512M", 0},
+    {"threads", 0, "N", "compute threads", 0},
+    {"keep-alive", 0, "TIME",
+     "how long it stays loaded without requests: 90s, 5m, 1h30m; -1: for ever", 0},
+    {"pin", 0, NULL, "never unload it to make room, nor for want of requests", 0},
+    {"no-pin", 0, NULL, "the contrary", 0},
+    {"chat-template", 0, "FILE", "Jinja template to chat with, instead of the model's own", 0},
+    {"temperature", 't', "X", "default of requests that do not say, as are those below", 0},
+    {"top-p", 0, "X", "sample among the likeliest tokens whose probabilities add up to X", 0},
+    {"min-p", 0, "X", "leave out tokens less than X times as likely as the likeliest", 0},
+    {"top-k", 0, "N", "sample among the N likeliest tokens; 0: all", 0},
+    {"repetition-penalty", 0, "X", "divides what has occurred in prompt or answer", 0},
+    {"presence-penalty", 0, "X", "subtracted once for what the answer has used", 0},
+    {"frequency-penalty", 0, "X", "subtracted for every use in the answer", 0},
+    {"max-tokens", 'n', "N", "longest answer in tokens", 0},
+    {"seed", 0, "N", "the same seed gives the same answer", 0},
+    {"unset", 0, "SETTING", "take a setting back, by its flag's name (pinned for --pin)",
+     CLI_REPEAT},
+    {"reset", 0, NULL, "take all settings back first", 0},
+    {"json", 0, NULL, "print what is declared then, as JSON", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
 static const struct cli_flag stop_flags[] = {
     {"all", 'a', NULL, "every loaded model", CLI_ONE_OF},
     {"daemon", 0, NULL, "the daemon itself, and with it every model", CLI_ONE_OF},
-    {NULL, 0, NULL, NULL, false}};
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
 
 static const struct cli_flag logits_flags[] = {
     {"tokens", 0, "IDS", "token ids, separated by commas", CLI_REQUIRED},
@@ -117,11 +164,11 @@ static const struct cli_command commands[] = {
      "Lists the models that the daemon finds in its models-dir, and those it was given as paths. "
      "Where no daemon "
      "listens, one is started, as by `berth run`.",
-     NULL, json_flags, WHERE},
+     NULL, list_flags, WHERE | BIT(models_dir)},
     {"ps", "", 0, 0, CLI_ROLE_CLI, cmd_ps, "the models that are loaded",
-     "Lists loaded models, the process of each and the memory that it planned. Starts no daemon: "
-     "where none listens, "
-     "nothing is loaded.",
+     "Lists loaded models, the memory that each one planned, the answers it computes and those "
+     "that wait, and until when it stays loaded if nobody asks it. Starts no daemon: where none "
+     "listens, nothing is loaded.",
      NULL, json_flags, WHERE},
     {"stop", "[MODEL]", 0, 1, CLI_ROLE_CLI, cmd_stop, "unload a model, or end the daemon",
      "Ends MODEL's process and gives its memory back; answers under way end with an error. Exactly "
@@ -130,6 +177,59 @@ static const struct cli_command commands[] = {
      "when MODEL is not "
      "loaded; --all and --daemon are content with nothing to do.",
      NULL, stop_flags, WHERE},
+    {"inspect", "MODEL", 1, 1, CLI_ROLE_CLI, cmd_inspect, "everything about one model",
+     "Prints what the daemon knows of MODEL (state, digest, memory, requests, what is declared) "
+     "and "
+     "what its file says of itself. MODEL is a name or a path. The file is read by a process of "
+     "its own in the sandbox of a worker. Starts no daemon: where none listens, the file alone "
+     "speaks.",
+     "berth inspect stories\ta model of models-dir\n"
+     "berth inspect ./model.gguf --json\ta file, every tensor included\n",
+     json_flags, WHERE | BIT(models_dir)},
+    {"status", "", 0, 0, CLI_ROLE_CLI, cmd_status, "whether a daemon runs, and how it is",
+     "Prints its address, version, models, memory, requests and connections. Exits 1 where none "
+     "runs.",
+     NULL, json_flags, WHERE},
+    {"logs", "", 0, 0, CLI_ROLE_CLI, cmd_logs, "the daemon's log",
+     "Prints the last lines that the daemon logged; logs hold no prompts. Where no daemon runs, "
+     "those that the last one left which another command had started.",
+     "berth logs -f\tthe last 100 lines and all that follow\n"
+     "berth logs -n 1000 --json | jq .\tfor machines; richer with `berth serve --log-format "
+     "json`\n",
+     logs_flags, WHERE},
+    {"df", "", 0, 0, CLI_ROLE_CLI, cmd_df, "what berth's files take on disk",
+     "Adds up model files by folder, logs and other state, and says what is free there. Units are "
+     "powers of 1000.",
+     NULL, json_flags, WHERE | BIT(models_dir)},
+    {"configure", "MODEL", 1, 1, CLI_ROLE_CLI, cmd_configure, "declare settings of one model",
+     "Declares how MODEL is loaded, how long it stays, and the defaults of requests that do not "
+     "say. The daemon keeps it, also across restarts. A setting that is not mentioned stays as it "
+     "is. A change of those that shape loading unloads the model; its next request loads it anew. "
+     "MODEL is a name or a path.",
+     "berth configure stories --context-size 1024 --keep-alive 1h\t\n"
+     "berth configure stories --temperature 0 --unset context-size\t\n"
+     "berth configure stories --reset\tas if nothing had been declared\n",
+     configure_flags, WHERE},
+    {"configure show", "[MODEL]", 0, 1, CLI_ROLE_CLI, cmd_configure_show,
+     "what is declared of models", "Prints the settings of MODEL, or of every model that has some.",
+     NULL, json_flags, WHERE},
+    {"config show", "[OPTION]", 0, 1, CLI_ROLE_CLI, cmd_config_show,
+     "every option's value, and where it came from",
+     "Prints what counts now: the value of each option and whether it came from a flag, the "
+     "environment, the file (with the line) or is the default. With OPTION, its value alone. "
+     "Secrets are shown as (set). The flags of `berth serve` may be given, to see what they would "
+     "change.",
+     "berth config show\t\nberth config show port\tthe value alone, for scripts\n", json_flags,
+     ALL},
+    {"config path", "", 0, 0, CLI_ROLE_CLI, cmd_config_path, "the file that options are read from",
+     "Prints the path of the file that --config or BERTH_CONFIG names, else of "
+     "~/.config/berth/config ($XDG_CONFIG_HOME), else of /etc/berth/config. Where there is none, "
+     "the first of them is the one to make.",
+     NULL, path_flags, 0},
+    {"config check", "[FILE]", 0, 1, CLI_ROLE_CLI, cmd_config_check, "the mistakes in a file",
+     "Reads FILE, or the file that is in use, and prints every mistake with its line. Exits 1 "
+     "where there is one.",
+     "berth config check /etc/berth/config\tbefore a restart\n", path_flags, 0},
     {"version", "", 0, 0, CLI_ROLE_CLI, cmd_version, "versions of this program and of the daemon",
      "Prints the version of this program, and of the daemon when one answers within a "
      "quarter of a second. Starts no daemon.",

@@ -41,10 +41,19 @@ void cli_help_all(void);
 void cli_help_group(const struct cli_group *group);
 
 /* The commands, one file each. */
+int cmd_config_check(const struct cli_args *a);
+int cmd_config_path(const struct cli_args *a);
+int cmd_config_show(const struct cli_args *a);
+int cmd_configure(const struct cli_args *a);
+int cmd_configure_show(const struct cli_args *a);
+int cmd_df(const struct cli_args *a);
 int cmd_help(const struct cli_args *a);
+int cmd_inspect(const struct cli_args *a);
 int cmd_list(const struct cli_args *a);
+int cmd_logs(const struct cli_args *a);
 int cmd_ps(const struct cli_args *a);
 int cmd_run(const struct cli_args *a);
+int cmd_status(const struct cli_args *a);
 int cmd_stop(const struct cli_args *a);
 int cmd_version(const struct cli_args *a);
 

@@ -2,11 +2,18 @@
 /* Implements table.h. */
 #include "cli/table.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+#include "lib/sys/config.h"
 
 #define CELLS_MAX_BYTES (64u << 20)
+#define FACT_COLUMNS    14
+#define BOLD            "\033[1m"
+#define PLAIN           "\033[0m"
 
 void table_init(struct table *t, const char *const *titles, unsigned n_columns)
 {
@@ -26,6 +33,49 @@ void table_add(struct table *t, const char *cell)
         t->n_cells++;
 }
 
+void table_add_number(struct table *t, uint64_t n)
+{
+    char s[32];
+    snprintf(s, sizeof(s), "%llu", (unsigned long long)n);
+    table_add(t, s);
+}
+
+void table_add_bytes(struct table *t, uint64_t n)
+{
+    char s[16];
+    text_bytes(n, s);
+    table_add(t, s);
+}
+
+void table_add_ago(struct table *t, uint64_t unix_s)
+{
+    char s[32];
+    text_ago((int64_t)unix_s, s);
+    table_add(t, s);
+}
+
+static bool is_colored(void)
+{
+    static int known = -1;
+    if (known < 0)
+        known = isatty(STDOUT_FILENO) && config_wants_color();
+    return known;
+}
+
+/* Bytes that a terminal obeys, C1 controls in UTF-8 included, become '?'. */
+static void put_safe(const char *s)
+{
+    for (; *s; s++) {
+        unsigned char c = (unsigned char)*s, next = (unsigned char)s[1];
+        if (c == 0xC2 && next >= 0x80 && next < 0xA0) {
+            putchar('?');
+            s++;
+        } else {
+            putchar(c < 0x20 || c == 0x7F ? '?' : c);
+        }
+    }
+}
+
 /* Columns of text: its characters, not its bytes. */
 static int width_of(const char *s)
 {
@@ -38,7 +88,7 @@ static int width_of(const char *s)
 static void print_row(const struct table *t, const char *const *cells, const int *widths)
 {
     for (unsigned c = 0; c < t->n_columns; c++) {
-        fputs(cells[c], stdout);
+        put_safe(cells[c]);
         if (c + 1 < t->n_columns)
             printf("%*s", widths[c] - width_of(cells[c]) + 2, "");
     }
@@ -54,7 +104,9 @@ void table_print(const struct table *t)
     const char *s = buf_str(&t->cells);
     for (unsigned i = 0; i < t->n_cells; i++, s += strlen(s) + 1)
         widths[i % t->n_columns] = MAX_OF(widths[i % t->n_columns], width_of(s));
+    fputs(is_colored() ? BOLD : "", stdout);
     print_row(t, t->titles, widths);
+    fputs(is_colored() ? PLAIN : "", stdout);
     s = buf_str(&t->cells);
     for (unsigned i = 0; i < t->n_cells; i++, s += strlen(s) + 1) {
         row[i % t->n_columns] = s;
@@ -87,22 +139,59 @@ void text_count(uint64_t n, char ret[16])
     scaled(n, units, ARRAY_LEN(units), ret);
 }
 
-void text_ago(int64_t unix_s, char ret[32])
+const char *text_span(uint64_t seconds, char ret[32])
 {
     static const struct {
-        int64_t seconds;
+        uint64_t seconds;
         const char *name;
     } units[] = {{86400 * 365, "year"}, {86400 * 30, "month"}, {86400 * 7, "week"}, {86400, "day"},
                  {3600, "hour"},        {60, "minute"},        {1, "second"}};
+    size_t i = 0;
+    while (i + 1 < ARRAY_LEN(units) && seconds < units[i].seconds)
+        i++;
+    uint64_t n = seconds / units[i].seconds;
+    snprintf(ret, 32, "%llu %s%s", (unsigned long long)n, units[i].name, n == 1 ? "" : "s");
+    return ret;
+}
+
+void text_ago(int64_t unix_s, char ret[32])
+{
     ret[0] = '\0';
     if (unix_s <= 0)
         return;
     int64_t age = (int64_t)time(NULL) - unix_s;
-    size_t i = 0;
-    while (i + 1 < ARRAY_LEN(units) && age < units[i].seconds)
-        i++;
-    int64_t n = MAX_OF(age / units[i].seconds, 0);
-    snprintf(ret, 32, "%lld %s%s ago", (long long)n, units[i].name, n == 1 ? "" : "s");
+    size_t n = strlen(text_span((uint64_t)MAX_OF(age, 0), ret));
+    snprintf(ret + n, 32 - n, " ago");
+}
+
+const char *text_until(uint64_t seconds, char ret[48])
+{
+    char span[32];
+    if (seconds == 0)
+        snprintf(ret, 48, "Expiring");
+    else
+        snprintf(ret, 48, "%s from now", text_span(seconds, span));
+    return ret;
+}
+
+void heading_print(const char *text)
+{
+    printf("\n%s", is_colored() ? BOLD : "");
+    put_safe(text);
+    fputs(is_colored() ? PLAIN "\n" : "\n", stdout);
+}
+
+void fact_print(const char *name, const char *format, ...)
+{
+    char text[4096];
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(text, sizeof(text), format, ap);
+    va_end(ap);
+    put_safe(name);
+    printf("%*s", MAX_OF(FACT_COLUMNS - width_of(name), 0) + 1, "");
+    put_safe(text);
+    putchar('\n');
 }
 
 static int to_stdout(const char *s, size_t n, void *ctx)

@@ -27,11 +27,19 @@ class Usage(CliCase):
     def test_help(self):
         top = self.ok("help")
         self.assertEqual(self.ok("--help"), top)
-        commands = re.findall(r"^    (\w+) ", top, re.M)
-        self.assertIn("run", commands)
-        subs = re.findall(r"^    debug (\w+)", self.ok("help", "debug"), re.M)
-        self.assertEqual(subs, ["logits", "tokenize", "detokenize", "render", "show", "plan"])
-        for words in [[c] for c in commands if c not in ("debug", "berth")] + [["debug", s] for s in subs]:
+        names = [x.split() for x in re.findall(r"^    ((?:config |debug |configure show)?[a-z]+)(?= )", top, re.M)]
+        for group in ("config", "debug"):
+            self.assertIn([group], names)
+            names.remove([group])
+            page = self.ok("help", group)
+            self.assertEqual(self.ok(group, "--help"), page)
+            names += [x.split() for x in re.findall(rf"^    ({group} \w+)", page, re.M)]
+        self.assertIn(["run"], names)
+        self.assertIn(["debug", "plan"], names)
+        self.assertIn(["config", "show"], names)
+        for words in names:
+            if words == ["berth"]:
+                continue
             page = self.ok("help", *words)
             self.assertEqual(self.ok(*words, "--help"), page)
             for part in ("NAME", "SYNOPSIS", "DESCRIPTION", "FLAGS", "EXIT STATUS"):
@@ -64,7 +72,7 @@ class Debug(CliCase):
         self.assertEqual(self.ok("debug", "detokenize", "stories", "--tokens", "1,403,407"), "Once upon")
         self.refused(1, "'x' is not a token id", "debug", "detokenize", "stories", "--tokens", "1,x")
         self.refused(1, "512|vocabulary", "debug", "detokenize", "stories", "--tokens", "512")
-        self.refused(2, "either --tokens IDS or --file", "debug", "detokenize", "stories")
+        self.refused(2, "exactly one of --tokens IDS, --file FILE", "debug", "detokenize", "stories")
         self.refused(1, "did you mean 'stories'", "debug", "tokenize", "storis", "--file", "-")
 
     def test_logits(self):
@@ -82,7 +90,7 @@ class Debug(CliCase):
         far = max(abs(a - b) for a, b in zip(struct.unpack("<2560f", exact), struct.unpack("<2560f", other)))
         self.assertLess(far, 0.05)
         self.refused(1, "not in the vocabulary of 512", "debug", "logits", "stories", "--tokens", "512", "--out", path)
-        self.refused(2, "needs --tokens IDS and --out FILE", "debug", "logits", "stories")
+        self.refused(2, "needs --tokens IDS; see", "debug", "logits", "stories")
         self.refused(1, "for the result", "debug", "logits", "stories", "--tokens", "1", "--out", "/nowhere/x")
 
     def test_render(self):

@@ -99,13 +99,26 @@ void cli_help_command(const struct cli_command *c)
            "    2  the command line is wrong\n    130  interrupted by Ctrl-C\n");
 }
 
+/* Whether a command's row stands among those of a group, or, with "", on the page of all. */
+static bool is_in(const struct cli_command *c, const char *group)
+{
+    size_t len = strlen(group), n;
+    const struct cli_group *g = cli_groups(&n);
+    if (len)
+        return strncmp(c->name, group, len) == 0 && c->name[len] == ' ';
+    for (size_t i = 0; i < n; i++) {
+        if (is_in(c, g[i].name))
+            return false;
+    }
+    return true;
+}
+
 static void summary_rows(const char *group)
 {
-    size_t n, len = strlen(group);
+    size_t n;
     const struct cli_command *c = cli_commands(&n);
     for (size_t i = 0; i < n; i++) {
-        bool in_group = strchr(c[i].name, ' ') != NULL;
-        if (in_group != (len > 0) || (in_group && strncmp(c[i].name, group, len) != 0))
+        if (!is_in(&c[i], group))
             continue;
         char left[80];
         snprintf(left, sizeof(left), "%s %s", c[i].name, c[i].operands);

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `berth inspect`: everything about one model: what the daemon knows of it, and what its file says
+ * of itself.
+ *
+ * The file is read by a process of its own, `berth debug show`, in the sandbox of a worker: this
+ * one reads its JSON and not a byte of the model. */
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cli/commands.h"
+#include "cli/model_path.h"
+#include "cli/models.h"
+#include "cli/table.h"
+#include "lib/base/limits.h"
+#include "lib/codec/json.h"
+
+#define SHOWN_MAX_BYTES (256u << 20)
+#define TEXT_COLUMNS    60
+
+static int spawn_show(const char *path, int out_fd, int err_fd, pid_t *ret, struct err *err)
+{
+    const char *argv[] = {"berth", "debug", "show", "--config", "/dev/null", "--", path, NULL};
+    extern char **environ;
+    posix_spawn_file_actions_t fa;
+    int e = posix_spawn_file_actions_init(&fa);
+    BUG_ON(e != 0); /* glibc's allocates nothing */
+    e = posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    e = e ? e : posix_spawn_file_actions_adddup2(&fa, out_fd, STDOUT_FILENO);
+    e = e ? e : posix_spawn_file_actions_adddup2(&fa, err_fd, STDERR_FILENO);
+    e = e ? e : posix_spawn_file_actions_addclosefrom_np(&fa, STDERR_FILENO + 1);
+    e = e ? e : posix_spawn(ret, "/proc/self/exe", &fa, NULL, (char **)argv, environ);
+    posix_spawn_file_actions_destroy(&fa);
+    if (e) {
+        errno = e;
+        return err_set_sys(err, E_IO, "starting the process that reads the model");
+    }
+    return 0;
+}
+
+/* Everything that comes down the pipe, at most out->max bytes; the rest is thrown away. */
+static void drain(int fd, struct buf *out)
+{
+    char piece[65536];
+    ssize_t n;
+    while ((n = read(fd, piece, sizeof(piece))) > 0 || (n < 0 && errno == EINTR)) {
+        if (n > 0)
+            buf_append(out, piece, (size_t)n);
+    }
+}
+
+/* What the reader said on standard error, without its own name before it. */
+static int refusal(const char *path, struct buf *said, struct err *err)
+{
+    static const char me[] = "berth: ";
+    char *s = said->data ? said->data : (char *)"";
+    s[strcspn(s, "\n")] = '\0';
+    if (strncmp(s, me, sizeof(me) - 1) == 0)
+        s += sizeof(me) - 1;
+    if (*s)
+        return err_set(err, E_FORMAT, "%s", s);
+    return err_set(err, E_GONE, "the process that reads %s ended without a word", path);
+}
+
+/* What the file says of itself (new reference). */
+static int file_show(const char *path, json_t **ret, struct err *err)
+{
+    int out[2], said[2], status = 0;
+    struct buf text, words;
+    pid_t pid = 0;
+    buf_init(&text, SHOWN_MAX_BYTES);
+    buf_init(&words, 4096);
+    if (pipe2(out, O_CLOEXEC) < 0)
+        return err_set_sys(err, E_IO, "making a pipe");
+    if (pipe2(said, O_CLOEXEC) < 0) {
+        close(out[0]);
+        close(out[1]);
+        return err_set_sys(err, E_IO, "making a pipe");
+    }
+    /* What does not fit into the second pipe is lost: the reader must not wait for us. */
+    fcntl(said[1], F_SETFL, O_NONBLOCK);
+    int rc = spawn_show(path, out[1], said[1], &pid, err);
+    close(out[1]);
+    close(said[1]);
+    if (rc == 0) {
+        drain(out[0], &text);
+        drain(said[0], &words);
+        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+            ;
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+            rc = refusal(path, &words, err);
+    }
+    close(out[0]);
+    close(said[0]);
+    if (rc == 0)
+        rc = buf_status(&text, "what the model says of itself", err);
+    if (rc == 0) {
+        *ret = json_loadb(buf_str(&text), text.len, 0, NULL);
+        if (!*ret)
+            rc = err_set(err, E_FORMAT, "what %s says of itself is not JSON", path);
+    }
+    buf_release(&words);
+    buf_release(&text);
+    return rc;
+}
+
+static const char *metadata_text(const json_t *file, const char *key)
+{
+    return answer_text(json_object_get(file, "metadata"), key);
+}
+
+/* A key of the model's own architecture, such as "llama.context_length". */
+static uint64_t metadata_number(const json_t *file, const char *key)
+{
+    char name[160];
+    snprintf(name, sizeof(name), "%.64s.%s", metadata_text(file, "general.architecture"), key);
+    return answer_number(json_object_get(file, "metadata"), name);
+}
+
+static void print_file(const json_t *file)
+{
+    char s[16];
+    bool has_template = *metadata_text(file, "tokenizer.chat_template") != '\0';
+    fact_print("format", "%s %llu, %zu tensors", answer_text(file, "format"),
+               (unsigned long long)answer_number(file, "version"),
+               json_array_size(json_object_get(file, "tensors")));
+    fact_print("architecture", "%s", metadata_text(file, "general.architecture"));
+    text_count(answer_number(file, "parameters"), s);
+    fact_print("parameters", "%s", s);
+    fact_print("quantization", "%s", answer_text(file, "quantization"));
+    fact_print("layers", "%llu", (unsigned long long)metadata_number(file, "block_count"));
+    fact_print("trained for", "%llu tokens",
+               (unsigned long long)metadata_number(file, "context_length"));
+    fact_print("chat template", "%s", has_template ? "its own" : "none of its own");
+    if (*metadata_text(file, "general.license"))
+        fact_print("licence", "%.200s", metadata_text(file, "general.license"));
+}
+
+static void print_loaded(const json_t *m)
+{
+    char a[16], b[16], c[16], span[32];
+    text_bytes(answer_number(m, "weight_bytes"), a);
+    text_bytes(answer_number(m, "kv_bytes"), b);
+    text_bytes(answer_number(m, "scratch_bytes"), c);
+    fact_print("process", "%llu, loaded %s ago", (unsigned long long)answer_number(m, "pid"),
+               text_span((uint64_t)time(NULL) - answer_number(m, "loaded_unix"), span));
+    fact_print("context", "%llu tokens", (unsigned long long)answer_number(m, "n_ctx"));
+    fact_print("memory", "%s weights, %s cache, %s scratch", a, b, c);
+    if (answer_number(m, "blocks_total"))
+        fact_print("cache blocks", "%llu of %llu in use",
+                   (unsigned long long)answer_number(m, "blocks_used"),
+                   (unsigned long long)answer_number(m, "blocks_total"));
+    fact_print("answers", "%llu under way, %llu waiting",
+               (unsigned long long)answer_number(m, "n_running"),
+               (unsigned long long)answer_number(m, "n_waiting"));
+}
+
+static void print_known(const json_t *m)
+{
+    const char *key;
+    json_t *v;
+    fact_print("state", "%s", answer_text(m, "state"));
+    if (*answer_text(m, "failure"))
+        fact_print("failure", "%s", answer_text(m, "failure"));
+    if (*answer_text(m, "digest"))
+        fact_print("digest", "%s", answer_text(m, "digest"));
+    if (strcmp(answer_text(m, "state"), "ready") == 0)
+        print_loaded(m);
+    if (answer_number(m, "n_requests"))
+        fact_print("since start",
+                   "%llu requests, %llu tokens read (%llu from the cache), %llu "
+                   "written",
+                   (unsigned long long)answer_number(m, "n_requests"),
+                   (unsigned long long)answer_number(m, "n_prompt_tokens"),
+                   (unsigned long long)answer_number(m, "n_cached_tokens"),
+                   (unsigned long long)answer_number(m, "n_generated_tokens"));
+    if (json_object_size(json_object_get(m, "settings")))
+        heading_print("DECLARED");
+    json_object_foreach(json_object_get(m, "settings"), key, v)
+    {
+        struct buf text;
+        buf_init(&text, LIMIT_TEMPLATE_BYTES * 8);
+        json_put_value(&text, v);
+        fact_print(key, "%.*s", TEXT_COLUMNS, buf_str(&text));
+        buf_release(&text);
+    }
+}
+
+static void add_metadata(struct table *t, const char *key, const json_t *v)
+{
+    struct buf text, cell;
+    buf_init(&text, SHOWN_MAX_BYTES);
+    buf_init(&cell, 4096);
+    if (json_is_object(v)) /* an array: its length and first elements */
+        buf_printf(&text, "%llu x %s", (unsigned long long)answer_number(v, "length"),
+                   answer_text(v, "type"));
+    else if (json_is_string(v))
+        buf_append(&text, json_string_value(v), json_string_length(v));
+    else
+        json_put_value(&text, v);
+    buf_printf(&cell, "%.*s%s", TEXT_COLUMNS, buf_str(&text), text.len > TEXT_COLUMNS ? "..." : "");
+    table_add(t, key);
+    table_add(t, buf_str(&cell));
+    buf_release(&cell);
+    buf_release(&text);
+}
+
+static void print_metadata(const json_t *file)
+{
+    static const char *const titles[] = {"METADATA", "VALUE"};
+    struct table t;
+    const char *key;
+    json_t *v;
+    table_init(&t, titles, ARRAY_LEN(titles));
+    json_object_foreach(json_object_get(file, "metadata"), key, v) add_metadata(&t, key, v);
+    putchar('\n');
+    table_print(&t);
+    table_release(&t);
+}
+
+struct subject {
+    json_t *known;   /* owned; the daemon's entry, NULL: no daemon, or it knows none */
+    json_t *file;    /* owned; NULL: its file is not on this machine */
+    struct buf path; /* owned */
+};
+
+/* Asks the daemon if one listens. */
+static int look_up(const struct cli_args *a, struct subject *s, struct err *err)
+{
+    const char *model = a->operands[0];
+    struct client c;
+    json_t *models = NULL;
+    int there = client_init(&c, &a->config, err);
+    if (there == 0)
+        there = client_probe(&c, err);
+    if (there > 0)
+        there = models_fetch(&c, &models, err) < 0 ? -err->code : 1;
+    if (there < 0)
+        return there;
+    const json_t *m = models_pick(models, model);
+    s->known = json_incref((json_t *)m);
+    json_decref(models);
+    if (m && !model_is_path(model)) {
+        buf_append_str(&s->path, answer_text(s->known, "path"));
+        return buf_status(&s->path, "the model's path", err);
+    }
+    if (there && !model_is_path(model))
+        return err_set(err, E_NOTFOUND, "there is no model '%.128s'; `berth list` lists them",
+                       model);
+    return model_find(model, config_str(&a->config, CONFIG_models_dir), &s->path, err);
+}
+
+static void print(const struct subject *s)
+{
+    const json_t *first = json_array_get(json_object_get(s->file, "files"), 0);
+    char size[16], ago[32];
+    if (s->known)
+        fact_print("name", "%s", answer_text(s->known, "name"));
+    fact_print("file", "%s", buf_str(&s->path));
+    text_bytes(answer_number(s->known, "file_bytes") ? answer_number(s->known, "file_bytes")
+                                                     : answer_number(first, "bytes"),
+               size);
+    fact_print("size", "%s", size);
+    text_ago((int64_t)answer_number(s->known, "modified_unix"), ago);
+    if (*ago)
+        fact_print("modified", "%s", ago);
+    if (s->file)
+        print_file(s->file);
+    if (s->known)
+        print_known(s->known);
+    if (s->file)
+        print_metadata(s->file);
+}
+
+int cmd_inspect(const struct cli_args *a)
+{
+    struct err err = ERR_INIT;
+    struct subject s = {NULL, NULL, {0}};
+    buf_init(&s.path, LIMIT_PATH_BYTES);
+    int rc = look_up(a, &s, &err);
+    /* A daemon on another machine has its files there. */
+    if (rc == 0 && (!s.known || access(buf_str(&s.path), R_OK) == 0))
+        rc = file_show(buf_str(&s.path), &s.file, &err);
+    if (rc == 0 && cli_has(a, "json")) {
+        json_t *j =
+            s.known ? json_deep_copy(s.known) : json_pack("{s:s}", "path", buf_str(&s.path));
+        if (s.file)
+            json_object_set(j, "file", s.file);
+        cli_print_json(j);
+        json_decref(j);
+    } else if (rc == 0) {
+        print(&s);
+    }
+    json_decref(s.file);
+    json_decref(s.known);
+    buf_release(&s.path);
+    return rc < 0 ? cli_fail(&err) : CLI_OK;
+}
