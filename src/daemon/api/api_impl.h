@@ -18,6 +18,7 @@ struct api {
     struct api_config cfg;
     _Atomic(struct httpd *) httpd;
     atomic_bool is_draining;
+    atomic_uint n_followers; /* of GET /logs */
     uint64_t started_us;  /* monotonic */
     char fingerprint[20]; /* "fp_" and 12 digits: changes with what could change answers */
 };

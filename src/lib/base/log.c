@@ -103,8 +103,9 @@ static bool put_escaped(struct line *l, const char *text, bool quoted)
 static bool put_number(struct line *l, double v)
 {
     char text[40];
-    snprintf(text, sizeof(text), v == floor(v) && fabs(v) < 1e15 ? "%.0f" : "%.3f",
-             fabs(v) < 1e15 ? v : 0);
+    if (!(fabs(v) < 1e15))
+        v = 0; /* no figure of ours */
+    snprintf(text, sizeof(text), v == floor(v) ? "%.0f" : "%.3f", v);
     return put_str(l, text);
 }
 
