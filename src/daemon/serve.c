@@ -152,6 +152,7 @@ static int start(struct daemon *d, struct err *err)
                               .on_headers = api_on_headers,
                               .on_request = api_on_request,
                               .on_refusal = api_on_refusal,
+                              .on_done = api_on_done,
                               .ctx = d->api};
     rc = httpd_start(&hc, &d->httpd, err);
     if (rc == 0)

@@ -4,8 +4,8 @@
  * texts must parse again. */
 #include <stdint.h>
 
-#include "daemon/api/body.h"
-#include "daemon/api/shape.h"
+#include "daemon/api/openai/body.h"
+#include "daemon/api/openai/shape.h"
 #include "lib/base/limits.h"
 #include "lib/codec/json.h"
 
@@ -44,9 +44,9 @@ static void check_shape(const struct api_body *b, struct str bytes)
     const struct gen_top top = {3, -1, bytes};
     const struct gen_token token = {3, -1, bytes, &top, 1};
     struct gen_event ev = {.type = GEN_EVENT_DELTA, .text = bytes, .tokens = &token, .n_tokens = 1};
-    BUG_ON(shape_init(&s, b, "cmpl-0", 0, "fp_0", &err) < 0);
+    BUG_ON(shape_init(&s, b, "cmpl-0", 0, &err) < 0);
     buf_init(&out, LIMIT_ANSWER_BYTES);
-    shape_collect(&s, &ev);
+    shape_collect(&s, 0, &ev);
     shape_whole(&s, &(struct shape_usage){1, 0, 1}, &out);
     BUG_ON(buf_status(&out, "answer", &err) < 0);
     check_json((struct str){out.data, out.len});
@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0)
         return 0;
     struct str text = {(const char *)data + 1, size - 1};
-    if (api_body_parse(&b, data[0] & 1 ? API_CHAT : API_COMPLETION, text, &e) < 0) {
+    if (api_body_parse(&b, data[0] & 1 ? API_CHAT : API_COMPLETION, text, NULL, NULL, &e) < 0) {
         check_error(&e);
         return 0;
     }

@@ -144,7 +144,7 @@ class Routes(Api):
         self.refused(self.d.post("/berth/v1/load", {"model": "nobody"}), 404, "model")
         self.refused(self.d.post("/berth/v1/load", {"model": "slow", "chat_template": "bad"}), 400, None)
         self.assertEqual(self.d.post("/berth/v1/configure", {"model": "slow", "chat_template": None})[0], 200)
-        self.refused(self.d.post("/berth/v1/configure", {"model": "slow", "chat_template": 5}), 400, None)
+        self.refused(self.d.post("/berth/v1/configure", {"model": "slow", "chat_template": 5}), 400, "chat-template")
         self.assertEqual(self.d.post("/berth/v1/unload", {"model": "slow"})[2], {"was_loaded": True})
         self.assertEqual(self.d.post("/berth/v1/unload", {"model": "words"})[2], {"was_loaded": False})
 
@@ -339,7 +339,7 @@ class Parameters(Api):
         self.assertEqual(self.echo(prompt="")["text"], "")
         self.assertEqual(self.echo(prompt="a\u0000b")["text"], "a\u0000b")
         self.assertTrue(self.echo(echo=True)["echo"])
-        for bad in ([], {}, 5, ["a", "b"], [[1], [2]], [1, "a"], [-1], [2**31], [1.5], None):
+        for bad in ([], {}, 5, ["a", []], [[1], {}], ["a"] * 129, [1, "a"], [-1], [2**31], [1.5], None):
             self.assertEqual(self.complete(prompt=bad)[0], 400, bad)
         self.refused(self.complete(prompt=[1, -1]), 400, "prompt[1]", words="between 0 and 2147483647")
 

@@ -30,14 +30,16 @@
  * without max_tokens "echo"      the request as the runner sees it, as JSON "crash"     two words,
  * then FAILED with E_GONE "silent"    nothing at all until it is canceled "thinking"  nothing for
  * 700 ms, then as words "bytes"     words that break UTF-8 apart into tokens "fail-N"    FAILED
- * with err code N and nothing before; "refuse-N": runner_generate fails with it */
+ * with err code N and nothing before; "refuse-N": runner_generate fails with it "picky"     as
+ * slow, but FAILED with E_CONTEXT at once where the prompt is "long" */
 
 struct runner {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     uint64_t next_id;
-    unsigned n_running, n_canceled, n_loaded;
+    unsigned n_running, n_canceled;
     struct play *plays;
+    struct model_settings settings[16]; /* of fake_names */
 };
 
 struct play {
@@ -46,13 +48,16 @@ struct play {
     struct runner *runner;
     char model[64];
     struct gen_request req;
+    struct run_options opt;
+    bool is_load;
     runner_event_fn fn;
     void *ctx;
     atomic_bool canceled;
 };
 
-static const char *const fake_names[] = {"bytes",    "crash",  "echo", "flood",    "late",
-                                         "ns/words", "silent", "slow", "thinking", "words"};
+static const char *const fake_names[] = {"bytes", "crash",  "echo", "flood",    "late", "ns/words",
+                                         "picky", "silent", "slow", "thinking", "words"};
+#define FAKE_DIGEST "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
 
 static void wait_ms(unsigned ms)
 {
@@ -79,6 +84,8 @@ void runner_free(struct runner *r)
     while (r->n_running)
         pthread_cond_wait(&r->changed, &r->lock);
     pthread_mutex_unlock(&r->lock);
+    for (size_t i = 0; i < ARRAY_LEN(r->settings); i++)
+        model_settings_release(&r->settings[i]);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->changed);
     mem_free(r);
@@ -103,22 +110,47 @@ int runner_register(struct runner *r, const char *path, const char *name, char *
     return 0;
 }
 
+/* NULL: it keeps none. */
+static struct model_settings *settings_of(struct runner *r, const char *model)
+{
+    for (size_t i = 0; i < ARRAY_LEN(fake_names); i++) {
+        if (strcmp(model, fake_names[i]) == 0)
+            return &r->settings[i];
+    }
+    return NULL;
+}
+
 int runner_settings_get(struct runner *r, const char *model, struct model_settings *ret,
                         struct err *err)
 {
-    (void)r;
     model_settings_init(ret);
-    return is_known(model) ? 0 : err_set(err, E_NOTFOUND, "no model is called '%s'", model);
+    if (!is_known(model))
+        return err_set(err, E_NOTFOUND, "no model is called '%s'; did you mean words?", model);
+    pthread_mutex_lock(&r->lock);
+    const struct model_settings *s = settings_of(r, model);
+    int rc = s ? model_settings_copy(ret, s, err) : 0;
+    pthread_mutex_unlock(&r->lock);
+    return rc;
 }
 
 int runner_settings_set(struct runner *r, const char *model, const struct model_settings *s,
                         bool when_idle, struct err *err)
 {
-    (void)r;
-    (void)when_idle;
     if (!is_known(model))
         return err_set(err, E_NOTFOUND, "no model is called '%s'", model);
-    return s->chat_template_len == 3 ? err_set(err, E_FORMAT, "bad template") : 0;
+    if (s->chat_template_len == 3)
+        return err_set(err, E_FORMAT, "bad template");
+    pthread_mutex_lock(&r->lock);
+    struct model_settings *mine = settings_of(r, model);
+    int rc = 0;
+    if (when_idle && strcmp(model, "slow") == 0 && r->n_running > 0) {
+        rc = err_set(err, E_BUSY, "slow has requests");
+    } else if (mine) {
+        model_settings_release(mine);
+        rc = model_settings_copy(mine, s, err);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return rc;
 }
 
 int runner_list(struct runner *r, struct model_list *ret, struct err *err)
@@ -142,7 +174,11 @@ int runner_list(struct runner *r, struct model_list *ret, struct err *err)
             snprintf(m->arch, sizeof(m->arch), "fake");
             snprintf(m->quant, sizeof(m->quant), "F32");
             m->loaded_unix = 1700000001;
+            m->last_used_unix = 1700000001;
+            m->expires_in_s = RUN_FOREVER;
+            snprintf(m->digest, sizeof(m->digest), "%s", FAKE_DIGEST);
         }
+        BUG_ON(model_settings_copy(&m->settings, &r->settings[i], err) < 0);
     }
     pthread_mutex_unlock(&r->lock);
     return 0;
@@ -153,6 +189,7 @@ void model_list_release(struct model_list *l)
     for (size_t i = 0; i < l->n; i++) {
         mem_free(l->items[i].name);
         mem_free(l->items[i].path);
+        model_settings_release(&l->items[i].settings);
     }
     mem_free(l->items);
 }
@@ -252,6 +289,9 @@ static void send_echo(struct play *p)
                ",\"want_logprobs\":%d,\"top_logprobs\":%u,\"ignore_eos\":%d,\"add_special\":%d,"
                "\"echo\":%d",
                s->want_logprobs, s->top_logprobs, s->ignore_eos, s->add_special, s->echo);
+    buf_printf(&b, ",\"keep_alive\":%lld,\"deadline_ms\":%llu",
+               p->opt.has_keep_alive ? (long long)p->opt.keep_alive_s : -2,
+               (unsigned long long)p->opt.deadline_ms);
     put_bytes(&b, "text", q->text);
     put_bytes(&b, "messages", q->messages_json);
     put_bytes(&b, "tools", q->tools_json);
@@ -281,7 +321,11 @@ static bool send_body(struct play *p)
 {
     const char *m = p->model;
     uint32_t n = p->req.params.max_tokens;
-    struct gen_event ev = {.type = GEN_EVENT_STARTED, .n_prompt = 9, .n_cached = 4};
+    struct gen_event ev = {.type = GEN_EVENT_STARTED,
+                           .n_prompt = 9,
+                           .n_cached = 4,
+                           .model_digest = FAKE_DIGEST,
+                           .fingerprint = "fp_0123456789ab"};
     if (strcmp(m, "silent") == 0) {
         while (!atomic_load(&p->canceled))
             wait_ms(2);
@@ -294,10 +338,23 @@ static bool send_body(struct play *p)
         p->fn(p->ctx, &failed);
         return true;
     }
+    if (strcmp(m, "picky") == 0 && str_is(p->req.text, "long")) {
+        struct gen_event failed = {.type = GEN_EVENT_FAILED,
+                                   .code = E_CONTEXT,
+                                   .message = STR_LIT("the prompt has 9 tokens and the context 8")};
+        p->fn(p->ctx, &failed);
+        return true;
+    }
     if (strcmp(m, "thinking") == 0)
         wait_ms(700);
+    if (p->is_load) {
+        struct gen_event progress = {
+            .type = GEN_EVENT_PROGRESS, .text = STR_LIT("reading"), .done = 1, .total = 2};
+        p->fn(p->ctx, &progress);
+        return false;
+    }
     p->fn(p->ctx, &ev);
-    if (strcmp(m, "slow") == 0)
+    if (strcmp(m, "slow") == 0 || strcmp(m, "picky") == 0)
         send_words(p, n ? n : 100000, 5, 0);
     else if (strcmp(m, "flood") == 0)
         send_words(p, n ? n : 1024, 0, 65536);
@@ -328,7 +385,7 @@ static void *play_run(void *arg)
                                .finish = canceled                   ? GEN_FINISH_CANCEL
                                          : p->req.params.max_tokens ? GEN_FINISH_LENGTH
                                                                     : GEN_FINISH_STOP};
-        for (uint32_t c = 0; c < p->req.params.n; c++) {
+        for (uint32_t c = 0; !p->is_load && c < p->req.params.n; c++) {
             ev.choice = c;
             p->fn(p->ctx, &ev);
         }
@@ -350,8 +407,9 @@ static void *play_run(void *arg)
     return NULL;
 }
 
-static int play_start(struct runner *r, const char *model, struct gen_request *req,
-                      runner_event_fn fn, void *ctx, uint64_t *ret_id, struct err *err)
+static int play_start(struct runner *r, const char *model, struct gen_request *req, bool is_load,
+                      const struct run_options *opt, runner_event_fn fn, void *ctx,
+                      uint64_t *ret_id, struct err *err)
 {
     if (strncmp(model, "refuse-", 7) == 0 || !is_known(model)) {
         gen_request_release(req);
@@ -363,6 +421,8 @@ static int play_start(struct runner *r, const char *model, struct gen_request *r
     p->req = *req;
     gen_request_init(req);
     p->runner = r;
+    p->is_load = is_load;
+    p->opt = opt ? *opt : (struct run_options){0};
     p->fn = fn;
     p->ctx = ctx;
     pthread_mutex_lock(&r->lock);
@@ -386,8 +446,7 @@ int runner_generate(struct runner *r, const char *model, struct gen_request *req
                     const struct run_options *opt, runner_event_fn fn, void *ctx, uint64_t *ret_id,
                     struct err *err)
 {
-    (void)opt;
-    return play_start(r, model, req, fn, ctx, ret_id, err);
+    return play_start(r, model, req, false, opt, fn, ctx, ret_id, err);
 }
 
 void runner_cancel(struct runner *r, uint64_t id)
@@ -403,12 +462,80 @@ void runner_cancel(struct runner *r, uint64_t id)
 int runner_load(struct runner *r, const char *model, const struct run_options *opt,
                 runner_event_fn fn, void *ctx, struct err *err)
 {
-    (void)opt;
     struct gen_request req;
     uint64_t id;
     gen_request_init(&req);
-    req.params.max_tokens = 1;
-    return play_start(r, model, &req, fn, ctx, &id, err);
+    return play_start(r, model, &req, true, opt, fn, ctx, &id, err);
+}
+
+/* A token is a byte; 256 goes before a text, 257 is what "<end>" spells. */
+struct tokens_play {
+    int32_t ids[64];
+    uint32_t n;
+    char text[64];
+    bool is_text;
+    runner_tokens_fn fn;
+    void *ctx;
+};
+
+static void *tokens_run(void *arg)
+{
+    struct tokens_play *p = arg;
+    struct run_tokens t = {.tokens = p->ids, .n_tokens = p->n, .n_ctx = 128};
+    for (uint32_t i = 0; p->is_text && i < p->n; i++) {
+        p->text[i] = (char)p->ids[i];
+        if (p->ids[i] > 257)
+            err_set(&t.err, E_INVALID, "token %u is %d; the model's tokens go from 0 to 257", i,
+                    p->ids[i]);
+    }
+    t.text = (struct str){p->text, p->n};
+    p->fn(p->ctx, &t);
+    mem_free(p);
+    return NULL;
+}
+
+static int tokens_start(const char *model, const struct tokens_play *what, struct err *err)
+{
+    pthread_t t;
+    pthread_attr_t attr;
+    if (!is_known(model))
+        return err_set(err, E_NOTFOUND, "no model is called '%s'", model);
+    struct tokens_play *p = mem_alloc(sizeof(*p));
+    *p = *what;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    BUG_ON(pthread_create(&t, &attr, tokens_run, p) != 0);
+    pthread_attr_destroy(&attr);
+    return 0;
+}
+
+int runner_tokenize(struct runner *r, const char *model, struct str text, bool special,
+                    bool parse_special, runner_tokens_fn fn, void *ctx, struct err *err)
+{
+    (void)r;
+    struct tokens_play p = {.fn = fn, .ctx = ctx};
+    if (special)
+        p.ids[p.n++] = 256;
+    if (parse_special && str_is(text, "<end>"))
+        p.ids[p.n++] = 257;
+    else
+        for (size_t i = 0; i < text.len && p.n < 64; i++)
+            p.ids[p.n++] = (unsigned char)text.p[i];
+    return tokens_start(model, &p, err);
+}
+
+int runner_detokenize(struct runner *r, const char *model, const int32_t *tokens, uint32_t n_tokens,
+                      runner_tokens_fn fn, void *ctx, struct err *err)
+{
+    (void)r;
+    struct tokens_play p = {.fn = fn, .ctx = ctx, .is_text = true, .n = MIN_OF(n_tokens, 64u)};
+    memcpy(p.ids, tokens, p.n * sizeof(*tokens));
+    return tokens_start(model, &p, err);
+}
+
+void runner_stop(struct runner *r)
+{
+    (void)r;
 }
 
 int runner_unload(struct runner *r, const char *model, bool *ret_was_loaded, struct err *err)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The HTTP API over the runner: routes, guards, OpenAI's dialect, management.
  *
- * Owns nothing but itself; borrows the runner.  Its three callbacks are what an httpd_config wants;
+ * Owns nothing but itself; borrows the runner.  Its callbacks are what an httpd_config wants;
  * they run on HTTP threads.  Answers of generations are given on the runner's loop thread. */
 #ifndef DAEMON_API_API_H
 #define DAEMON_API_API_H
@@ -19,6 +19,7 @@ struct api_config {
     const char *models_dirs;     /* as configured, for GET /berth/v1/status; may be NULL */
     const char *host;            /* what httpd listens on */
     uint32_t keep_alive_ms;      /* silence after which a stream says so; 0: fifteen seconds */
+    uint64_t request_timeout_ms; /* of requests that do not say; 0: none */
     void (*shutdown)(void *ctx); /* POST /berth/v1/shutdown; called once its answer is given */
     void *ctx;
 };
@@ -35,5 +36,6 @@ void api_set_draining(struct api *a);
 void api_on_headers(void *api, struct httpd_request *r);
 void api_on_request(void *api, struct httpd_request *r);
 void api_on_refusal(void *api, struct httpd_request *r, int status, const char *message);
+void api_on_done(void *api, struct httpd_request *r, const struct httpd_result *result);
 
 #endif

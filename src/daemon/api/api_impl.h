@@ -7,6 +7,7 @@
 
 #include "daemon/api/api.h"
 #include "daemon/api/error.h"
+#include "daemon/watch/watch.h"
 #include "lib/base/limits.h"
 
 #define API_JSON "application/json"
@@ -19,8 +20,7 @@ struct api {
     _Atomic(struct httpd *) httpd;
     atomic_bool is_draining;
     atomic_uint n_followers; /* of GET /logs */
-    uint64_t started_us;  /* monotonic */
-    char fingerprint[20]; /* "fp_" and 12 digits: changes with what could change answers */
+    uint64_t started_us;     /* monotonic */
 };
 
 /* A row of route.def. */
@@ -46,13 +46,22 @@ struct api_call {
     uint32_t scopes;  /* KEY_ bits of it */
     const char *code; /* of the error that was answered, static; "" while none was */
     bool is_watched;  /* its end is told by watch_request, not by watch_answer */
+    const char *name; /* for watch: "completions" … */
     /* by the handler, freed with the request: */
     void *job;
     void (*job_free)(void *job);
 };
 /* Never NULL in guard.c and in handlers. */
 struct api_call *api_call_of(const struct httpd_request *r);
-uint64_t api_now_us(void); /* monotonic */
+struct api_call *api_call_open(struct api *a, struct httpd_request *r); /* or the one there is */
+uint64_t api_now_us(void);                                              /* monotonic */
+
+/* A request to a model has come; whoever said so says how it ended, once.  Fills the record's
+ * request_id, api, key, code and total_ms. */
+void api_watch_begin(struct api_call *c, const char *name);
+void api_watch_end(struct api_call *c, struct watch_record *rec);
+/* It ends here, with this refusal. */
+void api_refuse_watched(struct httpd_request *r, const char *model, const struct api_error *e);
 
 /* Answers r, now or later.  rest: what the route's "*" matched, else "". */
 #define ROUTE(method, path, scope, handler, doc)                                                   \
@@ -66,6 +75,7 @@ int guard_check(const struct api *a, struct httpd_request *r);
 /* Answers OPTIONS, after guard_check. */
 void guard_preflight(struct httpd_request *r);
 
+void api_answer_err(struct httpd_request *r, const struct err *err);
 /* Sends out as JSON with status, or the error that it became too large. */
 void api_answer_json(struct httpd_request *r, int status, struct buf *out);
 

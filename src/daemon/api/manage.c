@@ -1,34 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The command line's own routes, and unloading. */
+/* The command line's own routes: models and what is declared of them, loading, unloading, the
+ * daemon's state. */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "daemon/api/api_impl.h"
-#include "daemon/api/body.h"
-#include "lib/base/limits.h"
+#include "daemon/api/openai/body.h"
+#include "daemon/api/info.h"
+#include "daemon/api/load.h"
+#include "daemon/api/manage.h"
 #include "lib/base/mem.h"
 #include "lib/codec/json.h"
 
-#define LIST_MAX_BYTES (64u << 20)
-
-static const char *const state_names[] = {[MODEL_IDLE] = "idle",
-                                          [MODEL_LOADING] = "loading",
-                                          [MODEL_READY] = "ready",
-                                          [MODEL_FAILED] = "failed",
-                                          [MODEL_BROKEN] = "broken"};
-
-static void answer_err(struct httpd_request *r, const struct err *err)
-{
-    struct api_error e;
-    api_error_from(&e, err);
-    api_error_answer(r, &e);
-}
-
-/* The body as an object (new reference), or NULL and the request is answered.  Keys that are not in
- * known, which ends with NULL, are refused. */
-static json_t *body_or_answer(struct httpd_request *r, const char *const *known)
+json_t *manage_body(struct httpd_request *r, const char *const *known)
 {
     struct api_error e;
     json_t *root = NULL;
@@ -41,9 +25,9 @@ static json_t *body_or_answer(struct httpd_request *r, const char *const *known)
     json_object_foreach(root, key, v)
     {
         size_t i = 0;
-        while (known[i] && strcmp(known[i], key) != 0)
+        while (known && known[i] && strcmp(known[i], key) != 0)
             i++;
-        if (!known[i]) {
+        if (known && !known[i]) {
             api_refuse(&e, key, "unknown_parameter", "'%s' is not a parameter here", key);
             api_error_answer(r, &e);
             json_decref(root);
@@ -53,11 +37,8 @@ static json_t *body_or_answer(struct httpd_request *r, const char *const *known)
     return root;
 }
 
-/* A string field of root as a C string.  NULL and the request is answered when it is missing (if
- * required) or of another type, empty or not plain; NULL and *absent when it may be missing and is.
- */
-static const char *string_or_answer(struct httpd_request *r, const json_t *root, const char *name,
-                                    bool required, size_t max, bool *absent)
+const char *manage_string(struct httpd_request *r, const json_t *root, const char *name,
+                          bool required, size_t max, bool *absent)
 {
     struct api_error e;
     struct err err = ERR_INIT;
@@ -78,83 +59,133 @@ static const char *string_or_answer(struct httpd_request *r, const json_t *root,
     return NULL;
 }
 
-static void put_info(const struct model_info *m, struct buf *out)
+/* A boolean field, *ret when it is absent.  False and the request is answered. */
+static bool flag_or_answer(struct httpd_request *r, const json_t *root, const char *name, bool *ret)
 {
-    buf_append_str(out, "{\"name\":");
-    json_put_str(out, str_from(m->name));
-    buf_append_str(out, ",\"path\":");
-    json_put_str(out, str_from(m->path));
-    buf_printf(out, ",\"state\":\"%s\",\"file_bytes\":%llu,\"modified_unix\":%lld",
-               state_names[m->state], (unsigned long long)m->file_bytes,
-               (long long)m->modified_unix);
-    if (m->state == MODEL_READY) {
-        buf_printf(
-            out,
-            ",\"pid\":%d,\"n_ctx\":%u,\"n_running\":%u,\"n_waiting\":%u,\"weight_bytes\":%llu,"
-            "\"kv_bytes\":%llu,\"scratch_bytes\":%llu,\"n_params\":%llu,\"has_chat_template\":%s,"
-            "\"loaded_unix\":%lld,"
-            "\"n_requests\":%llu,\"arch\":",
-            m->pid, m->n_ctx, m->n_running, m->n_waiting, (unsigned long long)m->weight_bytes,
-            (unsigned long long)m->kv_bytes, (unsigned long long)m->scratch_bytes,
-            (unsigned long long)m->n_params, m->has_chat_template ? "true" : "false",
-            (long long)m->loaded_unix, (unsigned long long)m->n_requests);
-        json_put_str(out, str_from(m->arch));
-        buf_append_str(out, ",\"quant\":");
-        json_put_str(out, str_from(m->quant));
-    }
-    buf_append_char(out, '}');
+    struct api_error e;
+    struct err err = ERR_INIT;
+    if (json_field_bool(root, name, ret, &err) >= 0)
+        return true;
+    api_refuse_err(&e, name, &err);
+    e.code = "invalid_type";
+    api_error_answer(r, &e);
+    return false;
 }
 
 void handle_manage_models(struct api *a, struct httpd_request *r, const char *rest)
 {
     (void)rest;
     struct model_list list;
-    struct err err = ERR_INIT;
-    if (runner_list(a->cfg.runner, &list, &err) < 0) {
-        answer_err(r, &err);
+    if (!info_list(a, r, &list))
         return;
-    }
     struct buf out;
-    buf_init(&out, LIST_MAX_BYTES);
+    buf_init(&out, INFO_LIST_MAX_BYTES);
     buf_append_str(&out, "{\"models\":[");
     for (size_t i = 0; i < list.n; i++) {
         if (i)
             buf_append_char(&out, ',');
-        put_info(&list.items[i], &out);
+        info_put(&list.items[i], &out);
     }
     buf_append_str(&out, "]}");
     model_list_release(&list);
     api_answer_json(r, 200, &out);
 }
 
-void handle_status(struct api *a, struct httpd_request *r, const char *rest)
+void handle_manage_model(struct api *a, struct httpd_request *r, const char *rest)
 {
-    (void)rest;
-    struct timespec ts;
-    struct httpd_stats stats = {0};
-    struct httpd *h = atomic_load(&a->httpd);
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    if (h)
-        httpd_stats(h, &stats);
-    struct buf out;
-    buf_init(&out, LIST_MAX_BYTES);
-    buf_printf(
-        &out,
-        "{\"version\":\"%s\",\"pid\":%d,\"uptime_s\":%llu,\"connections\":%u,\"requests\":%u,"
-        "\"models_dirs\":[",
-        BERTH_VERSION, (int)getpid(),
-        (unsigned long long)((uint64_t)ts.tv_sec - a->started_us / 1000000), stats.n_connections,
-        stats.n_requests);
+    struct model_list list;
+    struct err err = ERR_INIT;
+    if (!info_list(a, r, &list))
+        return;
+    const struct model_info *m = info_find(&list, rest);
+    if (m) {
+        struct buf out;
+        buf_init(&out, INFO_LIST_MAX_BYTES);
+        info_put(m, &out);
+        api_answer_json(r, 200, &out);
+    } else {
+        info_not_found(a, rest, &err);
+        api_answer_err(r, &err);
+    }
+    model_list_release(&list);
+}
+
+/* Resident bytes of this process, of /proc/self/statm; 0: unknown. */
+static uint64_t resident_bytes(void)
+{
+    unsigned long long total = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (!f)
+        return 0;
+    bool ok = fscanf(f, "%llu %llu", &total, &resident) == 2;
+    fclose(f);
+    return ok ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
+static void put_folders(const char *dirs, struct buf *out)
+{
     const char *sep = "";
-    for (const char *s = a->cfg.models_dirs ? a->cfg.models_dirs : ""; *s;) {
+    for (const char *s = dirs ? dirs : ""; *s;) {
         size_t n = strcspn(s, ":");
         if (n > 0) {
-            buf_append_str(&out, sep);
-            json_put_str(&out, (struct str){s, n});
+            buf_append_str(out, sep);
+            json_put_str(out, (struct str){s, n});
             sep = ",";
         }
         s += n + (s[n] == ':');
     }
+}
+
+static void put_runner(struct api *a, const struct runner_stats *s, struct buf *out)
+{
+    char why[256] = "";
+    bool ready = runner_is_ready(a->cfg.runner, why, sizeof(why));
+    buf_printf(out, ",\"ready\":%s,\"ready_reason\":", ready ? "true" : "false");
+    json_put_str(out, str_from(why));
+    const struct {
+        const char *name;
+        uint64_t v;
+    } rows[] = {{"max_memory_bytes", s->max_memory_bytes},
+                {"planned_bytes", s->planned_bytes},
+                {"models_loaded", s->n_loaded},
+                {"requests_running", s->n_running},
+                {"requests_waiting", s->n_waiting},
+                {"loads", s->n_loads},
+                {"load_failures", s->n_load_failures},
+                {"crashes", s->n_crashes},
+                {"hangs", s->n_hangs},
+                {"evictions", s->n_evictions},
+                {"idle_unloads", s->n_idle_unloads},
+                {"refused_for_memory", s->n_refused_memory}};
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        buf_printf(out, ",\"%s\":%llu", rows[i].name, (unsigned long long)rows[i].v);
+    buf_printf(out, ",\"stopping\":%s", s->is_stopping ? "true" : "false");
+}
+
+void handle_status(struct api *a, struct httpd_request *r, const char *rest)
+{
+    (void)rest;
+    struct runner_stats stats = {0};
+    struct httpd_stats http = {0};
+    struct err err = ERR_INIT;
+    struct httpd *h = atomic_load(&a->httpd);
+    if (runner_stats(a->cfg.runner, &stats, &err) < 0) {
+        api_answer_err(r, &err);
+        return;
+    }
+    if (h)
+        httpd_stats(h, &http);
+    struct buf out;
+    buf_init(&out, INFO_LIST_MAX_BYTES);
+    buf_printf(&out,
+               "{\"version\":\"%s\",\"pid\":%d,\"uptime_s\":%llu,\"resident_bytes\":%llu,"
+               "\"connections\":%u,\"requests\":%u",
+               BERTH_VERSION, (int)getpid(),
+               (unsigned long long)((api_now_us() - a->started_us) / 1000000),
+               (unsigned long long)resident_bytes(), http.n_connections, http.n_requests);
+    put_runner(a, &stats, &out);
+    buf_append_str(&out, ",\"models_dirs\":[");
+    put_folders(a->cfg.models_dirs, &out);
     buf_append_str(&out, "]}");
     api_answer_json(r, 200, &out);
 }
@@ -165,11 +196,11 @@ void handle_register(struct api *a, struct httpd_request *r, const char *rest)
     static const char *const known[] = {"path", "name", NULL};
     struct err err = ERR_INIT;
     bool absent;
-    json_t *root = body_or_answer(r, known);
+    json_t *root = manage_body(r, known);
     const char *path =
-        root ? string_or_answer(r, root, "path", true, LIMIT_PATH_BYTES, &absent) : NULL;
+        root ? manage_string(r, root, "path", true, LIMIT_PATH_BYTES, &absent) : NULL;
     const char *name =
-        path ? string_or_answer(r, root, "name", false, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
+        path ? manage_string(r, root, "name", false, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
     if (!path || (!name && !absent)) {
         json_decref(root);
         return;
@@ -180,7 +211,7 @@ void handle_register(struct api *a, struct httpd_request *r, const char *rest)
     else if (runner_register(a->cfg.runner, path, name, used, &err) < 0)
         err_wrap(&err, "registering %.200s", path);
     if (err.code) {
-        answer_err(r, &err);
+        api_answer_err(r, &err);
     } else {
         struct buf out;
         buf_init(&out, 16 * LIMIT_MODEL_NAME_BYTES);
@@ -195,114 +226,163 @@ void handle_register(struct api *a, struct httpd_request *r, const char *rest)
     json_decref(root);
 }
 
-/* Declares the template of body's chat_template, if there is one; null: the model's own. */
-static int set_template(struct api *a, const json_t *root, const char *model, struct err *err)
+/* Applies to s what obj declares, or its own keys where obj is a body: "settings" and the keys of
+ * settings.h, among which route are the body's others. */
+static int apply_body(struct model_settings *s, const json_t *body, const char *const *own,
+                      struct err *err)
 {
-    struct str text = {"", 0};
-    const json_t *v = json_object_get(root, "chat_template");
-    if (!v)
-        return 0;
-    if (json_field_str(root, "chat_template", &text, err) < 0)
-        return -err->code;
-    if (text.len > LIMIT_TEMPLATE_BYTES)
-        return err_set(err, E_INVALID, "'chat_template' has %zu bytes, more than %u", text.len,
-                       LIMIT_TEMPLATE_BYTES);
-    struct model_settings s;
-    int rc = runner_settings_get(a->cfg.runner, model, &s, err);
-    if (rc < 0)
-        return rc;
-    mem_free(s.chat_template);
-    s.chat_template = text.len ? mem_dup(text.p, text.len) : NULL;
-    s.chat_template_len = text.len;
-    rc = runner_settings_set(a->cfg.runner, model, &s, false, err);
-    model_settings_release(&s);
+    const char *key;
+    json_t *v, *flat = json_object();
+    int rc = 0;
+    json_object_foreach((json_t *)body, key, v)
+    {
+        size_t i = 0;
+        while (own[i] && strcmp(own[i], key) != 0)
+            i++;
+        if (!own[i])
+            json_object_set(flat, strcmp(key, "chat_template") == 0 ? "chat-template" : key, v);
+    }
+    const json_t *nested = json_object_get(body, "settings");
+    if (nested && !json_is_null(nested) && !json_is_object(nested))
+        rc = err_set(err, E_INVALID, "'settings' must be an object, not %s", json_kind(nested));
+    if (rc == 0 && json_is_object(nested))
+        rc = model_settings_apply(s, nested, err);
+    if (rc == 0)
+        rc = model_settings_apply(s, flat, err);
+    json_decref(flat);
+    return rc;
+}
+
+static void put_declared(const struct model_settings *s, const char *model, struct buf *out)
+{
+    json_t *declared = model_settings_json(s);
+    buf_append_str(out, "{\"model\":");
+    json_put_str(out, str_from(model));
+    buf_append_str(out, ",\"settings\":");
+    json_put_value(out, declared);
+    buf_append_char(out, '}');
+    json_decref(declared);
+}
+
+/* The sentence's field is what stands in its first quotes. */
+static void answer_setting(struct httpd_request *r, const struct err *err)
+{
+    struct api_error e;
+    size_t n = err->msg[0] == '\'' ? strcspn(err->msg + 1, "'") : 0;
+    api_error_from(&e, err);
+    if (err->code == E_INVALID)
+        snprintf(e.param, sizeof(e.param), "%.*s", (int)MIN_OF(n, sizeof(e.param) - 1),
+                 err->msg + 1);
+    api_error_answer(r, &e);
+}
+
+/* Declares what body says; with replace, of nothing else but it.  E_BUSY with when_idle. */
+static int declare(struct api *a, const char *model, const json_t *body, const char *const *own,
+                   bool replace, bool when_idle, struct model_settings *s, struct err *err)
+{
+    int rc = runner_settings_get(a->cfg.runner, model, s, err);
+    if (rc == 0 && replace)
+        model_settings_release(s);
+    if (rc == 0)
+        rc = apply_body(s, body, own, err);
+    if (rc == 0)
+        rc = runner_settings_set(a->cfg.runner, model, s, when_idle, err);
     return rc;
 }
 
 void handle_configure(struct api *a, struct httpd_request *r, const char *rest)
 {
     (void)rest;
-    static const char *const known[] = {"model", "chat_template", NULL};
+    static const char *const own[] = {"model", "settings", "replace", "when_idle", NULL};
     struct err err = ERR_INIT;
-    bool absent;
-    json_t *root = body_or_answer(r, known);
+    bool absent, replace = false, when_idle = false;
+    json_t *root = manage_body(r, NULL);
     const char *model =
-        root ? string_or_answer(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
-    if (model && set_template(a, root, model, &err) < 0)
-        answer_err(r, &err);
-    else if (model)
-        httpd_answer(r, 200, API_JSON, STR_LIT("{}"));
+        root ? manage_string(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
+    struct model_settings s;
+    model_settings_init(&s);
+    if (!model || !flag_or_answer(r, root, "replace", &replace) ||
+        !flag_or_answer(r, root, "when_idle", &when_idle)) {
+        /* answered */
+    } else if (declare(a, model, root, own, replace, when_idle, &s, &err) < 0) {
+        answer_setting(r, &err);
+    } else {
+        struct buf out;
+        buf_init(&out, INFO_LIST_MAX_BYTES);
+        put_declared(&s, model, &out);
+        api_answer_json(r, 200, &out);
+    }
+    model_settings_release(&s);
     json_decref(root);
 }
 
-/* A load that is waited for; hangs on its request. */
-struct load {
-    struct api *api;
-    struct httpd_request *r;
-    char *model; /* the request's arena */
-};
-
-static void load_answer(void *ctx)
+void handle_configured(struct api *a, struct httpd_request *r, const char *rest)
 {
-    struct load *l = ctx;
+    (void)rest;
     struct model_list list;
     struct err err = ERR_INIT;
-    if (runner_list(l->api->cfg.runner, &list, &err) < 0) {
-        answer_err(l->r, &err);
+    const char *model = httpd_query_value(r, "model"), *sep = "";
+    if (!info_list(a, r, &list))
         return;
-    }
     struct buf out;
-    buf_init(&out, LIST_MAX_BYTES);
-    for (size_t i = 0; i < list.n; i++) {
-        if (strcmp(list.items[i].name, l->model) == 0)
-            put_info(&list.items[i], &out);
+    buf_init(&out, INFO_LIST_MAX_BYTES);
+    const struct model_info *m = model ? info_find(&list, model) : NULL;
+    if (m) {
+        put_declared(&m->settings, m->name, &out);
+    } else if (model) {
+        info_not_found(a, model, &err);
+    } else {
+        buf_append_str(&out, "{\"models\":[");
+        for (size_t i = 0; i < list.n; i++) {
+            buf_append_str(&out, sep);
+            put_declared(&list.items[i].settings, list.items[i].name, &out);
+            sep = ",";
+        }
+        buf_append_str(&out, "]}");
     }
-    if (out.len == 0)
-        buf_append_str(&out, "{}"); /* known by another of its names */
     model_list_release(&list);
-    api_answer_json(l->r, 200, &out);
+    if (err.code)
+        api_answer_err(r, &err);
+    else
+        api_answer_json(r, 200, &out);
+    buf_release(&out);
 }
 
-/* Loop thread: the runner must not be asked from here, so an HTTP thread answers. */
-static void load_event(void *ctx, const struct gen_event *ev)
+/* What a load may declare on its way: a template, and that the model stays. */
+static int load_settings(struct api *a, const json_t *root, const char *model, struct err *err)
 {
-    struct load *l = ctx;
-    struct err err = ERR_INIT;
-    if (ev->type == GEN_EVENT_FAILED) {
-        err_set(&err, (enum err_code)(ev->code > 0 && ev->code < E_N_CODES ? ev->code : E_INTERNAL),
-                "%.*s", STR_ARG(ev->message));
-        answer_err(l->r, &err);
-    } else if (ev->type == GEN_EVENT_DONE) {
-        httpd_run_later(l->r, load_answer, l);
-    } else {
-        return;
-    }
-    httpd_request_unref(l->r);
+    static const char *const own[] = {"model", "stream", "keep_alive", NULL};
+    struct model_settings s;
+    model_settings_init(&s);
+    int rc = 0;
+    if (json_object_get(root, "chat_template") || json_object_get(root, "pinned"))
+        rc = declare(a, model, root, own, false, false, &s, err);
+    model_settings_release(&s);
+    return rc;
 }
 
 void handle_load(struct api *a, struct httpd_request *r, const char *rest)
 {
     (void)rest;
-    static const char *const known[] = {"model", "chat_template", NULL};
+    static const char *const known[] = {"model",      "chat_template", "stream",
+                                        "keep_alive", "pinned",        NULL};
     struct err err = ERR_INIT;
-    bool absent;
-    json_t *root = body_or_answer(r, known);
+    struct run_options opt = {0};
+    bool absent, stream = false;
+    json_t *root = manage_body(r, known);
     const char *model =
-        root ? string_or_answer(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
-    if (!model) {
+        root ? manage_string(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
+    const json_t *keep = json_object_get(root, "keep_alive");
+    if (!model || !flag_or_answer(r, root, "stream", &stream)) {
         json_decref(root);
         return;
     }
-    struct load *l = arena_try_alloc(httpd_arena(r), sizeof(*l), &err);
-    char *name = l ? arena_try_dup(httpd_arena(r), model, strlen(model), &err) : NULL;
-    if (name && set_template(a, root, name, &err) == 0) {
-        *l = (struct load){a, r, name};
-        httpd_request_ref(r);
-        if (runner_load(a->cfg.runner, name, NULL, load_event, l, &err) < 0)
-            httpd_request_unref(r);
-    }
-    if (err.code)
-        answer_err(r, &err);
+    opt.has_keep_alive = keep && !json_is_null(keep);
+    if ((opt.has_keep_alive && api_keep_alive_read(keep, &opt.keep_alive_s, &err) < 0) ||
+        load_settings(a, root, model, &err) < 0)
+        answer_setting(r, &err);
+    else
+        load_start(a, r, model, &opt, stream ? LOAD_STREAM : LOAD_INFO);
     json_decref(root);
 }
 
@@ -312,78 +392,15 @@ void handle_unload(struct api *a, struct httpd_request *r, const char *rest)
     static const char *const known[] = {"model", NULL};
     struct err err = ERR_INIT;
     bool absent, was_loaded = false;
-    json_t *root = body_or_answer(r, known);
+    json_t *root = manage_body(r, known);
     const char *model =
-        root ? string_or_answer(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
+        root ? manage_string(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
     if (model && runner_unload(a->cfg.runner, model, &was_loaded, &err) < 0)
-        answer_err(r, &err);
+        api_answer_err(r, &err);
     else if (model)
         httpd_answer(r, 200, API_JSON,
                      was_loaded ? STR_LIT("{\"was_loaded\":true}")
                                 : STR_LIT("{\"was_loaded\":false}"));
-    json_decref(root);
-}
-
-/* Unloads what is loaded and idle ("all" leaves busy models alone, as Docker Model Runner does). */
-static int unload_all(struct api *a, struct err *err)
-{
-    struct model_list list;
-    int n = 0;
-    if (runner_list(a->cfg.runner, &list, err) < 0)
-        return -err->code;
-    for (size_t i = 0; i < list.n; i++) {
-        const struct model_info *m = &list.items[i];
-        bool was_loaded = false;
-        struct err each = ERR_INIT;
-        if (m->state == MODEL_READY && !m->n_running && !m->n_waiting &&
-            runner_unload(a->cfg.runner, m->name, &was_loaded, &each) == 0)
-            n += was_loaded;
-    }
-    model_list_release(&list);
-    return n;
-}
-
-static int unload_named(struct api *a, const json_t *models, struct err *err)
-{
-    int n = 0;
-    for (size_t i = 0; i < json_array_size(models); i++) {
-        const char *name = json_string_value(json_array_get(models, i));
-        bool was_loaded = false;
-        if (!name)
-            return err_set(err, E_INVALID, "'models' must be an array of names; item %zu is %s", i,
-                           json_kind(json_array_get(models, i)));
-        if (runner_unload(a->cfg.runner, name, &was_loaded, err) < 0)
-            return -err->code;
-        n += was_loaded;
-    }
-    return n;
-}
-
-void handle_engines_unload(struct api *a, struct httpd_request *r, const char *rest)
-{
-    (void)rest;
-    static const char *const known[] = {"all", "backend", "models", NULL};
-    struct err err = ERR_INIT;
-    bool all = false;
-    const json_t *models = NULL;
-    json_t *root = body_or_answer(r, known);
-    if (!root)
-        return;
-    int n = 0;
-    if (json_field_bool(root, "all", &all, &err) < 0 ||
-        json_field_arr(root, "models", &models, &err) < 0)
-        n = -1;
-    else if (!all && !models)
-        n = err_set(&err, E_INVALID, "say which: {\"models\": [\"NAME\"]} or {\"all\": true}");
-    else
-        n = all ? unload_all(a, &err) : unload_named(a, models, &err);
-    if (n < 0) {
-        answer_err(r, &err);
-    } else {
-        char text[64];
-        snprintf(text, sizeof(text), "{\"unloaded_runners\":%d}", n);
-        httpd_answer(r, 200, API_JSON, str_from(text));
-    }
     json_decref(root);
 }
 

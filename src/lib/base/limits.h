@@ -41,6 +41,8 @@
 #define LIMIT_MSG_SMALL_BYTES      (1u << 20)
 #define LIMIT_MSG_FDS              240u /* files of one model; the kernel passes 253 at once */
 #define LIMIT_REQUEST_CHOICES      128u
+#define LIMIT_REQUEST_PROMPTS      128u  /* of one HTTP request */
+#define LIMIT_REQUEST_ANSWERS      1024u /* prompts times choices of one HTTP request */
 #define LIMIT_REQUEST_STOPS        64u
 #define LIMIT_REQUEST_STOP_BYTES   1024u
 #define LIMIT_REQUEST_LOGIT_BIAS   16384u
@@ -69,6 +71,7 @@
 #define LIMIT_HTTP_HEAD_MS          10000u
 #define LIMIT_HTTP_WRITE_MS         60000u
 #define LIMIT_HTTP_BODY_RATE        1024u /* bytes a second, after LIMIT_HTTP_HEAD_MS of grace */
+#define LIMIT_RUNTIME_FLAGS         256u /* of one configure request */
 #define LIMIT_JSON_DEPTH            512u
 #define LIMIT_JSON_VALUES           (1u << 21) /* in one text: some 60 bytes of memory each */
 #define LIMIT_STREAM_PENDING_BYTES  (4u << 20) /* unsent to one slow reader */

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "daemon/api/body_impl.h"
+#include "daemon/api/openai/body_impl.h"
 #include "lib/base/limits.h"
 #include "lib/codec/json.h"
 
@@ -36,7 +36,7 @@ static const struct row rows[] = {
 #define CALL(name, where, fn, doc)         {name, doc, "", read_##fn, 0, 0, 0, where, KIND_CALL},
 #define IGNORED(name, where, why)          {name, why, "", NULL, 0, 0, 0, where, KIND_IGNORED},
 #define REFUSED(name, where, neutral, why) {name, why, neutral, NULL, 0, 0, 0, where, KIND_REFUSED},
-#include "daemon/api/param.def"
+#include "daemon/api/openai/param.def"
 };
 
 size_t api_param_count(void)
@@ -214,6 +214,14 @@ static int read_row(struct reader *r, const struct row *row, const json_t *v)
     return rc;
 }
 
+int draw_seed(struct gen_params *p, struct err *err)
+{
+    if (getrandom(&p->seed, sizeof(p->seed), 0) != (ssize_t)sizeof(p->seed))
+        return err_set_sys(err, E_INTERNAL, "no random seed could be drawn");
+    p->has_seed = true;
+    return 0;
+}
+
 /* What only the whole body shows. */
 static int check_whole(struct reader *r)
 {
@@ -237,23 +245,79 @@ static int check_whole(struct reader *r)
                           "'top_logprobs' needs 'logprobs' to be true");
     if (r->hide_tools)
         b->req.tools_json = (struct str){NULL, 0};
-    if (!p->has_seed) {
-        if (getrandom(&p->seed, sizeof(p->seed), 0) != (ssize_t)sizeof(p->seed)) {
-            struct err err = ERR_INIT;
-            err_set_sys(&err, E_INTERNAL, "no random seed could be drawn");
-            api_error_from(r->e, &err);
-            return -err.code;
-        }
-        p->has_seed = true;
-    }
+    if (b->n_prompts > 1 && (uint64_t)b->n_prompts * p->n > LIMIT_REQUEST_ANSWERS)
+        return api_refuse(r->e, "n", "invalid_value",
+                          "%u prompts with 'n' of %u make %llu answers; one request may have %u",
+                          b->n_prompts, p->n, (unsigned long long)b->n_prompts * p->n,
+                          LIMIT_REQUEST_ANSWERS);
     struct err err = ERR_INIT;
+    b->is_seed_drawn = !p->has_seed;
+    if (!p->has_seed && draw_seed(p, &err) < 0) {
+        api_error_from(r->e, &err);
+        return -err.code;
+    }
     if (gen_request_check(&b->req, &err) < 0) {
         char name[64];
-        size_t n = strcspn(err.msg, " ['"); /* its sentences begin with the parameter's name */
-        snprintf(name, sizeof(name), "%.*s", (int)MIN_OF(n, sizeof(name) - 1), err.msg);
-        return api_refuse_err(r->e, row_find(name, b->dialect) ? name : NULL, &err);
+        api_param_of(err.msg, name);
+        return api_refuse_err(r->e, name, &err);
     }
     return 0;
+}
+
+void api_param_of(const char *sentence, char ret[64])
+{
+    size_t n = strcspn(sentence, " ['");
+    snprintf(ret, 64, "%.*s", (int)MIN_OF(n, (size_t)63), sentence);
+    if (!row_find(ret, BOTH))
+        ret[0] = '\0';
+}
+
+void api_params_default(struct gen_params *p, const struct model_settings *s)
+{
+#define DEFAULT(field)                                                                             \
+    do {                                                                                           \
+        if (s->has_##field)                                                                        \
+            p->field = s->field;                                                                   \
+    } while (0)
+    DEFAULT(temperature);
+    DEFAULT(top_p);
+    DEFAULT(min_p);
+    DEFAULT(top_k);
+    DEFAULT(repetition_penalty);
+    DEFAULT(presence_penalty);
+    DEFAULT(frequency_penalty);
+    DEFAULT(max_tokens);
+    DEFAULT(seed);
+#undef DEFAULT
+    p->has_seed |= s->has_seed;
+}
+
+void api_params_put(const struct gen_params *p, struct buf *out)
+{
+    const struct {
+        const char *name;
+        float v;
+    } nums[] = {{"temperature", p->temperature},
+                {"top_p", p->top_p},
+                {"min_p", p->min_p},
+                {"repetition_penalty", p->repetition_penalty},
+                {"presence_penalty", p->presence_penalty},
+                {"frequency_penalty", p->frequency_penalty}};
+    for (size_t i = 0; i < ARRAY_LEN(nums); i++) {
+        buf_printf(out, "%s\"%s\":", i ? "," : "{", nums[i].name);
+        json_put_float(out, nums[i].v);
+    }
+    buf_printf(out, ",\"top_k\":%u,\"max_tokens\":", p->top_k);
+    if (p->max_tokens)
+        buf_printf(out, "%u", p->max_tokens);
+    else
+        buf_append_str(out, "null");
+    buf_append_str(out, ",\"seed\":");
+    if (p->has_seed)
+        buf_printf(out, "%lld", (long long)p->seed);
+    else
+        buf_append_str(out, "null");
+    buf_append_char(out, '}');
 }
 
 int api_json_parse(struct str text, bool may_be_empty, json_t **ret, struct api_error *e)
@@ -280,10 +344,48 @@ int api_json_parse(struct str text, bool may_be_empty, json_t **ret, struct api_
     return 0;
 }
 
-int api_body_parse(struct api_body *b, enum api_dialect dialect, struct str text,
-                   struct api_error *e)
+/* The model's name, and what is declared of it, before anything that may overrule it. */
+static int read_defaults(struct reader *r, const json_t *root, api_settings_fn fn, void *ctx)
 {
-    *b = (struct api_body){.dialect = dialect};
+    const json_t *v = json_object_get(root, "model");
+    struct model_settings s;
+    struct err err = ERR_INIT;
+    if (json_is_null(v) || !v)
+        return 0;
+    int rc = read_model(r, "model", v);
+    if (rc < 0 || !fn)
+        return rc;
+    model_settings_init(&s);
+    if (fn(ctx, r->b->model, &s, &err) < 0)
+        api_error_from(r->e, &err);
+    else
+        api_params_default(&r->b->req.params, &s);
+    model_settings_release(&s);
+    return -err.code;
+}
+
+static int read_rows(struct reader *r, const json_t *root)
+{
+    const char *name;
+    json_t *v;
+    json_object_foreach((json_t *)root, name, v)
+    {
+        const struct row *row = row_find(name, r->b->dialect);
+        int rc = 0;
+        if (!row)
+            rc = refuse_unknown(r, name);
+        else if (!json_is_null(v))
+            rc = read_row(r, row, v);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+int api_body_parse(struct api_body *b, enum api_dialect dialect, struct str text,
+                   api_settings_fn fn, void *ctx, struct api_error *e)
+{
+    *b = (struct api_body){.dialect = dialect, .n_prompts = 1};
     json_t *root = NULL;
     int rc = api_json_parse(text, false, &root, e);
     if (rc < 0)
@@ -291,18 +393,9 @@ int api_body_parse(struct api_body *b, enum api_dialect dialect, struct str text
     gen_request_init(&b->req);
     b->req.input = dialect == API_CHAT ? GEN_INPUT_CHAT : GEN_INPUT_TEXT;
     struct reader r = {.b = b, .e = e};
-    const char *name;
-    json_t *v;
-    json_object_foreach(root, name, v)
-    {
-        const struct row *row = row_find(name, dialect);
-        if (!row)
-            rc = refuse_unknown(&r, name);
-        else if (!json_is_null(v))
-            rc = read_row(&r, row, v);
-        if (rc < 0)
-            break;
-    }
+    rc = read_defaults(&r, root, fn, ctx);
+    if (rc == 0)
+        rc = read_rows(&r, root);
     if (rc == 0)
         rc = check_whole(&r);
     json_decref(root);
@@ -315,4 +408,5 @@ void api_body_release(struct api_body *b)
 {
     gen_request_release(&b->req);
     b->model = NULL;
+    b->prompts = NULL;
 }

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/api/body_impl.h"
+#include "daemon/api/openai/body_impl.h"
 #include "lib/base/limits.h"
 #include "lib/codec/json.h"
 
@@ -180,6 +180,26 @@ int read_tool_choice(struct reader *r, const char *name, const json_t *v)
                       "'tool_choice' must be \"auto\" or \"none\": a call cannot be forced yet");
 }
 
+/* What the renderer gives a template itself: a request that could replace these could forge the
+ * conversation or the model's control tokens. */
+static bool is_reserved(const char *key)
+{
+    static const char *const names[] = {"messages",      "tools",
+                                        "documents",     "add_generation_prompt",
+                                        "chat_template", "bos_token",
+                                        "eos_token",     "unk_token",
+                                        "pad_token",     "raise_exception",
+                                        "range",         "namespace",
+                                        "dict",          "strftime_now",
+                                        "cycler",        "joiner",
+                                        "loop",          "self"};
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (strcmp(key, names[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 int read_template_kwargs(struct reader *r, const char *name, const json_t *v)
 {
     const char *key;
@@ -189,6 +209,10 @@ int read_template_kwargs(struct reader *r, const char *name, const json_t *v)
                           json_kind(v));
     json_object_foreach((json_t *)v, key, item)
     {
+        if (is_reserved(key))
+            return api_refuse(r->e, name, "invalid_value",
+                              "'%s.%s' is given to the template by the server and cannot be set",
+                              name, key);
         if (json_is_object(item) || json_is_array(item))
             return api_refuse(r->e, name, "invalid_value",
                               "'%s.%s' must be a string, number, boolean or null, not %s", name,

@@ -1,12 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Readers of the parameters that are more than a number or a flag, except conversations
  * (body_chat.c). */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/api/body_impl.h"
+#include "daemon/api/openai/body_impl.h"
 #include "lib/base/limits.h"
 #include "lib/codec/json.h"
+#include "lib/sys/config.h"
+
+#define KEEP_ALIVE_MAX_S 31536000
+#define TIMEOUT_MAX_S    31536000
 
 static struct str string_of(const json_t *v)
 {
@@ -27,56 +32,6 @@ int read_model(struct reader *r, const char *name, const json_t *v)
     return r->b->model ? 0 : no_room(r, name, &err);
 }
 
-/* An array of token ids into the request's arena. */
-static int read_ids(struct reader *r, const char *name, const json_t *v, const int32_t **ret,
-                    uint32_t *ret_n)
-{
-    struct err err = ERR_INIT;
-    size_t n = json_array_size(v);
-    int32_t *ids =
-        arena_try_alloc(&r->b->req.arena, n * sizeof(*ids), &err); /* n <= LIMIT_JSON_VALUES */
-    if (!ids)
-        return no_room(r, name, &err);
-    for (size_t i = 0; i < n; i++) {
-        int64_t id = 0;
-        char item[64];
-        snprintf(item, sizeof(item), "%s[%zu]", name, i);
-        int rc = read_int(r, item, json_array_get(v, i), 0, INT32_MAX, &id);
-        if (rc < 0)
-            return rc;
-        ids[i] = (int32_t)id;
-    }
-    *ret = ids;
-    *ret_n = (uint32_t)n;
-    return 0;
-}
-
-int read_prompt(struct reader *r, const char *name, const json_t *v)
-{
-    struct gen_request *q = &r->b->req;
-    const json_t *first = json_array_get(v, 0);
-    if (json_is_array(v) && (json_is_string(first) || json_is_array(first))) {
-        if (json_array_size(v) != 1)
-            return api_refuse(r->e, name, "unsupported_value",
-                              "'prompt' holds %zu prompts: send one request for each",
-                              json_array_size(v));
-        v = first;
-    }
-    if (json_is_string(v)) {
-        struct err err = ERR_INIT;
-        struct str s = string_of(v);
-        q->input = GEN_INPUT_TEXT;
-        q->text = (struct str){arena_try_dup(&q->arena, s.p, s.len, &err), s.len};
-        return q->text.p ? 0 : no_room(r, name, &err);
-    }
-    if (!json_is_array(v) || json_array_size(v) == 0)
-        return api_refuse(r->e, name, "invalid_type",
-                          "'prompt' must be a string or a non-empty array of token ids, not %s",
-                          json_is_array(v) ? "an empty array" : json_kind(v));
-    q->input = GEN_INPUT_TOKENS;
-    return read_ids(r, name, v, &q->tokens, &q->n_tokens);
-}
-
 int read_response_format(struct reader *r, const char *name, const json_t *v)
 {
     const json_t *type = json_object_get(v, "type");
@@ -89,6 +44,54 @@ int read_response_format(struct reader *r, const char *name, const json_t *v)
                           "not available yet",
                           json_string_value(type));
     return 0;
+}
+
+int read_n(struct reader *r, const char *name, const json_t *v)
+{
+    int64_t n = 0;
+    int rc = read_int(r, name, v, 1, LIMIT_REQUEST_CHOICES, &n);
+    if (rc == 0 && r->n_from && r->b->req.params.n != (uint32_t)n)
+        return api_refuse(r->e, name, "invalid_value", "'%s' and '%s' mean the same and differ",
+                          name, r->n_from);
+    r->n_from = name;
+    r->b->req.params.n = (uint32_t)n;
+    return rc;
+}
+
+int api_keep_alive_read(const json_t *v, uint64_t *ret, struct err *err)
+{
+    double seconds = json_number_value(v);
+    if (json_is_string(v)) {
+        if (config_parse_duration(json_string_value(v), 0, KEEP_ALIVE_MAX_S, ret, err) < 0)
+            return err_wrap(err, "'keep_alive'");
+        return 0;
+    }
+    if (!json_is_number(v))
+        return err_set(err, E_INVALID,
+                       "'keep_alive' must be seconds or a duration such as \"5m\", not %s",
+                       json_kind(v));
+    if (!(seconds <= KEEP_ALIVE_MAX_S))
+        return err_set(err, E_INVALID, "'keep_alive' must be at most %d seconds, not %g",
+                       KEEP_ALIVE_MAX_S, seconds);
+    *ret = seconds < 0 ? RUN_FOREVER : (uint64_t)ceil(seconds);
+    return 0;
+}
+
+int read_keep_alive(struct reader *r, const char *name, const json_t *v)
+{
+    struct err err = ERR_INIT;
+    r->b->has_keep_alive = true;
+    if (api_keep_alive_read(v, &r->b->keep_alive_s, &err) < 0)
+        return api_refuse_err(r->e, name, &err);
+    return 0;
+}
+
+int read_timeout(struct reader *r, const char *name, const json_t *v)
+{
+    double seconds = 0;
+    int rc = read_num(r, name, v, 0.001, TIMEOUT_MAX_S, &seconds);
+    r->b->timeout_ms = (uint64_t)ceil(seconds * 1000);
+    return rc;
 }
 
 int read_max_tokens(struct reader *r, const char *name, const json_t *v)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Implements shape.h.  Field order and null fields follow what OpenAI's own service sends. */
-#include "daemon/api/shape.h"
+#include "daemon/api/openai/shape.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
@@ -14,25 +15,31 @@ static const char *const object_names[][2] = {
     [API_CHAT] = {"chat.completion", "chat.completion.chunk"},
 };
 
-static void put_head(struct buf *b, const char *id, const char *object, int64_t created,
-                     const char *model, const char *fingerprint)
+static void put_head(struct shape *s, bool is_chunk, const char *fingerprint, struct buf *b)
 {
-    buf_printf(b, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", id, object,
-               (long long)created);
-    json_put_str(b, str_from(model));
-    buf_printf(b, ",\"system_fingerprint\":\"%s\",\"choices\":[", fingerprint);
+    if (is_chunk)
+        buf_append_str(b, "data: ");
+    buf_printf(b, "{\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", s->id,
+               object_names[s->dialect][is_chunk], (long long)s->created);
+    buf_append(b, s->model.data, s->model.len);
+    buf_append_str(b, ",\"system_fingerprint\":");
+    json_put_str(b, str_from(fingerprint));
+    buf_append_str(b, ",\"choices\":[");
 }
 
 int shape_init(struct shape *s, const struct api_body *b, const char *id, int64_t created,
-               const char *fingerprint, struct err *err)
+               struct err *err)
 {
     const struct gen_params *p = &b->req.params;
     *s = (struct shape){.dialect = b->dialect,
                         .include_usage = b->include_usage,
                         .want_logprobs = p->want_logprobs,
                         .top_logprobs = p->top_logprobs,
-                        .n = p->n};
-    s->choices = mem_try_alloc(p->n, sizeof(*s->choices), err);
+                        .created = created,
+                        .n = p->n * b->n_prompts};
+    snprintf(s->id, sizeof(s->id), "%s", id);
+    snprintf(s->fingerprint, sizeof(s->fingerprint), "fp_0");
+    s->choices = mem_try_alloc(s->n, sizeof(*s->choices), err);
     if (!s->choices)
         return -err->code;
     for (uint32_t i = 0; i < s->n; i++) {
@@ -42,16 +49,22 @@ int shape_init(struct shape *s, const struct api_body *b, const char *id, int64_
         for (size_t j = 0; j < ARRAY_LEN(bufs); j++)
             buf_init(bufs[j], LIMIT_ANSWER_BYTES);
     }
+    buf_init(&s->model, 8 * LIMIT_MODEL_NAME_BYTES);
     buf_init(&s->head, 16 * LIMIT_MODEL_NAME_BYTES);
-    buf_init(&s->whole_head, 16 * LIMIT_MODEL_NAME_BYTES);
-    put_head(&s->head, id, object_names[b->dialect][1], created, b->model, fingerprint);
-    put_head(&s->whole_head, id, object_names[b->dialect][0], created, b->model, fingerprint);
-    int rc = buf_status(&s->head, "the answer's head", err);
-    if (rc == 0)
-        rc = buf_status(&s->whole_head, "the answer's head", err);
+    json_put_str(&s->model, str_from(b->model));
+    int rc = buf_status(&s->model, "the model's name", err);
     if (rc < 0)
         shape_release(s);
     return rc;
+}
+
+void shape_begin(struct shape *s, const char *fingerprint)
+{
+    if (s->head.len > 0)
+        return;
+    if (fingerprint && *fingerprint)
+        snprintf(s->fingerprint, sizeof(s->fingerprint), "%s", fingerprint);
+    put_head(s, true, s->fingerprint, &s->head);
 }
 
 void shape_release(struct shape *s)
@@ -65,8 +78,8 @@ void shape_release(struct shape *s)
     }
     mem_free(s->choices);
     s->choices = NULL;
+    buf_release(&s->model);
     buf_release(&s->head);
-    buf_release(&s->whole_head);
 }
 
 static uint64_t count_chars(struct str s)
@@ -218,9 +231,20 @@ static const char *finish_name(enum gen_finish f)
     return f == GEN_FINISH_LENGTH ? "length" : "stop";
 }
 
+/* No printf where it is done for every token. */
+static void put_uint(struct buf *out, uint32_t v)
+{
+    char digits[10];
+    size_t n = sizeof(digits);
+    do
+        digits[--n] = (char)('0' + v % 10);
+    while (v /= 10);
+    buf_append(out, digits + n, sizeof(digits) - n);
+}
+
 static void chunk_begin(struct shape *s, struct buf *out)
 {
-    buf_append_str(out, "data: ");
+    shape_begin(s, NULL);
     buf_append(out, s->head.data, s->head.len);
 }
 
@@ -242,16 +266,19 @@ void shape_chunk_role(struct shape *s, uint32_t choice, struct buf *out)
     chunk_end(s, out);
 }
 
-void shape_chunk_delta(struct shape *s, const struct gen_event *ev, struct buf *out)
+void shape_chunk_delta(struct shape *s, uint32_t choice, const struct gen_event *ev,
+                       struct buf *out)
 {
-    struct shape_choice *c = &s->choices[ev->choice];
+    struct shape_choice *c = &s->choices[choice];
     add_tokens(s, c, ev);
     bool has_logprobs = c->content.len || c->tokens.len;
     if (ev->text.len == 0 && !has_logprobs)
         return;
     chunk_begin(s, out);
     if (s->dialect == API_CHAT) {
-        buf_printf(out, "{\"index\":%u,\"delta\":{\"content\":", ev->choice);
+        buf_append_str(out, "{\"index\":");
+        put_uint(out, choice);
+        buf_append_str(out, ",\"delta\":{\"content\":");
         json_put_str(out, ev->text);
         buf_append_char(out, '}');
         if (has_logprobs) {
@@ -261,7 +288,9 @@ void shape_chunk_delta(struct shape *s, const struct gen_event *ev, struct buf *
     } else {
         buf_append_str(out, "{\"text\":");
         json_put_str(out, ev->text);
-        buf_printf(out, ",\"index\":%u,\"logprobs\":", ev->choice);
+        buf_append_str(out, ",\"index\":");
+        put_uint(out, choice);
+        buf_append_str(out, ",\"logprobs\":");
         put_logprobs(s, c, out);
     }
     buf_append_str(out, ",\"finish_reason\":null}");
@@ -297,9 +326,9 @@ void shape_chunk_usage(struct shape *s, const struct shape_usage *u, struct buf 
     buf_append_str(out, "}\n\n");
 }
 
-void shape_collect(struct shape *s, const struct gen_event *ev)
+void shape_collect(struct shape *s, uint32_t choice, const struct gen_event *ev)
 {
-    struct shape_choice *c = &s->choices[ev->choice];
+    struct shape_choice *c = &s->choices[choice];
     add_tokens(s, c, ev);
     buf_append(&c->text, ev->text.p, ev->text.len);
 }
@@ -336,7 +365,7 @@ static void put_choice(struct shape *s, uint32_t i, struct buf *out)
 
 void shape_whole(struct shape *s, const struct shape_usage *u, struct buf *out)
 {
-    buf_append(out, s->whole_head.data, s->whole_head.len);
+    put_head(s, false, s->fingerprint, out);
     for (uint32_t i = 0; i < s->n; i++) {
         if (i)
             buf_append_char(out, ',');
