@@ -42,7 +42,7 @@ fuzz:
 # Speed, not correctness: tests/*/bench_*.c.  make bench ONLY=kernels
 BENCHC  := $(wildcard tests/*/bench_*.c)
 BENCHBIN := $(BENCHC:%.c=$(BUILD)/%)
-$(BENCHBIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libberth.a
+$(BENCHBIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/support/http_client.o $(BUILD)/libberth.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 bench: $(BENCHBIN)
 	$(Q)for b in $(BENCHBIN); do case $$b in *$(ONLY)*) $$b || exit 1;; esac; done

@@ -134,19 +134,27 @@ static void accept_pause(struct http_thread *t)
     t->accept_again_ms = t->now_ms + HTTPD_ACCEPT_PAUSE;
 }
 
+static void reserve_open(struct httpd *h)
+{
+    int none = -1, fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0 && !atomic_compare_exchange_strong(&h->reserve_fd, &none, fd))
+        close(fd);
+}
+
 /* Descriptors are out.  One is kept back, with which one client at least is told (by a close) not
  * to wait. */
 static void accept_shed(struct http_thread *t, struct listener *l)
 {
     struct httpd *h = t->h;
-    atomic_fetch_add(&h->n_accept_failed, 1);
     int reserve = atomic_exchange(&h->reserve_fd, -1);
     if (reserve >= 0) {
         close(reserve);
         int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0)
+        if (fd >= 0) {
+            atomic_fetch_add(&h->n_accept_failed, 1);
             close(fd);
-        atomic_store(&h->reserve_fd, open("/dev/null", O_RDONLY | O_CLOEXEC));
+        }
+        reserve_open(h);
     }
     accept_pause(t);
 }
@@ -214,8 +222,11 @@ static void timers_run(struct http_thread *t)
         timer_set(&t->timers, x, TIMER_NEVER);
         conn_timeout(x->owner);
     }
-    if (t->accept_again_ms && t->now_ms >= t->accept_again_ms)
+    if (t->accept_again_ms && t->now_ms >= t->accept_again_ms) {
+        if (atomic_load(&t->h->reserve_fd) < 0)
+            reserve_open(t->h);
         listen_begin(t);
+    }
 }
 
 /* Milliseconds that epoll may wait; -1: for ever. */
@@ -392,7 +403,8 @@ int httpd_start(const struct httpd_config *cfg, struct httpd **ret, struct err *
     for (uint32_t i = 0; i < h->n_threads; i++)
         h->threads[i].epoll_fd = h->threads[i].wake_fd = -1;
     atomic_init(&h->n_listening, h->n_threads);
-    atomic_init(&h->reserve_fd, open("/dev/null", O_RDONLY | O_CLOEXEC));
+    atomic_init(&h->reserve_fd, -1);
+    reserve_open(h);
     if (cfg->tls_cert)
         h->tls_cert = mem_dup(cfg->tls_cert, strlen(cfg->tls_cert));
     if (cfg->tls_key)
@@ -437,7 +449,8 @@ void httpd_stats(struct httpd *h, struct httpd_stats *ret)
                                 .n_accept_failed = atomic_load(&h->n_accept_failed),
                                 .sent_bytes = atomic_load(&h->sent_bytes),
                                 .received_bytes = atomic_load(&h->received_bytes)};
-    ret->quiet_ms = httpd_now_ms() - atomic_load(&h->changed_ms);
+    uint64_t changed_ms = atomic_load(&h->changed_ms), now_ms = httpd_now_ms();
+    ret->quiet_ms = now_ms > changed_ms ? now_ms - changed_ms : 0;
 }
 
 static void wake_all(struct httpd *h)
@@ -450,10 +463,11 @@ static void wake_all(struct httpd *h)
 
 void httpd_quiesce(struct httpd *h)
 {
-    if (atomic_exchange(&h->quiescing, true))
+    if (atomic_exchange(&h->quiesce_begun, true))
         return;
     for (uint32_t i = 0; i < h->n_listeners; i++)
         listener_quiesce(&h->listeners[i]);
+    atomic_store(&h->quiescing, true); /* from here a thread may close them */
     wake_all(h);
 }
 

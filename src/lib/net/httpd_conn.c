@@ -443,6 +443,7 @@ static int compose(struct conn *c, struct httpd_request *r)
         bool waits = c->pace_ms > c->t->now_ms && r->pending.len < HTTPD_PACE_BYTES && !r->ended;
         if (ret >= 0 && !waits && (r->pending.len > 0 || !r->streaming || r->ended)) {
             take_body_locked(c, r);
+            c->moved_ms = c->t->now_ms;
             ret = 1;
             r->paced = r->streaming && !r->last_taken;
             c->pace_ms = r->paced ? c->t->now_ms + HTTPD_PACE_MS : 0;

@@ -77,7 +77,7 @@ struct httpd {
     struct listener listeners[HTTPD_LISTEN_MAX];
     uint32_t n_listeners, n_threads;
     struct http_thread *threads; /* owned; [n_threads] */
-    atomic_bool stopping, quiescing;
+    atomic_bool stopping, quiesce_begun, quiescing;
     atomic_uint n_listening; /* threads that still have the listeners */
     atomic_int reserve_fd;   /* given up for a moment when descriptors are out; -1: it is */
     atomic_uint n_connections, n_requests;
@@ -139,7 +139,7 @@ struct httpd_request {
     struct http_head head;
     struct http_chunked chunks;
     uint64_t body_left; /* of a body with a length */
-    uint64_t first_ms, body_ms;
+    uint64_t first_us, first_ms, body_ms;
     uint64_t received_bytes, sent_bytes;
     bool head_done;   /* counted as a request */
     bool headers_ok;  /* httpd_header may be asked */
@@ -191,6 +191,7 @@ struct httpd_request {
 };
 
 uint64_t httpd_now_ms(void);
+uint64_t httpd_now_us(void);
 void httpd_touch(struct httpd *h);
 
 /* httpd.c: this thread's, NULL on others. */

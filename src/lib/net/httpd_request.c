@@ -20,6 +20,13 @@ uint64_t httpd_now_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
+uint64_t httpd_now_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
 /* --- lifetime --- */
 
 struct httpd_request *request_new(struct conn *c)
@@ -32,6 +39,7 @@ struct httpd_request *request_new(struct conn *c)
     atomic_init(&r->refs, 1);
     r->conn = c;
     r->thread = t;
+    r->first_us = httpd_now_us();
     r->first_ms = r->wrote_ms = t->now_ms;
     r->method = r->path = "-";
     r->query = "";
@@ -89,7 +97,7 @@ void request_end(struct httpd_request *r, bool complete)
     struct httpd_result result = {.status = r->answered ? r->status : 0,
                                   .sent_bytes = r->sent_bytes,
                                   .received_bytes = r->received_bytes,
-                                  .total_ms = (double)(httpd_now_ms() - r->first_ms),
+                                  .total_ms = (double)(httpd_now_us() - r->first_us) / 1000,
                                   .complete = complete};
     buf_release(&r->pending);
     pthread_mutex_unlock(&r->lock);

@@ -3,7 +3,6 @@
  * does it cost memory, unless a certificate is configured. */
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "lib/base/mem.h"
@@ -14,11 +13,21 @@
 
 static int fail(struct err *err, const char *what, const char *path)
 {
-    char text[160];
     unsigned long code = ERR_get_error();
-    ERR_error_string_n(code, text, sizeof(text));
+    const char *why =
+        ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
     ERR_clear_error();
-    return err_set(err, E_INVALID, "%s %s: %s", what, path ? path : "", code ? text : "unknown");
+    return err_set(err, E_INVALID, "%s %s: %s", what, path, why ? why : "no reason given");
+}
+
+/* Nobody is there to be asked for a key's password. */
+static int no_password(char *out, int max, int writing, void *ctx)
+{
+    (void)out;
+    (void)max;
+    (void)writing;
+    (void)ctx;
+    return -1;
 }
 
 /* HTTP/1.1, or nothing when the client does not say; RFC 7301. */
@@ -43,12 +52,13 @@ int tls_load(struct httpd *h, struct err *err)
     SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
     int rc = 0;
     if (!ctx)
-        return fail(err, "OpenSSL does not start", NULL);
+        return fail(err, "OpenSSL does not start for", h->tls_cert);
     SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
     SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE);
     SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_default_passwd_cb(ctx, no_password);
     SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, NULL);
     if (SSL_CTX_use_certificate_chain_file(ctx, h->tls_cert) != 1)
         rc = fail(err, "cannot use the TLS certificate", h->tls_cert);
