@@ -647,6 +647,9 @@ static unsigned running(struct server *s)
 
 #define BODY(model, rest) "{\"model\":\"" model "\",\"prompt\":\"x\"" rest "}"
 
+#define SEVERAL(model, rest)                                                                       \
+    "{\"model\":\"" model "\",\"prompt\":[\"short\",\"long\",\"short\"]" rest "}"
+
 static void expect(struct server *s, const char *body, const char *wanted)
 {
     char *answer = read_all(post(s, "/v1/completions", body));
@@ -726,12 +729,15 @@ static void *one_client(void *arg)
     struct server *s = arg;
     unsigned seed = (unsigned)(uintptr_t)pthread_self();
     for (int i = 0; i < 12; i++) {
-        switch (rand_r(&seed) % 6) {
+        switch (rand_r(&seed) % 9) {
         case 0: expect(s, BODY("words", ",\"n\":3,\"logprobs\":2"), "w4 "); break;
         case 1: expect(s, BODY("words", ",\"stream\":true,\"n\":2"), "[DONE]"); break;
         case 2: expect(s, BODY("slow", ",\"stream\":true,\"max_tokens\":4"), "[DONE]"); break;
         case 3: close(post(s, "/v1/completions", BODY("slow", ",\"stream\":true"))); break;
         case 4: close(post(s, "/v1/completions", BODY("late", ""))); break;
+        case 5: expect(s, SEVERAL("words", ",\"n\":2,\"stream\":true"), "[DONE]"); break;
+        case 6: expect(s, SEVERAL("picky", ""), "context_length_exceeded"); break;
+        case 7: close(post(s, "/v1/completions", SEVERAL("slow", ",\"stream\":true"))); break;
         default: expect(s, BODY("fail-16", ",\"stream\":true"), "worker_crashed"); break;
         }
     }
