@@ -86,6 +86,7 @@
 #define LIMIT_OCI_BLOB_BYTES       (1ull << 48)
 #define LIMIT_OCI_PATH_BYTES       1024u /* of a file inside a model */
 #define LIMIT_OCI_MEDIA_TYPE_BYTES 255u  /* RFC 6838, 4.2: 127 characters on each side */
+#define LIMIT_STORE_INDEX_BYTES    (64u << 20)
 
 /* Names */
 #define LIMIT_MODEL_NAME_BYTES 512u
