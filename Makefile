@@ -51,6 +51,11 @@ install: $(BUILD)/berth
 	install -D -m 755 $(BUILD)/berth $(DESTDIR)$(PREFIX)/bin/berth
 	install -D -m 644 models/stories.gguf $(DESTDIR)$(PREFIX)/share/berth/models/stories.gguf
 	install -D -m 644 models/stories-chat.gguf $(DESTDIR)$(PREFIX)/share/berth/models/stories-chat.gguf
+	install -D -m 644 dist/berth.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/berth.socket
+	install -D -m 644 dist/berth.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/berth.conf
+	install -D -m 644 dist/berth.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/berth.conf
+	sed 's|/usr/local/|$(PREFIX)/|' dist/berth.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/berth.service
+	sed 's|/usr/local/|$(PREFIX)/|' dist/config.example > $(DESTDIR)$(PREFIX)/share/berth/config.example
 clean:
 	rm -rf build build-*
 info:

@@ -45,37 +45,57 @@ static void warn_of_missing_folders(const char *dirs)
     }
 }
 
-static int serve(const struct cli_args *a)
+/* What does not concern models. */
+static void fill_server(struct daemon_config *d, const struct config *c)
 {
-    const struct config *c = &a->config;
-    struct err err = ERR_INIT;
-    struct daemon_config d;
-    uint64_t ready_fd = UINT64_MAX;
-    if (cli_number(a, "ready-fd", 0, 65535, &ready_fd, &err) < 0) {
-        cli_fail(&err);
-        return CLI_USAGE;
-    }
-    daemon_config_init(&d);
-    d.host = config_str(c, CONFIG_host);
-    d.port = (uint16_t)config_u32(c, CONFIG_port);
-    d.allow_remote = config_u32(c, CONFIG_insecure) != 0;
-    if (config_str(c, CONFIG_api_keys)[0])
-        d.api_keys = config_str(c, CONFIG_api_keys);
-    d.allowed_hosts = config_str(c, CONFIG_allowed_hosts);
-    d.allowed_origins = config_str(c, CONFIG_allowed_origins);
-    d.log_level = (enum log_level)config_u32(
+    uint64_t timeout_s = config_u64(c, CONFIG_request_timeout);
+    d->host = config_str(c, CONFIG_host);
+    d->port = (uint16_t)config_u32(c, CONFIG_port);
+    d->allow_remote = config_u32(c, CONFIG_insecure) != 0;
+    d->socket_path = config_str(c, CONFIG_socket);
+    d->api_keys = config_str(c, CONFIG_api_keys);
+    d->tls_cert = config_str(c, CONFIG_tls_cert);
+    d->tls_key = config_str(c, CONFIG_tls_key);
+    d->allowed_hosts = config_str(c, CONFIG_allowed_hosts);
+    d->allowed_origins = config_str(c, CONFIG_allowed_origins);
+    d->log_level = (enum log_level)config_u32(
         c, CONFIG_log_level); /* the choices stand in the levels' order */
-    d.log_json = config_u32(c, CONFIG_log_format) == 1;
-    d.watch = (struct watch_config){
+    d->log_json = config_u32(c, CONFIG_log_format) == 1;
+    d->watch = (struct watch_config){
         .audit_path = config_str(c, CONFIG_audit_log),
         .log_path = config_str(c, CONFIG_log_file),
         .log_file_bytes = config_u64(c, CONFIG_log_file_size),
         .log_files = config_u32(c, CONFIG_log_file_count),
         .log_prompts = config_u32(c, CONFIG_log_prompts) != 0,
     };
-    d.exit_idle_s = config_u32(c, CONFIG_exit_idle);
+    d->max_body_bytes = config_u64(c, CONFIG_max_body);
+    d->max_connections = config_u32(c, CONFIG_max_connections);
+    d->request_timeout_ms = timeout_s == CONFIG_FOREVER ? 0 : timeout_s * 1000;
+    d->exit_idle_s = config_u32(c, CONFIG_exit_idle);
+    d->drain_delay_s = MIN_OF(config_u64(c, CONFIG_drain_delay), 3600);
+    d->drain_timeout_s = config_u64(c, CONFIG_drain_timeout);
+}
+
+static int serve(const struct cli_args *a)
+{
+    const struct config *c = &a->config;
+    struct err err = ERR_INIT;
+    struct daemon_config d;
+    struct sd sd;
+    struct buf state_dir;
+    uint64_t ready_fd = UINT64_MAX;
+    if (cli_number(a, "ready-fd", 0, 65535, &ready_fd, &err) < 0 || sd_init(&sd, &err) < 0) {
+        cli_fail(&err);
+        return CLI_USAGE;
+    }
+    daemon_config_init(&d);
+    fill_server(&d, c);
+    d.sd = &sd;
     if (ready_fd != UINT64_MAX)
         d.ready_fd = (int)ready_fd;
+    /* Without a place for it, what is declared holds until the daemon ends. */
+    buf_init(&state_dir, LIMIT_PATH_BYTES);
+    bool has_state = config_state_dir(&state_dir, &err) == 0;
     d.runner = (struct runner_config){
         .models_dirs = config_str(c, CONFIG_models_dir),
         .n_threads = threads_of(c),
@@ -92,6 +112,7 @@ static int serve(const struct cli_args *a)
         .max_memory_bytes = config_u64(c, CONFIG_max_memory),
         .max_loaded = config_u32(c, CONFIG_max_loaded),
         .max_waiting = config_u32(c, CONFIG_max_waiting),
+        .state_dir = has_state ? buf_str(&state_dir) : NULL,
     };
     /* A wrong level would otherwise show only when the first model is loaded, as that model's
      * failure. */
@@ -99,11 +120,14 @@ static int serve(const struct cli_args *a)
     if (d.runner.cpu_level[0] && kern_init(&kern, d.runner.cpu_level, &err) < 0) {
         err_wrap(&err, "--cpu");
         cli_fail(&err);
+        buf_release(&state_dir);
         return CLI_USAGE;
     }
     if (c->values[CONFIG_models_dir].source != CONFIG_FROM_DEFAULT)
         warn_of_missing_folders(d.runner.models_dirs);
-    return daemon_main(&d);
+    int status = daemon_main(&d);
+    buf_release(&state_dir);
+    return status;
 }
 
 static struct engine_config engine_of(const struct config *c)

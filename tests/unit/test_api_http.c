@@ -38,6 +38,7 @@ struct runner {
     pthread_cond_t changed;
     uint64_t next_id;
     unsigned n_running, n_canceled;
+    atomic_bool is_stopping;
     struct play *plays;
     struct model_settings settings[16]; /* of fake_names */
 };
@@ -76,14 +77,20 @@ int runner_new(const struct runner_config *cfg, struct runner **ret, struct err 
     return 0;
 }
 
-void runner_free(struct runner *r)
+void runner_stop(struct runner *r)
 {
     pthread_mutex_lock(&r->lock);
+    atomic_store(&r->is_stopping, true);
     for (struct play *p = r->plays; p; p = p->next)
         atomic_store(&p->canceled, true);
     while (r->n_running)
         pthread_cond_wait(&r->changed, &r->lock);
     pthread_mutex_unlock(&r->lock);
+}
+
+void runner_free(struct runner *r)
+{
+    runner_stop(r);
     for (size_t i = 0; i < ARRAY_LEN(r->settings); i++)
         model_settings_release(&r->settings[i]);
     pthread_mutex_destroy(&r->lock);
@@ -377,7 +384,12 @@ static void *play_run(void *arg)
 {
     struct play *p = arg;
     struct runner *r = p->runner;
-    if (!send_body(p)) {
+    bool has_ended = send_body(p);
+    if (!has_ended && atomic_load(&p->canceled) && atomic_load(&r->is_stopping)) {
+        struct gen_event gone = {
+            .type = GEN_EVENT_FAILED, .code = E_GONE, .message = STR_LIT("the daemon is stopping")};
+        p->fn(p->ctx, &gone);
+    } else if (!has_ended) {
         bool canceled = atomic_load(&p->canceled);
         struct gen_event ev = {.type = GEN_EVENT_CHOICE_DONE,
                                .stop_index = -1,
@@ -812,7 +824,7 @@ static int serve(int argc, char **argv)
     struct daemon_config cfg;
     daemon_config_init(&cfg);
     cfg.keep_alive_ms = 300;
-    cfg.grace_s = 1;
+    cfg.drain_timeout_s = 1;
     cfg.log_level = LOG_LEVEL_DEBUG;
     for (int i = 2; i + 1 < argc; i += 2) {
         int n = (int)strtol(argv[i + 1], NULL, 10);

@@ -41,16 +41,6 @@ static int refuse(struct guard *g, struct httpd_request *r, const char *rule, st
     return -err->code;
 }
 
-/* Until the server tells: everybody comes over TCP. */
-static const struct {
-    char address[64];
-    bool is_unix;
-    uint32_t uid;
-} peer_unknown = {"TCP", false, 0};
-#define httpd_peer(r)            (&peer_unknown)
-#define httpd_header_count(r, n) 1
-#define httpd_peer_t             __typeof__(peer_unknown)
-
 /* --- pages --- */
 
 static int check_host(struct guard *g, struct httpd_request *r)
@@ -178,7 +168,7 @@ static int refuse_key(struct guard *g, struct httpd_request *r)
 /* Who it is, into the call. */
 static int identify(struct guard *g, struct httpd_request *r, struct api_call *c)
 {
-    const httpd_peer_t *peer = httpd_peer(r);
+    const struct httpd_peer *peer = httpd_peer(r);
     struct str presented;
     struct key_match m;
     bool is_own = !peer->is_unix || peer->uid == geteuid() || peer->uid == 0;

@@ -112,6 +112,8 @@ const struct httpd_peer *httpd_peer(const struct httpd_request *r);
 struct str httpd_body(const struct httpd_request *r);
 void httpd_body_release(struct httpd_request *r); /* once it is parsed: an answer may take long */
 const char *httpd_header(const struct httpd_request *r, const char *name); /* NULL when absent */
+/* How many there are of that name: of those that should stand once, two mean trouble. */
+uint32_t httpd_header_count(const struct httpd_request *r, const char *name);
 
 /* A decoded value of the query, NULL when absent or malformed; lives as long as
  * the request. */

@@ -158,6 +158,14 @@ const char *httpd_header(const struct httpd_request *r, const char *name)
     return r->headers_ok ? http_head_get(&r->head, name) : NULL;
 }
 
+uint32_t httpd_header_count(const struct httpd_request *r, const char *name)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; r->headers_ok && i < r->head.n_fields; i++)
+        n += strcasecmp(r->head.text.data + r->head.fields[i].name, name) == 0;
+    return n;
+}
+
 const char *httpd_query_value(struct httpd_request *r, const char *name)
 {
     struct err err = ERR_INIT;

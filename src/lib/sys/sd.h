@@ -9,7 +9,7 @@
 
 #include "lib/base/err.h"
 
-#define SD_LISTEN_MAX 16u
+#define SD_LISTEN_MAX 14u
 
 struct sd {
     int fds[SD_LISTEN_MAX]; /* listening sockets; the caller's to close, close-on-exec */
