@@ -545,11 +545,6 @@ int runner_detokenize(struct runner *r, const char *model, const int32_t *tokens
     return tokens_start(model, &p, err);
 }
 
-void runner_stop(struct runner *r)
-{
-    (void)r;
-}
-
 int runner_unload(struct runner *r, const char *model, bool *ret_was_loaded, struct err *err)
 {
     (void)r;
