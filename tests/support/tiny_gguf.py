@@ -72,12 +72,15 @@ def write(path, n_ctx=4096, n_embd=32, n_ff=32, n_layer=1, seed=1, template=TEMP
         infos += struct.pack("<IQ", 0, len(data))
         if "norm" in name:
             data += struct.pack("<f", 1.0) * n
-        elif name == "output.weight":  # letters alone are ever likely
+        elif name in ("token_embd.weight", "output.weight"):
+            # The first number of every state is large, and counts for letters alone: nothing else is ever likely.
             for i in range(n_vocab):
-                at = rng.uniform(-6, 6) if i >= n_vocab - len(LETTERS) else 0.0
-                data += struct.pack(f"<{n_embd}f", *(at * rng.uniform(-1, 1) for _ in range(n_embd)))
+                letter = i >= n_vocab - len(LETTERS)
+                first = 3.0 if name == "token_embd.weight" else 2.0 * letter
+                width = 0.3 if name == "token_embd.weight" else 1.0 * letter
+                data += struct.pack(f"<{n_embd}f", first, *(rng.uniform(-width, width) for _ in range(n_embd - 1)))
         else:
-            some = struct.pack("<256f", *(rng.uniform(-0.3, 0.3) for _ in range(256)))
+            some = struct.pack("<256f", *(rng.uniform(-0.1, 0.1) for _ in range(256)))
             data += (some * (n // 256 + 1))[:4 * n]
         data += b"\0" * (-len(data) % 32)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(shapes), len(kvs)) + b"".join(kvs) + infos
