@@ -22,6 +22,8 @@
 #define OUT_HIGH_BYTES (1u << 20) /* no further request is put behind more than this */
 #define OUT_MAX_BYTES  (OUT_HIGH_BYTES + LIMIT_MSG_BYTES + LIMIT_MSG_SMALL_BYTES)
 #define STOP_GRACE_MS  3000u /* between SHUTDOWN and SIGKILL */
+#define PING_MS        5000u
+#define FIRST_PING_MS  100u
 #define CLOSED_GRACE_MS                                                                            \
     500u /* between the socket's end and SIGKILL: it is exiting, and its status is wanted */
 
@@ -134,9 +136,11 @@ static void loads_done(struct worker *w)
     }
 }
 
+/* Often enough to notice a hang in time, and that the figures a PONG brings are fresh. */
 static uint64_t ping_interval_ms(const struct runner *r)
 {
-    return MAX_OF((uint64_t)r->cfg.hang_timeout_s * 1000 / 4, 250u);
+    uint64_t ms = (uint64_t)r->cfg.hang_timeout_s * 1000 / 4;
+    return MIN_OF(MAX_OF(ms, 250u), PING_MS);
 }
 
 static int on_loaded(struct worker *w, struct str payload, struct err *err)
@@ -170,7 +174,7 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
     arena_release(&a);
     if (rc < 0)
         return rc;
-    loop_timer_set(w->runner->loop, &w->timer, ping_interval_ms(w->runner));
+    loop_timer_set(w->runner->loop, &w->timer, FIRST_PING_MS);
     loads_done(w);
     worker_send_requests(w);
     return 0;

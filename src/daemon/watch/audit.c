@@ -76,8 +76,8 @@ static void put_params(struct buf *out, const struct gen_params *p)
     buf_printf(out,
                ",\"params\":{\"max_tokens\":%u,\"min_tokens\":%u,\"n\":%u,\"seed\":", p->max_tokens,
                p->min_tokens, p->n);
-    if (p->has_seed)
-        buf_printf(out, "%llu", (unsigned long long)p->seed);
+    if (p->has_seed) /* signed, as the API reads it */
+        buf_printf(out, "%lld", (long long)p->seed);
     else
         buf_append_str(out, "null");
     const struct {

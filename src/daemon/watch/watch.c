@@ -99,11 +99,10 @@ static void count_request(struct metrics *m, const struct watch_record *rec, con
     snprintf(status, sizeof(status), "%d", left || !rec->status ? STATUS_CLIENT_LEFT : rec->status);
     const char *const labels[] = {model, rec->api, status, rec->code ? rec->code : ""};
     metrics_add(m, METRIC_requests, labels, 1);
-    metrics_add(m, METRIC_requests_in_flight, &rec->api, -1);
     if (left)
         metrics_add(m, METRIC_requests_cancelled, &model, 1);
-    if (rec->n_prompt == 0)
-        return; /* it never reached a model */
+    if (!rec->params || rec->n_prompt == 0)
+        return; /* it asked for no tokens, or never reached a model */
     metrics_add(m, METRIC_prompt_tokens, &model, rec->n_prompt);
     metrics_add(m, METRIC_cached_tokens, &model, rec->n_cached);
     metrics_add(m, METRIC_generated_tokens, &model, rec->n_generated);
@@ -156,6 +155,7 @@ void watch_request(struct watch *w, const struct watch_record *rec)
 {
     const char *model = watch_model_label(w, rec->model ? rec->model : "", is_found(rec));
     count_request(&w->metrics, rec, model);
+    metrics_add(&w->metrics, METRIC_requests_in_flight, &rec->api, -1);
     audit_write(&w->audit, rec);
     log_request(rec);
 }

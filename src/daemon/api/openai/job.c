@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "daemon/api/openai/shape.h"
+#include "daemon/api/openai/text_log.h"
 #include "lib/base/limits.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
@@ -38,6 +39,7 @@ struct job {
     atomic_bool stopping; /* nothing that a part says matters any more */
     pthread_mutex_t lock; /* guards everything below */
     struct shape shape;
+    struct text_log texts;
     struct shape_usage usage;               /* summed up over the parts */
     double queue_ms, prefill_ms, decode_ms; /* the slowest part's */
     uint64_t first_us;                      /* when the first token came; 0: not yet */
@@ -53,6 +55,7 @@ static void job_free(void *ctx)
 {
     struct job *j = ctx;
     shape_release(&j->shape);
+    text_log_end(&j->texts);
     buf_release(&j->out);
     pthread_mutex_destroy(&j->lock);
     mem_free(j->model);
@@ -201,6 +204,7 @@ static void delta_locked(struct job *j, uint32_t choice, const struct gen_event 
 {
     if (ev->n_tokens && !j->first_us)
         j->first_us = api_now_us();
+    text_log_delta(&j->texts, choice, ev->text);
     if (j->stream)
         shape_chunk_delta(&j->shape, choice, ev, &j->out);
     else
@@ -290,6 +294,7 @@ static void close_locked(struct job *j)
         .status = j->status,
         .stream = j->stream,
     };
+    text_log_end(&j->texts);
     api_watch_end(j->call, &rec);
 }
 
@@ -424,6 +429,7 @@ void job_start(struct api *a, struct httpd_request *r, struct api_body *b)
         api_body_release(b);
         return;
     }
+    text_log_begin(&j->texts, j->call, b);
     httpd_on_gone(r, job_gone, j);
     if (j->stream)
         httpd_on_quiet(r, a->cfg.keep_alive_ms ? a->cfg.keep_alive_ms : KEEP_ALIVE_MS, job_quiet,
