@@ -26,15 +26,22 @@ static const struct cli_flag run_flags[] = {
     {"seed", 0, "N", "the same seed gives the same answer; default: drawn anew each time", false},
     {"stop", 0, "TEXT", "end the answer before this text", true},
     {"ignore-eos", 0, NULL, "go on past the model's own end of the answer", false},
+    {"min-tokens", 0, "N", "the answer does not end before so many tokens", false},
+    {"stop-token-ids", 0, "IDS", "token ids, separated by commas, that end the answer", false},
+    {"logit-bias", 0, "ID:X[,ID:X]", "adds X, from -100 to 100, to the logit of token ID", false},
     {"system", 's', "TEXT", "system message of a chat", false},
     {"chat", 0, NULL, "chat; default where the model has a chat template", false},
     {"complete", 0, NULL, "continue the prompt as it stands; default where it has none", false},
+    {"raw", 0, NULL, "same as --complete", false},
     {"chat-template", 0, "FILE",
-     "Jinja template to chat with, instead of the model's own; the daemon keeps it "
-     "until it ends",
+     "declare this Jinja template as the model's in the daemon, for all its clients, before asking",
      false},
     {"no-stream", 0, NULL, "print the answer when it is whole", false},
-    {"json", 0, NULL, "print the server's JSON answer (implies --no-stream)", false},
+    {"json", 0, NULL, "print the server's JSON answer as it is (implies --no-stream)", false},
+    {"verbose", 0, NULL, "afterwards, on standard error: tokens, times, seed", false},
+    {"no-markdown", 0, NULL, "on a terminal, show the answer's text as it is", false},
+    {"no-color", 0, NULL, "on a terminal, no colours and no Markdown; so does NO_COLOR", false},
+    {"no-history", 0, NULL, "do not keep the lines of this conversation for the next", false},
     {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag serve_flags[] = {
@@ -127,22 +134,25 @@ static const struct cli_command commands[] = {
     {"run", "MODEL [PROMPT...]", 1, CLI_MAX_OPERANDS, CLI_ROLE_CLI, cmd_run,
      "answer a prompt, or converse",
      "Loads MODEL into the daemon, asks it, and prints the answer as it comes. MODEL is a name "
-     "from `berth list` or "
-     "the path of a .gguf file (a path contains a slash or ends in .gguf). Where no daemon "
-     "listens, one is "
-     "started in the background, which ends after five idle minutes; a line on standard error says "
-     "so.\n"
+     "from `berth list` or the path of a .gguf file (a path contains a slash or ends in .gguf). "
+     "Where no daemon listens, one is started in the background, which ends after five idle "
+     "minutes; a line on standard error says so.\n"
      "A model that has a chat template is asked as a chat, one that has none continues the prompt. "
-     "The words of "
-     "PROMPT are joined by spaces. Without PROMPT the prompt is read from standard input (one "
-     "final newline is "
-     "dropped); on a terminal every line is one turn, and Ctrl-D ends.\n"
-     "Every parameter left away takes the server's default. Ctrl-C cancels the answer and exits "
-     "130.",
+     "The words of PROMPT are joined by spaces; a pipe or file on standard input follows them after "
+     "an empty line, or is the prompt where there are none (one final newline is dropped).\n"
+     "Without PROMPT, on a terminal, a conversation begins: /? lists its commands, Ctrl-C stops an "
+     "answer, Ctrl-D ends. Lines are kept for arrow-up in ~/.local/state/berth/chat_history.\n"
+     "Into a pipe or file the answer goes byte for byte. On a terminal Markdown becomes styles, and "
+     "control characters are shown instead of obeyed; a reasoning model's thinking is dim there, "
+     "and left out of pipes.\n"
+     "Every parameter left away takes the server's default, except for the seed, which is drawn "
+     "and, with --verbose, told. Ctrl-C cancels the answer and exits 130.",
      "berth run stories \"Once upon a time\"\tcomplete a text\n"
      "berth run ./model.gguf --system \"Be brief.\" \"Why is the sky blue?\"\tchat with a file\n"
+     "berth run stories-chat\tconverse\n"
+     "berth run stories-chat \"Summarise this:\" < notes.txt\task about a file\n"
      "berth run stories -t 0 --max-tokens 40 < prompt.txt\tlikeliest continuation of a file\n",
-     run_flags, WHERE},
+     run_flags, WHERE | BIT(keep_alive)},
     {"serve", "", 0, 0, CLI_ROLE_SERVE, NULL, "answer requests over HTTP until stopped",
      "Runs the daemon in the foreground: an OpenAI-compatible API at http://ADDR:PORT/v1 (models, "
      "completions, "

@@ -4,7 +4,6 @@ comes and goes by itself."""
 import concurrent.futures
 import json
 import os
-import pty
 import shutil
 import signal
 import socket
@@ -87,35 +86,6 @@ class Run(CliCase):
         with open(template, "w", encoding="utf-8") as f:
             f.write("{{ messages[")
         self.refused(1, "line 1", "run", "stories", "--chat-template", template, "time")
-
-    def test_conversation_on_a_terminal(self):
-        self.ok("list")
-        try:
-            pid, fd = pty.fork()
-        except OSError as e:
-            self.skipTest(f"no pseudo-terminal here: {e}")
-        if pid == 0:
-            os.chdir(self.home)
-            os.execve(BERTH, [BERTH, "run", "stories", "-t", "0", "-n", "30"], self.env)
-        seen = b""
-
-        def until(what):
-            nonlocal seen
-            end = time.monotonic() + LIMIT_S
-            while what not in seen:
-                self.assertLess(time.monotonic(), end, seen)
-                seen += os.read(fd, 4096)
-            seen = seen.split(what, 1)[1]
-
-        until(b"Ctrl-D ends")
-        until(b"> ")
-        os.write(fd, b"Once upon a time\n")
-        until(STORY.encode())
-        until(b"> ")
-        os.write(fd, b"\x04")
-        _, status = os.waitpid(pid, 0)
-        os.close(fd)
-        self.assertEqual(os.waitstatus_to_exitcode(status), 0)
 
 
 class Interrupted(CliCase):

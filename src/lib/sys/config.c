@@ -344,10 +344,16 @@ void config_origin(const struct config *c, enum config_id id, struct buf *out)
     }
 }
 
+bool config_can_edit_lines(void)
+{
+    const char *term = getenv("TERM");
+    return term && *term && strcmp(term, "dumb") != 0;
+}
+
 bool config_wants_color(void)
 {
-    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
-    return !(no && *no) && term && *term && strcmp(term, "dumb") != 0;
+    const char *no = getenv("NO_COLOR");
+    return !(no && *no) && config_can_edit_lines();
 }
 
 void config_release(struct config *c)

@@ -82,6 +82,8 @@ void config_origin(const struct config *c, enum config_id id, struct buf *out);
 /* Whether colours are welcome on a terminal: NO_COLOR (https://no-color.org) is unset or empty,
  * TERM names a terminal that is not "dumb". */
 bool config_wants_color(void);
+/* Whether the terminal moves its cursor: TERM names one that is not "dumb". */
+bool config_can_edit_lines(void);
 /* Sets one option from a flag. */
 int config_set_flag(struct config *c, enum config_id id, const char *text,
                     struct err *err) MUST_USE;
