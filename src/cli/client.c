@@ -270,10 +270,10 @@ static bool stream_data(void *ctx, int status, const char *p, size_t n)
     return rc == 0;
 }
 
-int client_stream(const struct client *c, const char *path, const json_t *body, client_event_fn fn,
-                  void *ctx, struct err *err)
+static int stream(const struct client *c, const char *path, const json_t *body, bool has_mark,
+                  client_event_fn fn, void *ctx, struct err *err)
 {
-    struct stream s = {.fn = fn, .ctx = ctx, .error = ERR_INIT};
+    struct stream s = {.fn = fn, .ctx = ctx, .is_done = !has_mark, .error = ERR_INIT};
     struct call k;
     struct err why = ERR_INIT;
     int status = 0;
@@ -304,6 +304,18 @@ int client_stream(const struct client *c, const char *path, const json_t *body, 
 static uint32_t probe_ms(const struct client *c)
 {
     return c->probe_ms ? c->probe_ms : PROBE_MS;
+}
+
+int client_stream(const struct client *c, const char *path, const json_t *body, client_event_fn fn,
+                  void *ctx, struct err *err)
+{
+    return stream(c, path, body, true, fn, ctx, err);
+}
+
+int client_events(const struct client *c, const char *path, const json_t *body, client_event_fn fn,
+                  void *ctx, struct err *err)
+{
+    return stream(c, path, body, false, fn, ctx, err);
 }
 
 /* Connects in time.  The descriptor, or -1 with errno. */

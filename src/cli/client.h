@@ -55,6 +55,10 @@ typedef bool (*client_event_fn)(void *ctx, const json_t *event);
  * it with its sentence (E_GONE); a stream that breaks off without [DONE] is E_NET. */
 int client_stream(const struct client *c, const char *path, const json_t *body, client_event_fn fn,
                   void *ctx, struct err *err) MUST_USE;
+/* The same for a stream that ends without such a mark: whether it was whole is the caller's to see.
+ */
+int client_events(const struct client *c, const char *path, const json_t *body, client_event_fn fn,
+                  void *ctx, struct err *err) MUST_USE;
 
 /* Whether a berth daemon answers: 1, 0 (no one listens), or negative (something else does, or it is
  * ill).  Loads no HTTP library unless TLS is spoken. */

@@ -12,37 +12,35 @@
 #define SERVE (ALL & ~BIT(api_key))
 
 static const struct cli_flag run_flags[] = {
-    {"max-tokens", 'n', "N", "longest answer in tokens; default: up to the end of the context",
-     false},
-    {"temperature", 't', "X", "0 takes the likeliest token each time; default 1", false},
-    {"top-k", 0, "N", "sample among the N likeliest tokens; 0: all", false},
+    {"max-tokens", 'n', "N", "longest answer in tokens; default: up to the end of the context", 0},
+    {"temperature", 't', "X", "0 takes the likeliest token each time; default 1", 0},
+    {"top-k", 0, "N", "sample among the N likeliest tokens; 0: all", 0},
     {"top-p", 0, "X", "sample among the likeliest tokens whose probabilities add up to X; 1: all",
-     false},
-    {"min-p", 0, "X", "leave out tokens less than X times as likely as the likeliest; 0: none",
-     false},
-    {"repetition-penalty", 0, "X", "divides what has occurred in prompt or answer; 1: off", false},
-    {"presence-penalty", 0, "X", "subtracted once for what the answer has used; 0: off", false},
-    {"frequency-penalty", 0, "X", "subtracted for every use in the answer; 0: off", false},
-    {"seed", 0, "N", "the same seed gives the same answer; default: drawn anew each time", false},
-    {"stop", 0, "TEXT", "end the answer before this text", true},
-    {"ignore-eos", 0, NULL, "go on past the model's own end of the answer", false},
-    {"min-tokens", 0, "N", "the answer does not end before so many tokens", false},
-    {"stop-token-ids", 0, "IDS", "token ids, separated by commas, that end the answer", false},
-    {"logit-bias", 0, "ID:X[,ID:X]", "adds X, from -100 to 100, to the logit of token ID", false},
-    {"system", 's', "TEXT", "system message of a chat", false},
-    {"chat", 0, NULL, "chat; default where the model has a chat template", false},
-    {"complete", 0, NULL, "continue the prompt as it stands; default where it has none", false},
-    {"raw", 0, NULL, "same as --complete", false},
+     0},
+    {"min-p", 0, "X", "leave out tokens less than X times as likely as the likeliest; 0: none", 0},
+    {"repetition-penalty", 0, "X", "divides what has occurred in prompt or answer; 1: off", 0},
+    {"presence-penalty", 0, "X", "subtracted once for what the answer has used; 0: off", 0},
+    {"frequency-penalty", 0, "X", "subtracted for every use in the answer; 0: off", 0},
+    {"seed", 0, "N", "the same seed gives the same answer; default: drawn anew each time", 0},
+    {"stop", 0, "TEXT", "end the answer before this text", CLI_REPEAT},
+    {"ignore-eos", 0, NULL, "go on past the model's own end of the answer", 0},
+    {"min-tokens", 0, "N", "the answer does not end before so many tokens", 0},
+    {"stop-token-ids", 0, "IDS", "token ids, separated by commas, that end the answer", 0},
+    {"logit-bias", 0, "ID:X[,ID:X]", "add X, from -100 to 100, to the logit of token ID", 0},
+    {"system", 's', "TEXT", "system message of a chat", 0},
+    {"chat", 0, NULL, "chat; default where the model has a chat template", 0},
+    {"complete", 0, NULL, "continue the prompt as it stands; default where it has none", 0},
+    {"raw", 0, NULL, "same as --complete", 0},
     {"chat-template", 0, "FILE",
-     "declare this Jinja template as the model's in the daemon, for all its clients, before asking",
-     false},
-    {"no-stream", 0, NULL, "print the answer when it is whole", false},
-    {"json", 0, NULL, "print the server's JSON answer as it is (implies --no-stream)", false},
-    {"verbose", 0, NULL, "afterwards, on standard error: tokens, times, seed", false},
-    {"no-markdown", 0, NULL, "on a terminal, show the answer's text as it is", false},
-    {"no-color", 0, NULL, "on a terminal, no colours and no Markdown; so does NO_COLOR", false},
-    {"no-history", 0, NULL, "do not keep the lines of this conversation for the next", false},
-    {NULL, 0, NULL, NULL, false}};
+     "first declare this Jinja template as the model's, for all clients, as `berth configure` does",
+     0},
+    {"no-stream", 0, NULL, "print the answer when it is whole", 0},
+    {"json", 0, NULL, "print the server's JSON answer as it is (implies --no-stream)", 0},
+    {"verbose", 0, NULL, "afterwards, on standard error: tokens, times, seed", 0},
+    {"no-markdown", 0, NULL, "on a terminal, show the answer's text as it is", 0},
+    {"no-color", 0, NULL, "on a terminal, no colours and no Markdown; so does NO_COLOR", 0},
+    {"no-history", 0, NULL, "do not keep the lines of this conversation for the next", 0},
+    {NULL, 0, NULL, NULL, 0}};
 
 static const struct cli_flag serve_flags[] = {
     {"ready-fd", 0, "FD",
@@ -138,11 +136,13 @@ static const struct cli_command commands[] = {
      "Where no daemon listens, one is started in the background, which ends after five idle "
      "minutes; a line on standard error says so.\n"
      "A model that has a chat template is asked as a chat, one that has none continues the prompt. "
-     "The words of PROMPT are joined by spaces; a pipe or file on standard input follows them after "
+     "The words of PROMPT are joined by spaces; a pipe or file on standard input follows them "
+     "after "
      "an empty line, or is the prompt where there are none (one final newline is dropped).\n"
      "Without PROMPT, on a terminal, a conversation begins: /? lists its commands, Ctrl-C stops an "
      "answer, Ctrl-D ends. Lines are kept for arrow-up in ~/.local/state/berth/chat_history.\n"
-     "Into a pipe or file the answer goes byte for byte. On a terminal Markdown becomes styles, and "
+     "Into a pipe or file the answer goes byte for byte. On a terminal Markdown becomes styles, "
+     "and "
      "control characters are shown instead of obeyed; a reasoning model's thinking is dim there, "
      "and left out of pipes.\n"
      "Every parameter left away takes the server's default, except for the seed, which is drawn "

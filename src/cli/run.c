@@ -76,8 +76,8 @@ static int load_with_template(struct chat *c, const char *path, struct err *err)
         (void)!chat_set_template(c, (struct str){NULL, 0}, &other);
     else
         fprintf(stderr,
-                "berth: %s is now the chat template of %s for every client of this daemon "
-                "(`berth help configure`)\n",
+                "berth: %s is now declared as the chat template of %s, for all clients; "
+                "`berth configure` changes that\n",
                 path, c->model);
     return rc;
 }

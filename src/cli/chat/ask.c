@@ -120,28 +120,55 @@ static void keep_string(char **to, const json_t *v)
     *to = mem_dup(s, strlen(s));
 }
 
+struct loading {
+    struct progress progress;
+    json_t *model; /* owned: what the last event says of it */
+};
+
+/* {"what", "done", "total"}, and at the end the model as GET /berth/v1/models has it. */
+static bool on_load_event(void *ctx, const json_t *event)
+{
+    struct loading *l = ctx;
+    if (json_object_get(event, "name")) {
+        json_decref(l->model);
+        l->model = json_deep_copy(event);
+        return true;
+    }
+    json_int_t done = json_integer_value(json_object_get(event, "done"));
+    json_int_t total = json_integer_value(json_object_get(event, "total"));
+    progress_set(&l->progress, json_string_value(json_object_get(event, "what")),
+                 (uint64_t)MAX_OF(done, 0), (uint64_t)MAX_OF(total, 0));
+    progress_tick(&l->progress);
+    return true;
+}
+
 int chat_load(struct chat *c, enum chat_mode mode, struct err *err)
 {
     if (reach(c, err) < 0)
         return -err->code;
-    json_t *answer = NULL, *body = json_pack("{s:s}", "model", c->model);
+    json_t *body = json_pack("{s:s, s:b}", "model", c->model, "stream", 1);
     if (!body)
         return err_set(err, E_INVALID, "the model's name is not valid UTF-8");
-    struct progress p;
+    struct loading l = {.model = NULL};
     struct buf what;
     buf_init(&what, LIMIT_PATH_BYTES);
     buf_printf(&what, "loading %s", c->model);
-    progress_begin(&p, buf_str(&what), c->out->has_color);
+    if (c->has_keep_alive)
+        json_object_set_new(body, "keep_alive", json_integer(c->keep_alive_s));
+    progress_begin(&l.progress, buf_str(&what), c->out->has_color);
     c->client.on_tick = on_progress_tick;
-    c->client.tick_ctx = &p;
-    int rc = client_json(&c->client, "POST", "/berth/v1/load", body, &answer, err);
+    c->client.tick_ctx = &l.progress;
+    int rc = client_events(&c->client, "/berth/v1/load", body, on_load_event, &l, err);
     c->client.on_tick = NULL;
-    progress_end(&p);
-    bool has_template = json_is_true(json_object_get(answer, "has_chat_template"));
+    progress_end(&l.progress);
+    if (rc == 0 && !l.model)
+        rc = err_set(err, E_NET, "the daemon broke the loading of %s off; its log says why",
+                     c->model);
+    bool has_template = json_is_true(json_object_get(l.model, "has_chat_template"));
     c->is_chat = mode == CHAT_ALWAYS || (mode == CHAT_BY_TEMPLATE && has_template);
-    keep_string(&c->digest, json_object_get(answer, "digest"));
+    keep_string(&c->digest, json_object_get(l.model, "digest"));
     buf_release(&what);
-    json_decref(answer);
+    json_decref(l.model);
     json_decref(body);
     return rc;
 }
