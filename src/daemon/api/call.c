@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "daemon/api/api_impl.h"
+#include "daemon/api/guard.h"
 #include "lib/base/mem.h"
 
 uint64_t api_now_us(void)
@@ -98,6 +99,9 @@ void api_watch_end(struct api_call *c, struct watch_record *rec)
     rec->key = c->key;
     rec->code = c->code;
     rec->total_ms = (double)(api_now_us() - c->started_us) / 1000;
+    struct keys *keys = guard_keys(c->api->cfg.guard);
+    if (keys && c->key[0])
+        keys_count(keys, c->key, rec->n_prompt, rec->n_generated);
     if (c->api->cfg.watch)
         watch_request(c->api->cfg.watch, rec);
 }

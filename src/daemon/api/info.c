@@ -44,6 +44,18 @@ int info_not_found(struct api *a, const char *name, struct err *err)
     return rc;
 }
 
+uint32_t info_retry_in(struct api *a, const char *name)
+{
+    struct model_list l;
+    struct err err = ERR_INIT;
+    if (runner_list(a->cfg.runner, &l, &err) < 0)
+        return 0;
+    const struct model_info *m = info_find(&l, name);
+    uint32_t s = m && m->state == MODEL_BROKEN ? MAX_OF(m->retry_in_s, 1u) : 0;
+    model_list_release(&l);
+    return s;
+}
+
 bool info_list(struct api *a, struct httpd_request *r, struct model_list *ret)
 {
     struct err err = ERR_INIT;

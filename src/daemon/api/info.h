@@ -12,6 +12,8 @@ const char *info_state_name(enum model_state state);
 const struct model_info *info_find(const struct model_list *l, const char *name);
 /* E_NOTFOUND with the names that are near. */
 int info_not_found(struct api *a, const char *name, struct err *err);
+/* Seconds until a broken model is tried again; 0: it is not broken. */
+uint32_t info_retry_in(struct api *a, const char *name);
 /* OpenAI's model object, with more. */
 void info_put_openai(const struct model_info *m, struct buf *out);
 /* Everything: what was declared, what counts, what runs. */

@@ -51,6 +51,18 @@ static void put_text(const struct run_tokens *t, struct buf *out)
     buf_append_char(out, '}');
 }
 
+/* The worker calls a list of ids a prompt; here it has another name. */
+static void fail(struct api_error *e, const struct err *err, bool is_text)
+{
+    static const char theirs[] = "prompt[";
+    struct err own = *err;
+    if (is_text && strncmp(err->msg, theirs, sizeof(theirs) - 1) == 0)
+        err_set(&own, (enum err_code)err->code, "tokens[%s", err->msg + sizeof(theirs) - 1);
+    api_error_from(e, &own);
+    if (is_text && own.code == E_INVALID)
+        snprintf(e->param, sizeof(e->param), "tokens");
+}
+
 /* Loop thread. */
 static void on_tokens(void *ctx, const struct run_tokens *t)
 {
@@ -58,7 +70,7 @@ static void on_tokens(void *ctx, const struct run_tokens *t)
     struct api_error e;
     struct buf out;
     if (t->err.code) {
-        api_error_from(&e, &t->err);
+        fail(&e, &t->err, j->is_text);
         api_error_answer(j->r, &e);
         end(j, 0, e.status);
         return;

@@ -49,8 +49,13 @@ struct api_param api_param_at(size_t i)
     static const char *const kinds[] = {"number", "integer", "boolean",
                                         "value",  "ignored", "refused"};
     const struct row *row = &rows[i];
-    return (struct api_param){row->name,  kinds[row->kind], row->doc,
-                              row->where, row->min,         row->max};
+    return (struct api_param){.name = row->name,
+                              .kind = kinds[row->kind],
+                              .doc = row->doc,
+                              .neutral = row->neutral,
+                              .dialects = row->where,
+                              .min = row->min,
+                              .max = row->max};
 }
 
 static const struct row *row_find(const char *name, unsigned dialect)

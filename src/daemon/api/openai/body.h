@@ -66,7 +66,7 @@ void api_param_of(const char *sentence, char ret[64]);
 
 /* Rows of param.def, for documentation and tests. */
 struct api_param {
-    const char *name, *kind, *doc;
+    const char *name, *kind, *doc, *neutral; /* neutral: what a refused one may be, by | */
     unsigned dialects;
     double min, max; /* of numbers */
 };

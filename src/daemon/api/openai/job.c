@@ -8,6 +8,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "daemon/api/info.h"
 #include "daemon/api/openai/shape.h"
 #include "daemon/api/openai/text_log.h"
 #include "lib/base/limits.h"
@@ -48,7 +49,8 @@ struct job {
     uint32_t n_done;
     uint32_t n_open; /* parts whose last event is to come, and who starts them */
     char digest[80];
-    int status; /* as the client sees it, or would have */
+    int status;        /* as the client sees it, or would have */
+    uint32_t retry_in; /* of a broken model, seconds */
 };
 
 static void job_free(void *ctx)
@@ -132,6 +134,8 @@ static void fail_locked(struct job *j, const struct err *err)
 {
     struct api_error e;
     api_error_from(&e, err);
+    if (err->code == E_BROKEN && j->retry_in)
+        e.retry_after_s = j->retry_in;
     if (err->code == E_CONTEXT)
         snprintf(e.param, sizeof(e.param), "%s",
                  j->shape.dialect == API_CHAT ? "messages" : "prompt");
@@ -152,6 +156,19 @@ static void fail_locked(struct job *j, const struct err *err)
         api_error_answer(j->r, &e);
     }
     job_cancel(j);
+}
+
+/* Says which of several prompts it was. */
+static void fail_part_locked(struct job *j, const struct job_part *p, struct err *err)
+{
+    char param[64];
+    bool of_prompt = err->code == E_INVALID || err->code == E_CONTEXT;
+    if (j->n_parts > 1 && of_prompt) {
+        api_param_of(err->msg, param);
+        if (err->code == E_CONTEXT || strcmp(param, "prompt") == 0)
+            err_wrap(err, "prompt[%u]", p->index);
+    }
+    fail_locked(j, err);
 }
 
 static void answer_locked(struct job *j)
@@ -260,7 +277,7 @@ static void event_locked(struct job *j, struct job_part *p, const struct gen_eve
     case GEN_EVENT_FAILED:
         err_set(&err, (enum err_code)(ev->code > 0 && ev->code < E_N_CODES ? ev->code : E_INTERNAL),
                 "%.*s", STR_ARG(ev->message));
-        fail_locked(j, &err);
+        fail_part_locked(j, p, &err);
         break;
     case GEN_EVENT_PROGRESS: break;
     }
@@ -388,9 +405,11 @@ static void part_start(struct job *j, struct job_part *p, struct gen_request *re
             runner_cancel(j->api->cfg.runner, id);
         return;
     }
+    uint32_t retry_in = rc == -E_BROKEN ? info_retry_in(j->api, j->model) : 0;
     pthread_mutex_lock(&j->lock);
+    j->retry_in = retry_in;
     if (!j->ended)
-        fail_locked(j, &err);
+        fail_part_locked(j, p, &err);
     close_locked(j);
     pthread_mutex_unlock(&j->lock);
     httpd_request_unref(j->r);
