@@ -196,7 +196,8 @@ class Tokens(Api):
         bad({"tokens": None}, "tokens", "missing_required_parameter", "/detokenize")
         bad({"tokens": "x"}, "tokens", "invalid_type", "/detokenize")
         bad({"tokens": [1, -1]}, "tokens[1]", "invalid_value", "/detokenize")
-        bad({"tokens": [97, 9999]}, None, "invalid_value", "/detokenize")
+        self.refused(self.d.post("/detokenize", {"model": "words", "tokens": [97, 9999]}), 400, "tokens", "invalid_value",
+                     "tokens[1] is token 9999")
         self.assertEqual(self.ask({"content": "a", "with_pieces": False})["tokens"], [97])
         self.assertEqual(self.ask({"tokens": []}, "/detokenize")["content"], "")
 

@@ -497,8 +497,8 @@ static void *tokens_run(void *arg)
     for (uint32_t i = 0; p->is_text && i < p->n; i++) {
         p->text[i] = (char)p->ids[i];
         if (p->ids[i] > 257)
-            err_set(&t.err, E_INVALID, "token %u is %d; the model's tokens go from 0 to 257", i,
-                    p->ids[i]);
+            err_set(&t.err, E_INVALID,
+                    "prompt[%u] is token %d, and the model's tokens are 0 to 257", i, p->ids[i]);
     }
     t.text = (struct str){p->text, p->n};
     p->fn(p->ctx, &t);
