@@ -155,6 +155,40 @@ static void bench_stream(unsigned pieces_s)
     httpd_stop(h);
 }
 
+/* What an engine does: one piece for each of many streams, then nothing for a while. */
+static void bench_streams(unsigned n_streams, unsigned pieces_s)
+{
+    enum { MAX = 64 };
+    struct client c[MAX];
+    struct httpd_request *r[MAX];
+    struct httpd *h = server(2);
+    for (unsigned i = 0; i < n_streams; i++) {
+        c[i] = (struct client){.port = httpd_port(h)};
+        pthread_create(&c[i].thread, NULL, drain, &c[i]);
+        while (!(r[i] = atomic_exchange(&kept, NULL)))
+            client_wait_ms(1);
+    }
+    double wall = now_s(CLOCK_MONOTONIC), cpu = now_s(CLOCK_PROCESS_CPUTIME_ID);
+    for (unsigned n = 0; n < 2 * pieces_s; n++) {
+        struct timespec ts = {.tv_nsec = (long)(1e9 / pieces_s)};
+        for (unsigned i = 0; i < n_streams; i++)
+            httpd_stream_write(r[i], STR_LIT("data: {\"choices\":[{\"delta\":\"word\"}]}\n\n"));
+        nanosleep(&ts, NULL);
+    }
+    wall = now_s(CLOCK_MONOTONIC) - wall;
+    double theirs = 0;
+    for (unsigned i = 0; i < n_streams; i++) {
+        httpd_stream_end(r[i]);
+        httpd_request_unref(r[i]);
+        pthread_join(c[i].thread, NULL);
+        theirs += c[i].cpu_s;
+    }
+    cpu = now_s(CLOCK_PROCESS_CPUTIME_ID) - cpu - theirs;
+    printf("%u streams of %u pieces/s: %.2f %% of a processor, %.1f us a piece\n", n_streams,
+           pieces_s, cpu / wall * 100, cpu / (2.0 * pieces_s * n_streams) * 1e6);
+    httpd_stop(h);
+}
+
 static void bench_idle(unsigned n)
 {
     struct rlimit lim;
@@ -193,5 +227,6 @@ int main(void)
     bench_requests(16);
     bench_stream(100);
     bench_stream(10000);
+    bench_streams(64, 30);
     return 0;
 }

@@ -605,6 +605,32 @@ static void descriptors_may_run_out(void **state)
     httpd_stop(s.h);
 }
 
+static void memory_may_run_out(void **state)
+{
+    (void)state;
+    struct server s;
+    server_start(&s, (struct httpd_config){0});
+    unsigned n_served = 0, n_cut = 0;
+    for (long n = 0; n < 40; n++) {
+        char in[1024];
+        int fd = client_dial(s.port);
+        mem_fault_after(n);
+        client_send(fd, "POST /x?x+y=1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n"
+                        "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+        ssize_t got = recv(fd, in, sizeof(in), 0);
+        bool served = got > 13 && memcmp(in, "HTTP/1.1 200 ", 13) == 0;
+        assert_true(served || got <= 0 || memcmp(in, "HTTP/1.1 503 ", 13) == 0);
+        n_served += served;
+        n_cut += !served;
+        mem_fault_after(-1);
+        close(fd);
+        UNTIL(stats(&s).n_connections == 0);
+        assert_int_equal(stats(&s).n_requests, 0);
+    }
+    assert_true(n_served > 10 && n_cut > 5);
+    httpd_stop(s.h);
+}
+
 /* --- the end --- */
 
 static void quiescing_lets_open_requests_end(void **state)
@@ -712,6 +738,7 @@ int main(void)
         cmocka_unit_test(many_connections_stay_open),
         cmocka_unit_test(one_connection_too_many_is_told),
         cmocka_unit_test(descriptors_may_run_out),
+        cmocka_unit_test(memory_may_run_out),
         cmocka_unit_test(quiescing_lets_open_requests_end),
         cmocka_unit_test(stopping_ends_everything),
         cmocka_unit_test(a_bad_start_says_why),

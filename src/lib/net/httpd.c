@@ -58,6 +58,38 @@ void thread_post(struct http_thread *t, struct httpd_request *r)
         thread_wake(t);
 }
 
+/* Hands a connection to a thread that has fewer. */
+static void newcomer_post(struct http_thread *t, struct newcomer *n)
+{
+    pthread_mutex_lock(&t->lock);
+    n->next = t->newcomers;
+    t->newcomers = n;
+    bool asleep = !t->awake;
+    t->awake = true;
+    pthread_mutex_unlock(&t->lock);
+    if (asleep)
+        thread_wake(t);
+}
+
+static void newcomers_run(struct http_thread *t, bool wanted)
+{
+    pthread_mutex_lock(&t->lock);
+    struct newcomer *n = t->newcomers, *next;
+    t->newcomers = NULL;
+    pthread_mutex_unlock(&t->lock);
+    for (; n; n = next) {
+        next = n->next;
+        struct conn *c = NULL;
+        if (wanted)
+            c = conn_open(t, n->fd, &n->peer, n->tls);
+        else
+            conn_uncount(t, n->fd);
+        mem_free(n);
+        if (c)
+            conn_run(c);
+    }
+}
+
 static struct httpd_request *news_take(struct http_thread *t)
 {
     pthread_mutex_lock(&t->lock);
@@ -159,6 +191,50 @@ static void accept_shed(struct http_thread *t, struct listener *l)
     accept_pause(t);
 }
 
+/* Who shall have the next connection: t, unless another has clearly fewer.  The kernel alone would
+ * give all that come one at a time to the same thread. */
+static struct http_thread *thread_choose(struct http_thread *t)
+{
+    struct httpd *h = t->h;
+    struct http_thread *best = t;
+    uint32_t fewest = atomic_load(&t->n_conns);
+    for (uint32_t i = 0; i < h->n_threads; i++) {
+        uint32_t n = atomic_load(&h->threads[i].n_conns);
+        if (n + 2 < fewest) {
+            best = &h->threads[i];
+            fewest = n;
+        }
+    }
+    return best;
+}
+
+/* Opens the connection here or elsewhere. */
+static bool accept_place(struct http_thread *t, int fd, const struct httpd_peer *peer, bool tls,
+                         bool too_many)
+{
+    struct err err = ERR_INIT;
+    struct http_thread *to = too_many ? t : thread_choose(t);
+    struct newcomer *n = to != t ? mem_try_alloc(1, sizeof(*n), &err) : NULL;
+    if (!n)
+        to = t;
+    atomic_fetch_add(&t->h->n_connections, 1);
+    atomic_fetch_add(&to->n_conns, 1);
+    httpd_touch(t->h);
+    if (n) {
+        *n = (struct newcomer){.fd = fd, .tls = tls, .peer = *peer};
+        newcomer_post(to, n);
+        return true;
+    }
+    struct conn *c = conn_open(t, fd, peer, tls);
+    if (c && too_many) {
+        atomic_fetch_add(&t->h->n_accept_failed, 1);
+        conn_refuse(c, 503, "this server has as many connections as it can; try again later");
+    }
+    if (c)
+        conn_run(c);
+    return c != NULL;
+}
+
 /* False when there is nothing more to accept for now. */
 static bool accept_one(struct http_thread *t, struct listener *l)
 {
@@ -183,15 +259,7 @@ static bool accept_one(struct http_thread *t, struct listener *l)
         accept_pause(t);
         return false;
     }
-    struct conn *c = conn_open(t, fd, &peer, tls);
-    if (!c)
-        return false;
-    if (n >= h->cfg.max_connections) {
-        atomic_fetch_add(&h->n_accept_failed, 1);
-        conn_refuse(c, 503, "this server has as many connections as it can; try again later");
-    }
-    conn_run(c);
-    return true;
+    return accept_place(t, fd, &peer, tls, n >= h->cfg.max_connections);
 }
 
 /* --- rounds --- */
@@ -247,7 +315,7 @@ static int thread_wait(struct http_thread *t, struct epoll_event *ev)
 {
     int patience = t->ready ? 0 : thread_patience(t);
     pthread_mutex_lock(&t->lock);
-    if (t->news)
+    if (t->news || t->newcomers)
         patience = 0;
     t->awake = patience == 0;
     pthread_mutex_unlock(&t->lock);
@@ -282,6 +350,7 @@ static void *thread_main(void *arg)
     while (!atomic_load(&t->h->stopping)) {
         int n = thread_wait(t, ev);
         thread_events(t, ev, n);
+        newcomers_run(t, !t->quiesced);
         news_run(t);
         ready_run(t);
         timers_run(t);
@@ -292,6 +361,7 @@ static void *thread_main(void *arg)
         conn_close(t->conns, false);
     if (!t->quiesced)
         thread_quiesce(t);
+    newcomers_run(t, false);
     news_run(t); /* whose connections are gone: only their references */
     return NULL;
 }
@@ -482,8 +552,10 @@ void httpd_stop(struct httpd *h)
     }
     for (uint32_t i = 0; i < h->n_listeners; i++)
         listener_close(&h->listeners[i]);
-    for (uint32_t i = 0; i < h->n_threads; i++)
+    for (uint32_t i = 0; i < h->n_threads; i++) {
+        newcomers_run(&h->threads[i], false); /* given to one that had ended already */
         thread_close(&h->threads[i]);
+    }
     int reserve = atomic_load(&h->reserve_fd);
     if (reserve >= 0)
         close(reserve);

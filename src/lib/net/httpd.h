@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* HTTP/1.1 server: epoll threads, whole bodies in, answers at
- * once or later, streams with back-pressure.
+/* HTTP/1.1 server: epoll threads, whole bodies in, answers at once or later, streams with
+ * back-pressure.
  *
- * Owns the listening sockets, its threads and every request object.  A handler
- * gets a request on an HTTP thread and answers it there or, having kept it
- * (httpd_request_ref), later from any one thread.  While nobody has anything to
- * say the connection costs no thread.  A client that leaves is
- * noticed at once, also then: the request's gone callback is called,
- * on whichever thread saw it.
+ * Owns the listening sockets, its threads and every request object.  A handler gets a request on an
+ * HTTP thread and answers it there or, having kept it (httpd_request_ref), later from any one
+ * thread.  While nobody has anything to say the connection costs no thread.  A client that leaves is
+ * noticed at once, also then: the request's gone callback is called, on whichever thread saw it.
  *
- * Knows no route and no dialect; refuses only what is not HTTP (framing,
- * sizes). */
+ * A client that closes its sending half counts as one that leaves, as in most servers of this kind:
+ * a closed browser tab looks no different.  What is answered at once is still answered; a refusal
+ * is waited for with the connection half open, so that its reader sees it.
+ *
+ * Knows no route and no dialect; refuses only what is not HTTP (framing, sizes). */
 #ifndef LIB_NET_HTTPD_H
 #define LIB_NET_HTTPD_H
 
@@ -142,9 +143,10 @@ void httpd_answer_buf(struct httpd_request *r, int status, const char *content_t
 /* Also closes the connection after the answer. */
 void httpd_close_after(struct httpd_request *r);
 
-/* A streamed answer: begin once, write pieces, end.  A write that would leave
- * more than LIMIT_STREAM_PENDING_BYTES unsent drops the client: -E_LIMIT, and
- * -E_CANCELED from then on or when the client has left. */
+/* A streamed answer: begin once, write pieces, end.  A piece is sent at once unless one was sent
+ * less than two milliseconds ago: then it waits for that moment, with those that come meanwhile.  A
+ * write that would leave more than LIMIT_STREAM_PENDING_BYTES unsent drops the client: -E_LIMIT,
+ * and -E_CANCELED from then on or when the client has left. */
 void httpd_stream_begin(struct httpd_request *r, int status, const char *content_type);
 int httpd_stream_write(struct httpd_request *r, struct str piece);
 void httpd_stream_end(struct httpd_request *r);

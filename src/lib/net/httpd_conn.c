@@ -19,6 +19,14 @@
 
 /* --- beginning and end --- */
 
+void conn_uncount(struct http_thread *t, int fd)
+{
+    close(fd);
+    atomic_fetch_sub(&t->n_conns, 1);
+    atomic_fetch_sub(&t->h->n_connections, 1);
+    httpd_touch(t->h);
+}
+
 struct conn *conn_open(struct http_thread *t, int fd, const struct httpd_peer *peer, bool tls)
 {
     struct err err = ERR_INIT;
@@ -39,21 +47,18 @@ struct conn *conn_open(struct http_thread *t, int fd, const struct httpd_peer *p
         buf_init(&c->out.head, 1u << 20);
         buf_init(&c->out.block, SIZE_MAX / 4);
     }
-    if (!c || timers_reserve(&t->timers, t->n_conns + 1, &err) < 0 || (tls && !tls_open(c)) ||
-        epoll_ctl(t->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0) {
+    if (!c || timers_reserve(&t->timers, atomic_load(&t->n_conns), &err) < 0 ||
+        (tls && !tls_open(c)) || epoll_ctl(t->epoll_fd, EPOLL_CTL_ADD, fd, &ev) < 0) {
         if (c)
             tls_close(c, false);
         mem_free(c);
-        close(fd);
+        conn_uncount(t, fd);
         return NULL;
     }
     c->next = t->conns;
     if (c->next)
         c->next->prev = c;
     t->conns = c;
-    t->n_conns++;
-    atomic_fetch_add(&t->h->n_connections, 1);
-    httpd_touch(t->h);
     return c;
 }
 
@@ -66,7 +71,6 @@ static void conn_unlist(struct conn *c)
         t->conns = c->next;
     if (c->next)
         c->next->prev = c->prev;
-    t->n_conns--;
     for (struct conn **at = &t->ready; c->in_ready && *at; at = &(*at)->ready_next) {
         if (*at == c) {
             *at = c->ready_next;
@@ -78,7 +82,7 @@ static void conn_unlist(struct conn *c)
 
 void conn_close(struct conn *c, bool reset)
 {
-    struct httpd *h = c->t->h;
+    struct http_thread *t = c->t;
     struct httpd_request *r = c->r;
     c->r = NULL;
     conn_unlist(c);
@@ -90,13 +94,11 @@ void conn_close(struct conn *c, bool reset)
         setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
     }
     /* Closing alone would not do while a child that is being started still holds a copy. */
-    epoll_ctl(c->t->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
-    close(c->fd);
+    epoll_ctl(t->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     out_release(&c->out);
     buf_release(&c->left);
+    conn_uncount(t, c->fd);
     mem_free(c);
-    atomic_fetch_sub(&h->n_connections, 1);
-    httpd_touch(h);
 }
 
 bool conn_is_idle(const struct conn *c)
@@ -190,14 +192,21 @@ static void discard_body(struct conn *c)
         c->keep_alive = false;
 }
 
-static bool split_target(struct httpd_request *r)
+/* False: the request was refused. */
+static bool split_target(struct conn *c)
 {
     struct err err = ERR_INIT;
+    struct httpd_request *r = c->r;
     char *path = arena_try_alloc(&r->arena, strlen(http_head_target(&r->head)) + 2, &err);
-    if (!path || !http_head_path(&r->head, path, &r->query))
-        return false;
-    r->path = path;
-    return true;
+    if (!path) {
+        refuse(c, 503, "no memory for the request's path");
+    } else if (!http_head_path(&r->head, path, &r->query)) {
+        refuse(c, 400, "the request's target is not a path of this host, or is badly escaped");
+    } else {
+        r->path = path;
+        return true;
+    }
+    return false;
 }
 
 static void head_complete(struct conn *c)
@@ -214,10 +223,8 @@ static void head_complete(struct conn *c)
     r->body_left = head->length;
     r->body_ms = c->t->now_ms;
     c->keep_alive = !head->wants_close && (!head->is_1_0 || head->wants_keep_alive);
-    if (!split_target(r)) {
-        refuse(c, 400, "the request's target is not a path of this host, or is badly escaped");
+    if (!split_target(c))
         return;
-    }
     if (head->length > h->cfg.max_body_bytes) {
         refuse(c, 413, "the request's body is larger than this server accepts");
         return;
@@ -444,7 +451,7 @@ static int compose(struct conn *c, struct httpd_request *r)
         if (ret >= 0 && !waits && (r->pending.len > 0 || !r->streaming || r->ended)) {
             take_body_locked(c, r);
             c->moved_ms = c->t->now_ms;
-            ret = 1;
+            ret = c->out.head.failed ? -1 : 1; /* no memory for a chunk's size */
             r->paced = r->streaming && !r->last_taken;
             c->pace_ms = r->paced ? c->t->now_ms + HTTPD_PACE_MS : 0;
         }

@@ -55,9 +55,9 @@ struct http_thread {
     pthread_t id;
     bool started;
     int epoll_fd, wake_fd;
-    struct conn *conns; /* its own */
-    uint32_t n_conns;
-    struct conn *ready; /* with work left from their last turn */
+    struct conn *conns;  /* its own */
+    atomic_uint n_conns; /* and those given to it; others compare */
+    struct conn *ready;  /* with work left from their last turn */
     struct timers timers;
     uint64_t now_ms;          /* when this round began */
     uint64_t accept_again_ms; /* 0: listening */
@@ -69,7 +69,15 @@ struct http_thread {
     char scratch[HTTPD_SCRATCH];
     pthread_mutex_t lock; /* guards what follows */
     struct httpd_request *news, **news_end;
+    struct newcomer *newcomers; /* accepted by another thread */
     bool awake;
+};
+
+struct newcomer {
+    struct newcomer *next;
+    int fd;
+    bool tls;
+    struct httpd_peer peer;
 };
 
 struct httpd {
@@ -211,8 +219,10 @@ void listener_peer(const struct listener *l, int fd, const struct sockaddr_stora
                    struct httpd_peer *ret);
 
 /* httpd_conn.c; all on the connection's thread. */
-/* Takes fd; NULL when there is no memory (fd is closed then). */
+/* Takes fd, which is counted already; NULL when there is no memory (it is closed and uncounted). */
 struct conn *conn_open(struct http_thread *t, int fd, const struct httpd_peer *peer, bool tls);
+/* Closes a descriptor that was counted as a connection of t. */
+void conn_uncount(struct http_thread *t, int fd);
 void conn_refuse(struct conn *c, int status, const char *message); /* and closes after it */
 void conn_event(struct conn *c, uint32_t events);
 void conn_run(struct conn *c);     /* does what can be done; may free c */
