@@ -70,6 +70,14 @@ def read_events(resp):
             raise AssertionError(f"not an SSE line: {text!r}")
 
 
+class Refused(AssertionError):
+    """A stream that was asked for and not begun; error is OpenAI's object."""
+
+    def __init__(self, status, answer):
+        super().__init__(f"status {status}: {answer!r}")
+        self.status, self.error = status, json.loads(answer)["error"] if answer[:1] == b"{" else {}
+
+
 class Client:
     """JSON over HTTP to one port, a connection per call.
 
@@ -112,7 +120,7 @@ class Client:
         return status, headers, body.decode("utf-8")
 
     def stream(self, path, obj, headers=None):
-        """Yields the events of a streaming answer; a status other than 200 is an AssertionError."""
+        """Yields the events of a streaming answer; another status than 200 raises Refused."""
         c = self.connect()
         try:
             h = {"Content-Type": "application/json"}
@@ -122,7 +130,7 @@ class Client:
             if r.status != 200:
                 answer = r.read()
                 openai_answers.check_whole("POST", path, r.status, {k.lower(): v for k, v in r.getheaders()}, answer)
-                raise AssertionError(f"status {r.status}: {answer!r}")
+                raise Refused(r.status, answer)
             if not r.getheader("content-type", "").startswith("text/event-stream"):
                 raise AssertionError(f"content type {r.getheader('content-type')!r}")
             checked = openai_answers.Stream(path)

@@ -1,0 +1,593 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What happens when things break: workers that die, hang or crash again and again, queues that are full, models that do
+not fit, signals at bad moments, disks that are full.  Each test ends with a daemon that serves as before."""
+import concurrent.futures
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
+import tiny_gguf  # noqa: E402
+from berth_test import SLOW, Client, Daemon, Refused, wait_until  # noqa: E402
+from raw_http import Wire, get, parse, post  # noqa: E402
+
+LONG = {"ignore_eos": True, "max_tokens": 4000}
+
+
+class Faults(unittest.TestCase):
+    """A daemon with the tiny model under the names that a test asks for."""
+    args = ()
+    models = ("tiny", "other")
+
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="berth-faults-")
+        self.addCleanup(self.folder.cleanup)
+        for i, name in enumerate(self.models):
+            tiny_gguf.write(os.path.join(self.folder.name, name + ".gguf"), seed=i + 1)
+        self.d = None
+
+    def start(self, *args, env=None):
+        """The daemon, which must stop with 0 in the end."""
+        self.d = Daemon(models_dir=self.folder.name, args=["--threads", "1", *self.args, *args], env=env, timeout=120)
+        self.d.start()
+        self.addCleanup(self.over)
+        return self.d
+
+    def over(self):
+        if self.d.process is not None:
+            rc = self.d.stop()
+            self.assertEqual(rc, 0, self.d.output())
+
+    def body(self, model="tiny", **more):
+        return {"model": model, "prompt": "hello", "seed": 1, "max_tokens": 4, **more}
+
+    def ask(self, model="tiny", **more):
+        """(status, headers, answer)"""
+        return self.d.post("/v1/completions", self.body(model, **more))
+
+    def text(self, model="tiny", **more):
+        status, _, answer = self.ask(model, **more)
+        self.assertEqual(status, 200, answer)
+        return answer["choices"][0]["text"]
+
+    def events(self, model="tiny", **more):
+        return list(self.d.stream("/v1/completions", self.body(model, stream=True, **more)))
+
+    def ended(self, future):
+        """A stream's events; those of one that had not begun: none, and its refusal's error."""
+        try:
+            return future.result(), None
+        except Refused as e:
+            return [], e.error
+
+    def failed(self, future, code):
+        """A stream that ended in an error, and in nothing that looks like an end."""
+        events, error = self.ended(future)
+        self.assertEqual((error or events[-1].json["error"])["code"], code)
+        self.assertNotIn("[DONE]", [e.data for e in events])
+        for e in events[:-1]:
+            if e.kind == "data":
+                self.assertEqual([c["finish_reason"] for c in e.json["choices"]], [None] * len(e.json["choices"]))
+
+    def info(self, model="tiny"):
+        return next(m for m in self.d.get("/berth/v1/models")[2]["models"] if m["name"] == model)
+
+    def running(self, n, model="tiny"):
+        got = wait_until(lambda: self.info(model).get("n_running", 0) + self.info(model).get("n_waiting", 0) >= n)
+        self.assertTrue(got, self.info(model))
+
+    def idle(self, model="tiny"):
+        self.assertTrue(wait_until(lambda: (lambda m: not m.get("n_running") and not m.get("n_waiting") and
+                                            not m.get("blocks_used"))(self.info(model))), self.info(model))
+
+    def metric(self, name):
+        """The sum over all labels."""
+        text = self.d.get("/metrics")[2]
+        return sum(float(v) for v in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M))
+
+
+class Crashes(Faults):
+    def test_kill_under_50_streams(self):
+        """Each of them gets an error; another model's streams go on; the next request gets a new worker."""
+        self.start("--max-num-seqs", "16")
+        alone = self.text("other", max_tokens=1500, ignore_eos=True)
+        self.text()
+        pid = self.info()["pid"]
+        begun = threading.Semaphore(0)
+
+        def stream(i):
+            seen = []
+            for e in self.d.stream("/v1/completions", self.body(stream=True, **{**LONG, "seed": i})):
+                seen.append(e)
+                if len(seen) == 2:
+                    begun.release()
+            return seen
+
+        with concurrent.futures.ThreadPoolExecutor(60) as pool:
+            there = [pool.submit(stream, i) for i in range(50)]
+            others = [pool.submit(self.events, "other", max_tokens=1500, ignore_eos=True) for _ in range(4)]
+            whole = [pool.submit(self.ask, **LONG) for _ in range(4)]
+            for _ in range(16):
+                begun.acquire()
+            self.running(30)
+            os.kill(pid, signal.SIGKILL)
+            for f in there:
+                self.failed(f, "worker_crashed")
+            for f in whole:
+                status, _, answer = f.result()
+                self.assertEqual((status, answer["error"]["code"]), (500, "worker_crashed"))
+            for f in others:
+                events = f.result()
+                self.assertEqual(events[-1].data, "[DONE]")
+                self.assertEqual("".join(e.json["choices"][0]["text"] for e in events[:-1]), alone)
+        self.text()
+        self.assertNotEqual(self.info()["pid"], pid)
+        self.assertEqual((self.info()["n_crashes"], self.info("other")["n_crashes"]), (1, 0))
+        self.idle()
+
+    def test_a_worker_that_hangs_is_ended(self):
+        self.start("--hang-timeout", "1")
+        self.text()
+        pid = self.info()["pid"]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            there = [pool.submit(self.events, **LONG, n=4) for _ in range(4)]
+            self.running(4)
+            os.kill(pid, signal.SIGSTOP)
+            for f in there:
+                self.failed(f, "worker_crashed")
+        self.assertTrue(wait_until(lambda: not os.path.exists(f"/proc/{pid}")))
+        self.text()
+        self.assertEqual(self.metric("berth_worker_hangs_total"), 1)
+
+    def test_a_crash_while_it_loads(self):
+        tiny_gguf.write(os.path.join(self.folder.name, "big.gguf"), pad_bytes=64 << 20)
+        self.start()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            for _ in range(2):
+                f = pool.submit(self.ask, "big")
+                self.assertTrue(wait_until(lambda: self.children(), step=0.0005))
+                for pid in self.children():
+                    os.kill(pid, signal.SIGKILL)
+                self.assertIn(f.result()[0], (200, 500, 503))
+                self.d.post("/berth/v1/unload", {"model": "big"})
+        self.text("big")
+
+    def children(self):
+        with open(f"/proc/{self.d.pid}/task/{self.d.pid}/children", encoding="ascii") as f:
+            mine = [int(p) for p in f.read().split()]
+        for task in os.listdir(f"/proc/{self.d.pid}/task"):
+            try:
+                with open(f"/proc/{self.d.pid}/task/{task}/children", encoding="ascii") as f:
+                    mine += [int(p) for p in f.read().split()]
+            except OSError:
+                pass
+        return sorted(set(mine))
+
+    def test_a_crash_loop_breaks_the_model_for_a_while(self):
+        """503 at once with a time to come again; /readyz says so when the model is pinned; the others go on."""
+        self.start()
+        self.assertEqual(self.d.post("/berth/v1/configure", {"model": "tiny", "settings": {"pinned": True}})[0], 200)
+        self.text("other")
+        self.assertEqual(self.d.get("/readyz")[0], 200)
+        end = time.monotonic() + 60 * SLOW
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            while self.info()["state"] != "broken":
+                self.assertLess(time.monotonic(), end, self.info())
+                f = pool.submit(self.ask, **LONG, n=8)
+                while not f.done() and self.info()["state"] != "broken":
+                    m = self.info()
+                    if m.get("pid") and m.get("n_running"):
+                        try:
+                            os.kill(m["pid"], signal.SIGKILL)
+                        except ProcessLookupError:
+                            pass
+                    time.sleep(0.01)
+                self.assertIn(f.result()[0], (500, 503))
+        start = time.monotonic()
+        status, headers, answer = self.ask()
+        self.assertEqual((status, answer["error"]["code"]), (503, "model_broken"))
+        self.assertGreater(int(headers["retry-after"]), 0)
+        self.assertLess(time.monotonic() - start, 5 * SLOW)
+        status, _, answer = self.d.get("/readyz")
+        self.assertEqual(status, 503)
+        self.assertIn("tiny", json.dumps(answer))
+        self.assertEqual(self.d.get("/livez")[0], 200)
+        self.text("other")
+        # Who knows better than to wait takes the model down and up again.
+        self.d.post("/berth/v1/configure", {"model": "tiny", "settings": {"pinned": False}})
+        self.d.post("/berth/v1/unload", {"model": "tiny"})
+        if self.info()["state"] == "broken":
+            self.assertEqual(self.d.get("/readyz")[0], 200)  # nobody promised this one any more
+        else:
+            self.text()
+
+    def test_hundreds_of_kills_leave_nothing(self):
+        self.start()
+        self.text()
+        fds = len(os.listdir(f"/proc/{self.d.pid}/fd"))
+        for _ in range(3):  # one answer between two crashes: never broken
+            for i in range(8):
+                self.d.post("/berth/v1/unload", {"model": "tiny"}) if i % 2 else os.kill(self.info()["pid"], signal.SIGKILL)
+                wait_until(lambda: self.info()["state"] != "ready" or True, timeout=0)
+                status = self.ask()[0]
+                self.assertIn(status, (200, 500, 503))
+                wait_until(lambda: self.ask()[0] == 200)
+        self.assertLessEqual(len(os.listdir(f"/proc/{self.d.pid}/fd")), fds + 4)
+        self.assertEqual(len(self.children()), 1)
+
+
+class Queues(Faults):
+    def test_a_full_queue_refuses_with_a_time(self):
+        self.start("--max-waiting", "2", "--max-num-seqs", "1")
+        self.text()
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            all_ = list(pool.map(lambda i: self.ask(max_tokens=1000, ignore_eos=True, seed=i, stream=False), range(20)))
+        statuses = [status for status, _, _ in all_]
+        self.assertEqual(set(statuses), {200, 429})
+        self.assertGreaterEqual(statuses.count(200), 2)
+        for status, headers, answer in all_:
+            if status == 429:
+                self.assertEqual(answer["error"]["code"], "queue_full")
+                self.assertEqual(answer["error"]["type"], "rate_limit_error")
+                self.assertGreater(int(headers["retry-after"]), 0)
+        self.text("other")
+        self.text()
+        self.idle()
+
+    def test_a_deadline_ends_an_answer(self):
+        """The work stops; whole answers become 504, streams an error."""
+        self.start("--request-timeout", "1")
+        self.text()
+        body = {**LONG, "n": 64}
+        status, _, answer = self.ask(**body)
+        self.assertEqual((status, answer["error"]["code"]), (504, "timeout"))
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            self.failed(pool.submit(self.events, **body), "timeout")
+        self.idle()
+        self.text()
+
+
+class Room(Faults):
+    models = ("a", "b", "c")
+
+    def state(self):
+        return {m["name"]: m["state"] for m in self.d.get("/berth/v1/models")[2]["models"]}
+
+    def loaded(self):
+        return sorted(name for name, state in self.state().items() if state == "ready")
+
+    def test_a_model_that_does_not_fit_is_refused_with_the_sum(self):
+        tiny_gguf.write(os.path.join(self.folder.name, "big.gguf"), pad_bytes=48 << 20)
+        self.start("--max-memory", "40M")
+        for _ in range(2):
+            status, headers, answer = self.ask("big")
+            self.assertEqual((status, answer["error"]["code"]), (503, "insufficient_memory"))
+            self.assertEqual(headers.get("x-should-retry"), "false")
+            message = answer["error"]["message"]
+            self.assertGreaterEqual(len(re.findall(r"\d+(?:\.\d+)? [MG]iB", message)), 3, message)
+            self.assertRegex(message, "max-memory")
+            self.text("a")
+        # A cache for far more context than there is memory, declared by settings.
+        self.assertEqual(self.d.post("/berth/v1/configure", {"model": "b", "settings": {
+            "context-size": 1000000, "max-num-seqs": 64}})[0], 200)
+        status, _, answer = self.ask("b")
+        self.assertEqual((status, answer["error"]["code"]), (503, "insufficient_memory"), answer)
+        self.assertRegex(answer["error"]["message"], "max-model-len|context-size")
+        self.assertRegex(answer["error"]["message"], "max-num-seqs")
+        self.d.post("/berth/v1/configure", {"model": "b", "settings": {"context-size": None, "max-num-seqs": None}})
+        self.text("b")
+        self.assertEqual(self.d.get("/readyz")[0], 200)
+
+    def test_the_least_recently_used_makes_room_and_pinned_ones_never(self):
+        self.start("--max-loaded", "2")
+        for name in ("a", "b", "a", "c"):
+            self.text(name)
+        self.assertEqual(self.loaded(), ["a", "c"])
+        self.d.post("/berth/v1/configure", {"model": "a", "settings": {"pinned": True}})
+        self.text("b")
+        self.assertEqual(self.loaded(), ["a", "b"])
+        self.d.post("/berth/v1/configure", {"model": "b", "settings": {"pinned": True}})
+        status, _, answer = self.ask("c")
+        self.assertEqual(status, 503, answer)
+        self.assertRegex(answer["error"]["message"], "pinned")
+        self.assertEqual(self.loaded(), ["a", "b"])
+        self.d.post("/berth/v1/configure", {"model": "b", "settings": {"pinned": False}})
+        self.text("c")
+        self.assertEqual(self.loaded(), ["a", "c"])
+
+    def test_a_busy_model_is_never_ended_for_another(self):
+        self.start("--max-loaded", "1")
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            f = pool.submit(self.events, "a", **LONG, n=4)
+            self.running(1, "a")
+            status, _, answer = self.ask("b")
+            self.assertIn(status, (200, 503), answer)  # it waits for the other's end, or is told why it cannot
+            self.assertEqual(f.result()[-1].data, "[DONE]")
+        self.text("b")
+
+    def test_idle_models_leave(self):
+        self.start("--keep-alive", "1")
+        self.text("a")
+        self.text("b", keep_alive=-1)
+        self.assertEqual(self.state()["a"], "ready")
+        self.assertTrue(wait_until(lambda: self.state()["a"] == "idle"), self.state())
+        self.assertEqual(self.state()["b"], "ready")
+        self.text("b", keep_alive=0)
+        self.assertTrue(wait_until(lambda: self.state()["b"] == "idle"), self.state())
+        self.text("a")
+
+
+class Signals(Faults):
+    def test_sigterm_lets_100_streams_end(self):
+        self.start("--max-num-seqs", "32")
+        alone = self.text(max_tokens=300, ignore_eos=True)
+        with concurrent.futures.ThreadPoolExecutor(100) as pool:
+            there = [pool.submit(self.events, max_tokens=300, ignore_eos=True) for _ in range(100)]
+            self.running(50)
+            self.assertEqual(self.d.stop(timeout=60 * SLOW), 0)
+            done = 0
+            for f in there:
+                try:
+                    events = f.result()
+                except OSError:
+                    continue  # had not been accepted yet
+                done += events[-1].data == "[DONE]"
+                if events[-1].data == "[DONE]":
+                    self.assertEqual("".join(e.json["choices"][0]["text"] for e in events[:-1]), alone)
+            self.assertGreaterEqual(done, 50)
+
+    def test_sigterm_has_a_timeout(self):
+        self.start("--drain-timeout", "1")
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            there = [pool.submit(self.events, **LONG, n=64) for _ in range(4)]
+            self.running(1)
+            start = time.monotonic()
+            self.assertEqual(self.d.stop(timeout=30 * SLOW), 0)
+            self.assertLess(time.monotonic() - start, 6 * SLOW)
+            for f in there:
+                events, error = self.ended(f)
+                self.assertNotIn("[DONE]", [e.data for e in events])
+                self.assertTrue(error or "error" in events[-1].json, events[-1:])
+
+    def test_drain_order(self):
+        """/readyz turns first, and connections are still taken; then no new ones."""
+        self.start("--drain-delay", "1", "--drain-timeout", "20")
+        port = self.d.port
+        self.text()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            f = pool.submit(self.events, **LONG, n=8)
+            self.running(1)
+            self.d.process.send_signal(signal.SIGTERM)
+            self.assertTrue(wait_until(lambda: self.d.get("/readyz")[0] == 503, timeout=0.9))
+            self.assertEqual(self.d.get("/livez")[0], 200)
+            self.assertEqual(f.result()[-1].data, "[DONE]")
+            self.assertEqual(self.d.stop(timeout=30 * SLOW), 0)
+        with self.assertRaises(OSError):
+            Client(port).get("/livez")
+
+    def test_sigterm_while_a_model_loads(self):
+        tiny_gguf.write(os.path.join(self.folder.name, "big.gguf"), pad_bytes=96 << 20)
+        for delay in (0, 0.005, 0.02, 0.05):
+            self.start("--drain-timeout", "5")
+            w = Wire(self.d.port, timeout=60)
+            w.push(post("/v1/completions", json.dumps({"model": "big", "prompt": "a", "max_tokens": 1})))
+            time.sleep(delay)
+            self.assertEqual(self.d.stop(timeout=30 * SLOW), 0)
+            for a in parse(w.rest()[0]):
+                self.assertIn(a.status, (200, 500, 503))
+            w.close()
+
+    def test_a_second_sigint_ends_at_once(self):
+        self.start()
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            there = [pool.submit(lambda: list(self.d.stream("/v1/completions", self.body(stream=True, **LONG, n=64))))
+                     for _ in range(4)]
+            self.running(1)
+            self.d.process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+            self.assertTrue(self.d.alive())
+            start = time.monotonic()
+            self.d.process.send_signal(signal.SIGINT)
+            self.d.process.wait(10 * SLOW)
+            self.assertLess(time.monotonic() - start, 3 * SLOW)
+            for f in there:
+                try:
+                    self.assertNotIn("[DONE]", [e.data for e in f.result()])
+                except (OSError, AssertionError, ValueError):
+                    pass  # cut off
+        rc = self.d.process.returncode
+        self.assertIn(rc, (0, 1, 130, -signal.SIGINT), self.d.output())
+        self.d.process.stdout.close()
+        self.d.process = None
+
+    def test_workers_end_with_a_daemon_that_is_killed(self):
+        self.start()
+        self.text()
+        pid = self.info()["pid"]
+        self.d.process.kill()
+        self.d.process.wait()
+        self.d.process.stdout.close()
+        self.d.process = None
+        self.assertTrue(wait_until(lambda: not os.path.exists(f"/proc/{pid}")))
+
+    def test_sighup_and_sigpipe_change_nothing(self):
+        self.start("--log-file", os.path.join(self.folder.name, "log"))
+        alone = self.text(max_tokens=2000, ignore_eos=True)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            f = pool.submit(self.events, max_tokens=2000, ignore_eos=True)
+            self.running(1)
+            for sig in (signal.SIGHUP, signal.SIGPIPE, signal.SIGHUP, signal.SIGPIPE):
+                self.d.process.send_signal(sig)
+                time.sleep(0.02)
+            os.kill(self.info()["pid"], signal.SIGPIPE)
+            events = f.result()
+            self.assertEqual("".join(e.json["choices"][0]["text"] for e in events[:-1]), alone)
+        self.text()
+
+    def test_nobody_reads_what_it_says(self):
+        """Standard output and error are a pipe whose reader is gone."""
+        r, w = os.pipe()
+        ready_r, ready_w = os.pipe()
+        d = Daemon(models_dir=self.folder.name)
+        p = subprocess.Popen([*d.program, "--port", "0", "--ready-fd", str(ready_w), "--log-level", "debug"], env=d.env,
+                             stdin=subprocess.DEVNULL, stdout=w, stderr=w, pass_fds=[ready_w])
+        os.close(w)
+        os.close(ready_w)
+        try:
+            with os.fdopen(ready_r, "rb") as f:
+                port = int(f.readline().decode().split()[0].removeprefix("port="))
+            os.close(r)
+            c = Client(port)
+            for _ in range(5):
+                self.assertEqual(c.post("/v1/completions", self.body())[0], 200)
+            p.send_signal(signal.SIGTERM)
+            self.assertEqual(p.wait(30 * SLOW), 0)
+        finally:
+            if p.poll() is None:
+                p.kill()
+                p.wait()
+
+
+class Disks(Faults):
+    def test_a_full_disk_under_the_log(self):
+        self.start("--log-file", "/dev/full")
+        for _ in range(5):
+            self.text()
+        self.assertGreater(self.metric("berth_log_lines_dropped_total"), 0)
+
+    def test_a_log_folder_that_is_not_there(self):
+        with self.assertRaisesRegex(RuntimeError, "/nowhere/log"):
+            Daemon(models_dir=self.folder.name, args=["--log-file", "/nowhere/log"]).start()
+
+    def test_the_bound_holds_while_many_write(self):
+        log = os.path.join(self.folder.name, "log")
+        self.start("--log-file", log, "--log-file-size", "64k", "--log-file-count", "3", "--log-level", "debug")
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            for status, _, _ in pool.map(lambda i: self.ask(max_tokens=1), range(600)):
+                self.assertEqual(status, 200)
+        files = [f for f in os.listdir(self.folder.name) if f.startswith("log")]
+        self.assertLessEqual(len(files), 3, files)
+        self.assertGreater(len(files), 1, files)
+        self.assertLessEqual(sum(os.path.getsize(os.path.join(self.folder.name, f)) for f in files), 3 * 65536 + 65536)
+        self.assertEqual(self.metric("berth_log_lines_dropped_total"), 0)
+
+    def test_no_prompt_and_no_key_anywhere(self):
+        secret, key = "zebra umbrella quartz", "key-of-the-house-0123456789"
+        folder = self.folder.name
+        with open(os.path.join(folder, "keys"), "w", encoding="utf-8") as f:
+            f.write(f"anna infer,manage {key}\n")
+        os.chmod(os.path.join(folder, "keys"), 0o600)
+        self.start("--log-file", os.path.join(folder, "log"), "--log-level", "debug", "--audit-log",
+                   os.path.join(folder, "audit"), "--api-keys", os.path.join(folder, "keys"))
+        auth = {"Authorization": "Bearer " + key}
+        for body in (self.body(prompt=secret), self.body(prompt=secret, stream=True),
+                     self.body(prompt=secret * 5000), self.body(prompt=secret, temperature=-1)):
+            self.d.request("POST", "/v1/completions", json.dumps(body).encode(),
+                           {"Content-Type": "application/json", **auth})
+        self.d.request("POST", "/v1/chat/completions", json.dumps({
+            "model": "tiny", "max_tokens": 2, "messages": [{"role": "user", "content": secret}]}).encode(),
+            {"Content-Type": "application/json", **auth})
+        self.d.request("POST", "/v1/completions", ('{"model":"tiny","prompt":"' + secret).encode(),
+                       {"Content-Type": "application/json", **auth})
+        self.assertEqual(self.d.get("/v1/models", {"Authorization": "Bearer wrong-" + key})[0], 401)
+        seen = self.d.get("/metrics", auth)[2] + json.dumps(self.d.get("/logs?lines=1000", auth)[2]) + self.d.output()
+        seen += json.dumps(self.d.get("/berth/v1/status", auth)[2])
+        with open(f"/proc/{self.d.pid}/cmdline", "rb") as f:
+            seen += f.read().decode()
+        for name in ("log", "audit"):
+            with open(os.path.join(folder, name), encoding="utf-8") as f:
+                text = f.read()
+            self.assertIn("tiny", text)
+            seen += text
+        for word in secret.split() + [key]:
+            self.assertNotIn(word, seen)
+
+    def test_prompts_are_logged_where_it_is_asked_for(self):
+        log = os.path.join(self.folder.name, "log")
+        self.start("--log-file", log, "--log-level", "debug", "--log-prompts")
+        self.text(prompt="zebra umbrella")
+        with open(log, encoding="utf-8") as f:
+            text = f.read()
+        self.assertIn("zebra umbrella", text)
+        self.assertRegex(text, r"warn .*log-prompts")
+        self.assertEqual(os.stat(log).st_mode & 0o777, 0o600)
+        with self.assertRaisesRegex(RuntimeError, "log-file"):
+            Daemon(models_dir=self.folder.name, args=["--log-prompts"]).start()
+
+
+class Texts(Faults):
+    """Limits of the context, and what makes a stream differ from the whole answer when it is done wrongly."""
+
+    def pieces(self, **more):
+        return [c["text"] for e in self.events(**more) if e.kind == "data" and e.data != "[DONE]"
+                for c in e.json["choices"]]
+
+    def test_the_context_s_end(self):
+        self.start("--max-model-len", "64")
+        ids = [260 + i % 20 for i in range(80)]
+        status, _, answer = self.ask(prompt=ids[:60], max_tokens=None, ignore_eos=True)
+        self.assertEqual((status, answer["choices"][0]["finish_reason"]), (200, "length"), answer)
+        self.assertEqual(answer["usage"]["prompt_tokens"], 60)
+        self.assertIn(answer["usage"]["total_tokens"], (63, 64))
+        for n in (64, 65, 80):
+            for stream in (False, True):
+                status, _, answer = self.ask(prompt=ids[:n], max_tokens=1, stream=stream)
+                self.assertEqual((status, answer["error"]["code"]), (400, "context_length_exceeded"), n)
+                for number in (str(n), "64"):
+                    self.assertIn(number, answer["error"]["message"])
+        self.idle()
+
+    def test_characters_of_many_tokens(self):
+        """Only bytes of emoji, in any order: every frame is UTF-8, and the stream says what the whole answer says."""
+        self.start()
+        bias = {str(3 + b): 60 for b in "\U0001F600\U0001F30A\u00e9".encode()}
+        for seed in range(12):
+            whole = self.text(logit_bias=bias, max_tokens=40, seed=seed)
+            self.assertEqual("".join(self.pieces(logit_bias=bias, max_tokens=40, seed=seed)), whole)
+
+    def test_stop_strings_across_frames(self):
+        self.start()
+        whole = self.text(max_tokens=60)
+        for at, n in ((10, 1), (17, 3), (30, 8), (5, 2)):
+            stop = whole[at:at + n]
+            status, _, answer = self.ask(max_tokens=60, stop=[stop, "never seen"])
+            pieces = self.pieces(max_tokens=60, stop=[stop, "never seen"])
+            cut = whole[:whole.index(stop)]
+            self.assertEqual((status, answer["choices"][0]["text"], "".join(pieces)), (200, cut, cut))
+            self.assertEqual(answer["choices"][0]["finish_reason"], "stop")
+        # Held back and then given after all: a stop string that begins and does not go on.
+        stop = whole[20:22] + "\u2603"
+        self.assertEqual("".join(self.pieces(max_tokens=60, stop=[stop])), whole)
+
+    def test_empty_answers(self):
+        self.start()
+        bias = {"2": 100}
+        status, _, answer = self.ask(logit_bias=bias)
+        self.assertEqual((status, answer["choices"][0]["text"], answer["choices"][0]["finish_reason"]), (200, "", "stop"))
+        self.assertEqual("".join(self.pieces(logit_bias=bias)), "")
+        for stream in (False, True):
+            body = {"model": "tiny", "messages": [{"role": "user", "content": ""}], "logit_bias": bias}
+            if not stream:
+                message = self.d.post("/v1/chat/completions", body)[2]["choices"][0]["message"]
+                self.assertEqual(message["content"], "")
+            else:
+                self.assertEqual(list(self.d.stream("/v1/chat/completions", {**body, "stream": True}))[-1].data, "[DONE]")
+
+    def test_one_begin_token(self):
+        """It is put before a text, never doubled, and a text that spells it does not become it."""
+        self.start()
+        self.assertEqual(self.ask(prompt=[1, 260, 261])[2]["usage"]["prompt_tokens"], 3)
+        plain = self.ask(prompt="abc")[2]["usage"]["prompt_tokens"]
+        self.assertGreater(self.ask(prompt="<s>abc")[2]["usage"]["prompt_tokens"], plain + 1)
+
+
+if __name__ == "__main__":
+    unittest.main()
