@@ -39,11 +39,13 @@ FUZZ    ?=
 SECONDS ?= 60
 fuzz:
 	$(Q)for f in $(FUZZC); do n=$$(basename $$f .c); case $$n in *$(FUZZ)*) dev/fuzz $$n $(SECONDS) || exit 1;; esac; done
-# Speed, not correctness: tests/*/bench_*.c.  make bench ONLY=kernels
+# Speed, not correctness: tests/*/bench_*.c, and tests/bench/*.py of the whole program.  make bench ONLY=kernels
 BENCHC  := $(wildcard tests/*/bench_*.c)
 BENCHBIN := $(BENCHC:%.c=$(BUILD)/%)
 $(BENCHBIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/support/http_client.o $(BUILD)/libberth.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
-bench: $(BENCHBIN)
-	$(Q)for b in $(BENCHBIN); do case $$b in *$(ONLY)*) $$b || exit 1;; esac; done
+BENCHPY := $(wildcard tests/bench/*.py)
+bench: all $(BENCHBIN)
+	$(Q)export BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)); \
+	  for b in $(BENCHBIN) $(BENCHPY); do case $$b in *$(ONLY)*) case $$b in *.py) python3 $$b;; *) $$b;; esac || exit 1;; esac; done
 .PHONY: tests

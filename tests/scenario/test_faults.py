@@ -16,83 +16,9 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import tiny_gguf  # noqa: E402
-from berth_test import SLOW, Client, Daemon, Refused, wait_until  # noqa: E402
+from berth_test import SLOW, Client, Daemon, wait_until  # noqa: E402
+from fault_case import LONG, Faults  # noqa: E402
 from raw_http import Wire, get, parse, post  # noqa: E402
-
-LONG = {"ignore_eos": True, "max_tokens": 4000}
-
-
-class Faults(unittest.TestCase):
-    """A daemon with the tiny model under the names that a test asks for."""
-    args = ()
-    models = ("tiny", "other")
-
-    def setUp(self):
-        self.folder = tempfile.TemporaryDirectory(prefix="berth-faults-")
-        self.addCleanup(self.folder.cleanup)
-        for i, name in enumerate(self.models):
-            tiny_gguf.write(os.path.join(self.folder.name, name + ".gguf"), seed=i + 1)
-        self.d = None
-
-    def start(self, *args, env=None):
-        """The daemon, which must stop with 0 in the end."""
-        self.d = Daemon(models_dir=self.folder.name, args=["--threads", "1", *self.args, *args], env=env, timeout=120)
-        self.d.start()
-        self.addCleanup(self.over)
-        return self.d
-
-    def over(self):
-        if self.d.process is not None:
-            rc = self.d.stop()
-            self.assertEqual(rc, 0, self.d.output())
-
-    def body(self, model="tiny", **more):
-        return {"model": model, "prompt": "hello", "seed": 1, "max_tokens": 4, **more}
-
-    def ask(self, model="tiny", **more):
-        """(status, headers, answer)"""
-        return self.d.post("/v1/completions", self.body(model, **more))
-
-    def text(self, model="tiny", **more):
-        status, _, answer = self.ask(model, **more)
-        self.assertEqual(status, 200, answer)
-        return answer["choices"][0]["text"]
-
-    def events(self, model="tiny", **more):
-        return list(self.d.stream("/v1/completions", self.body(model, stream=True, **more)))
-
-    def ended(self, future):
-        """A stream's events; those of one that had not begun: none, and its refusal's error."""
-        try:
-            return future.result(), None
-        except Refused as e:
-            return [], e.error
-
-    def failed(self, future, code):
-        """A stream that ended in an error, and in nothing that looks like an end."""
-        events, error = self.ended(future)
-        self.assertEqual((error or events[-1].json["error"])["code"], code)
-        self.assertNotIn("[DONE]", [e.data for e in events])
-        for e in events[:-1]:
-            if e.kind == "data":
-                self.assertEqual([c["finish_reason"] for c in e.json["choices"]], [None] * len(e.json["choices"]))
-
-    def info(self, model="tiny"):
-        return next(m for m in self.d.get("/berth/v1/models")[2]["models"] if m["name"] == model)
-
-    def running(self, n, model="tiny"):
-        got = wait_until(lambda: self.info(model).get("n_running", 0) + self.info(model).get("n_waiting", 0) >= n)
-        self.assertTrue(got, self.info(model))
-
-    def idle(self, model="tiny"):
-        self.assertTrue(wait_until(lambda: (lambda m: not m.get("n_running") and not m.get("n_waiting") and
-                                            not m.get("blocks_used"))(self.info(model))), self.info(model))
-
-    def metric(self, name):
-        """The sum over all labels."""
-        text = self.d.get("/metrics")[2]
-        return sum(float(v) for v in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M))
-
 
 class Crashes(Faults):
     def test_kill_under_50_streams(self):
@@ -171,44 +97,6 @@ class Crashes(Faults):
                 pass
         return sorted(set(mine))
 
-    def test_a_crash_loop_breaks_the_model_for_a_while(self):
-        """503 at once with a time to come again; /readyz says so when the model is pinned; the others go on."""
-        self.start()
-        self.assertEqual(self.d.post("/berth/v1/configure", {"model": "tiny", "settings": {"pinned": True}})[0], 200)
-        self.text("other")
-        self.assertEqual(self.d.get("/readyz")[0], 200)
-        end = time.monotonic() + 60 * SLOW
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            while self.info()["state"] != "broken":
-                self.assertLess(time.monotonic(), end, self.info())
-                f = pool.submit(self.ask, **LONG, n=8)
-                while not f.done() and self.info()["state"] != "broken":
-                    m = self.info()
-                    if m.get("pid") and m.get("n_running"):
-                        try:
-                            os.kill(m["pid"], signal.SIGKILL)
-                        except ProcessLookupError:
-                            pass
-                    time.sleep(0.01)
-                self.assertIn(f.result()[0], (500, 503))
-        start = time.monotonic()
-        status, headers, answer = self.ask()
-        self.assertEqual((status, answer["error"]["code"]), (503, "model_broken"))
-        self.assertGreater(int(headers["retry-after"]), 0)
-        self.assertLess(time.monotonic() - start, 5 * SLOW)
-        status, _, answer = self.d.get("/readyz")
-        self.assertEqual(status, 503)
-        self.assertIn("tiny", json.dumps(answer))
-        self.assertEqual(self.d.get("/livez")[0], 200)
-        self.text("other")
-        # Who knows better than to wait takes the model down and up again.
-        self.d.post("/berth/v1/configure", {"model": "tiny", "settings": {"pinned": False}})
-        self.d.post("/berth/v1/unload", {"model": "tiny"})
-        if self.info()["state"] == "broken":
-            self.assertEqual(self.d.get("/readyz")[0], 200)  # nobody promised this one any more
-        else:
-            self.text()
-
     def test_hundreds_of_kills_leave_nothing(self):
         self.start()
         self.text()
@@ -255,94 +143,23 @@ class Queues(Faults):
         self.text()
 
 
-class Room(Faults):
-    models = ("a", "b", "c")
-
-    def state(self):
-        return {m["name"]: m["state"] for m in self.d.get("/berth/v1/models")[2]["models"]}
-
-    def loaded(self):
-        return sorted(name for name, state in self.state().items() if state == "ready")
-
-    def test_a_model_that_does_not_fit_is_refused_with_the_sum(self):
-        tiny_gguf.write(os.path.join(self.folder.name, "big.gguf"), pad_bytes=48 << 20)
-        self.start("--max-memory", "40M")
-        for _ in range(2):
-            status, headers, answer = self.ask("big")
-            self.assertEqual((status, answer["error"]["code"]), (503, "insufficient_memory"))
-            self.assertEqual(headers.get("x-should-retry"), "false")
-            message = answer["error"]["message"]
-            self.assertGreaterEqual(len(re.findall(r"\d+(?:\.\d+)? [MG]iB", message)), 3, message)
-            self.assertRegex(message, "max-memory")
-            self.text("a")
-        # A cache for far more context than there is memory, declared by settings.
-        self.assertEqual(self.d.post("/berth/v1/configure", {"model": "b", "settings": {
-            "context-size": 1000000, "max-num-seqs": 64}})[0], 200)
-        status, _, answer = self.ask("b")
-        self.assertEqual((status, answer["error"]["code"]), (503, "insufficient_memory"), answer)
-        self.assertRegex(answer["error"]["message"], "max-model-len|context-size")
-        self.assertRegex(answer["error"]["message"], "max-num-seqs")
-        self.d.post("/berth/v1/configure", {"model": "b", "settings": {"context-size": None, "max-num-seqs": None}})
-        self.text("b")
-        self.assertEqual(self.d.get("/readyz")[0], 200)
-
-    def test_the_least_recently_used_makes_room_and_pinned_ones_never(self):
-        self.start("--max-loaded", "2")
-        for name in ("a", "b", "a", "c"):
-            self.text(name)
-        self.assertEqual(self.loaded(), ["a", "c"])
-        self.d.post("/berth/v1/configure", {"model": "a", "settings": {"pinned": True}})
-        self.text("b")
-        self.assertEqual(self.loaded(), ["a", "b"])
-        self.d.post("/berth/v1/configure", {"model": "b", "settings": {"pinned": True}})
-        status, _, answer = self.ask("c")
-        self.assertEqual(status, 503, answer)
-        self.assertRegex(answer["error"]["message"], "pinned")
-        self.assertEqual(self.loaded(), ["a", "b"])
-        self.d.post("/berth/v1/configure", {"model": "b", "settings": {"pinned": False}})
-        self.text("c")
-        self.assertEqual(self.loaded(), ["a", "c"])
-
-    def test_a_busy_model_is_never_ended_for_another(self):
-        self.start("--max-loaded", "1")
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            f = pool.submit(self.events, "a", **LONG, n=4)
-            self.running(1, "a")
-            status, _, answer = self.ask("b")
-            self.assertIn(status, (200, 503), answer)  # it waits for the other's end, or is told why it cannot
-            self.assertEqual(f.result()[-1].data, "[DONE]")
-        self.text("b")
-
-    def test_idle_models_leave(self):
-        self.start("--keep-alive", "1")
-        self.text("a")
-        self.text("b", keep_alive=-1)
-        self.assertEqual(self.state()["a"], "ready")
-        self.assertTrue(wait_until(lambda: self.state()["a"] == "idle"), self.state())
-        self.assertEqual(self.state()["b"], "ready")
-        self.text("b", keep_alive=0)
-        self.assertTrue(wait_until(lambda: self.state()["b"] == "idle"), self.state())
-        self.text("a")
-
-
 class Signals(Faults):
     def test_sigterm_lets_100_streams_end(self):
         self.start("--max-num-seqs", "32")
-        alone = self.text(max_tokens=300, ignore_eos=True)
+        self.text()
+        wires = [Wire(self.d.port, timeout=120) for _ in range(100)]
+        for w in wires:
+            w.push(post("/v1/completions", json.dumps(self.body(stream=True, max_tokens=600, ignore_eos=True))))
         with concurrent.futures.ThreadPoolExecutor(100) as pool:
-            there = [pool.submit(self.events, max_tokens=300, ignore_eos=True) for _ in range(100)]
-            self.running(50)
+            there = [pool.submit(w.rest) for w in wires]
+            self.running(90)
             self.assertEqual(self.d.stop(timeout=60 * SLOW), 0)
-            done = 0
-            for f in there:
-                try:
-                    events = f.result()
-                except OSError:
-                    continue  # had not been accepted yet
-                done += events[-1].data == "[DONE]"
-                if events[-1].data == "[DONE]":
-                    self.assertEqual("".join(e.json["choices"][0]["text"] for e in events[:-1]), alone)
-            self.assertGreaterEqual(done, 50)
+            answers = [parse(f.result()[0]) for f in there]
+        for w in wires:
+            w.close()
+        self.assertEqual([[a.status for a in each] for each in answers], [[200]] * 100)
+        self.assertEqual(len({re.sub(rb'"(id|created)":[^,]*', b"", each[0].body) for each in answers}), 1)
+        self.assertTrue(answers[0][0].body.endswith(b"data: [DONE]\n\n") and answers[0][0].whole)
 
     def test_sigterm_has_a_timeout(self):
         self.start("--drain-timeout", "1")
@@ -363,7 +180,7 @@ class Signals(Faults):
         port = self.d.port
         self.text()
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            f = pool.submit(self.events, **LONG, n=8)
+            f = pool.submit(self.events, ignore_eos=True, max_tokens=1000, n=8)
             self.running(1)
             self.d.process.send_signal(signal.SIGTERM)
             self.assertTrue(wait_until(lambda: self.d.get("/readyz")[0] == 503, timeout=0.9))
@@ -374,8 +191,8 @@ class Signals(Faults):
             Client(port).get("/livez")
 
     def test_sigterm_while_a_model_loads(self):
-        tiny_gguf.write(os.path.join(self.folder.name, "big.gguf"), pad_bytes=96 << 20)
-        for delay in (0, 0.005, 0.02, 0.05):
+        tiny_gguf.write(os.path.join(self.folder.name, "big.gguf"), pad_bytes=48 << 20)
+        for delay in (0, 0.01, 0.03):
             self.start("--drain-timeout", "5")
             w = Wire(self.d.port, timeout=60)
             w.push(post("/v1/completions", json.dumps({"model": "big", "prompt": "a", "max_tokens": 1})))

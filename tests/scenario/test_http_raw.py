@@ -497,6 +497,36 @@ class Stalled(Raw):
         self.well()
 
 
+class Crowd(Raw):
+    """More clients than there is room for."""
+    args = ("--max-connections", "40")
+
+    def test_beyond_the_limit(self):
+        held = [self.wire() for _ in range(39)]
+        for w in held:
+            w.push(get("/version"))
+            self.assertEqual(parse(w.recv(4096))[0].status, 200)
+        more = [self.wire(timeout=3 * SLOW) for _ in range(10)]
+        told = 0
+        for w in more:
+            w.push(get("/version"))
+        for w in more[1:]:
+            out, closed = w.rest()
+            if out:
+                self.assertEqual(parse(out)[0].status, 503)
+                self.assertIn("retry-after", parse(out)[0].headers)
+                told += 1
+            # neither answered nor closed: it waits its turn in the kernel's queue
+        for w in held:  # those that are in are served as before
+            w.push(get("/version"))
+            self.assertEqual(parse(w.recv(4096))[0].status, 200)
+        for w in held + more:
+            w.close()
+        self.assertTrue(wait_until(lambda: self.d.get("/version")[0] == 200))
+        for _ in range(50):
+            self.well()
+
+
 class Descriptors(Raw):
     """A process that may open few files: accepting pauses, nothing spins, all recovers."""
 
