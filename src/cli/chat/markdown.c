@@ -289,7 +289,7 @@ static size_t put_code(struct markdown *m, bool is_last, struct buf *out)
     size_t n = m->line.len, indent = run_of(p, n, ' ');
     size_t k = run_of(p + indent, n - indent, m->fence);
     size_t end = indent + k + run_of(p + indent + k, n - indent - k, ' ');
-    if (!m->in_text && end == n && !is_last)
+    if (n == 0 || (!m->in_text && end == n && !is_last))
         return 0;
     if (!m->in_text && end == n && k >= m->fence_len) {
         set_style(m, TEXT_DIM, out);
