@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -189,6 +190,18 @@ class Probes(unittest.TestCase):
                 self.assertEqual((status, body), (200, {"status": "ok"}), path)
                 self.assertEqual(headers["cache-control"], "no-store")
                 self.assertEqual(d.request("HEAD", path)[0], 200)
+
+    def test_stopping_is_alive_and_not_ready(self):
+        with Daemon(args=["--drain-delay", "2"]) as d:
+            os.kill(d.pid, signal.SIGTERM)
+            self.assertTrue(wait_until(lambda: d.get("/readyz")[0] == 503))
+            status, headers, body = d.get("/readyz")
+            self.assertEqual((status, body["status"], headers["retry-after"]), (503, "unavailable", "1"))
+            self.assertIn("stopping", body["reason"])
+            self.assertEqual(d.get("/livez")[::2], (200, {"status": "ok"}))
+            status, _, body = d.get("/health")
+            self.assertEqual((status, body["error"]["code"], body["error"]["type"]), (503, 503, "unavailable_error"))
+            self.assertEqual(complete(d)[0], 200)  # who comes in spite of it is answered
 
 
 class Logs(unittest.TestCase):
