@@ -3,6 +3,8 @@ CC      ?= cc
 BUILD   ?= build
 PREFIX  ?= /usr/local
 VERSION := $(shell sed -n 's/^\#\# \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md | head -n 1)
+# Of the manual pages; SOURCE_DATE_EPOCH where a build must repeat.
+DATE    := $(shell date -u $(if $(SOURCE_DATE_EPOCH),-d @$(SOURCE_DATE_EPOCH),-r CHANGELOG.md) +%Y-%m-%d)
 V       ?= 0
 Q       := $(if $(filter 1,$(V)),,@)
 
@@ -42,13 +44,19 @@ $(BUILD)/berth: $(OBJ) $(MAINOBJ)
 	$(Q)echo "  LINK $@"; $(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 $(BUILD)/%.o: %.c Makefile
 	$(Q)mkdir -p $(@D); $(if $(filter 1,$(V)),,echo "  CC   $<";) \
-	$(CC) $(BASE) $(CFLAGS) $(WARN) $(call isa,$<) -DBERTH_VERSION='"$(VERSION)"' -MMD -MP -c -o $@ $<
+	$(CC) $(BASE) $(CFLAGS) $(WARN) $(call isa,$<) -DBERTH_VERSION='"$(VERSION)"' -DBERTH_DATE='"$(DATE)"' -MMD -MP -c -o $@ $<
 -include $(DEP)
 
 include tests/tests.mk
 
 install: $(BUILD)/berth
 	install -D -m 755 $(BUILD)/berth $(DESTDIR)$(PREFIX)/bin/berth
+	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
+	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	umask 022 && $(BUILD)/berth help --man-dir $(DESTDIR)$(PREFIX)/share/man/man1
+	umask 022 && $(BUILD)/berth completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/berth
+	umask 022 && $(BUILD)/berth completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_berth
+	umask 022 && $(BUILD)/berth completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/berth.fish
 	install -D -m 644 models/stories.gguf $(DESTDIR)$(PREFIX)/share/berth/models/stories.gguf
 	install -D -m 644 models/stories-chat.gguf $(DESTDIR)$(PREFIX)/share/berth/models/stories-chat.gguf
 	install -D -m 644 dist/berth.socket $(DESTDIR)$(PREFIX)/lib/systemd/system/berth.socket
@@ -58,9 +66,12 @@ install: $(BUILD)/berth
 	sed 's|/usr/local/|$(PREFIX)/|' dist/config.example > $(DESTDIR)$(PREFIX)/share/berth/config.example
 clean:
 	rm -rf build build-*
+# The reference of all commands, from the command table.
+docs/CLI.md: $(BUILD)/berth
+	$(BUILD)/berth help --markdown > $@
 info:
 	@echo "version $(VERSION)  cc $(CC)  arch $(ARCH)  kernels $(KERNDIR)  build $(BUILD)  san '$(SAN)'"
 # The value of one variable, for scripts: make print-LIBS
 print-%:
 	@echo '$($*)'
-.PHONY: all install clean info check fuzz bench
+.PHONY: all docs/CLI.md install clean info check fuzz bench

@@ -50,6 +50,12 @@ static const struct cli_flag serve_flags[] = {
 static const struct cli_flag json_flags[] = {{"json", 0, NULL, "print JSON for machines", false},
                                              {NULL, 0, NULL, NULL, false}};
 
+static const struct cli_flag help_flags[] = {
+    {"man", 0, NULL, "print roff, for man(1)", 0},
+    {"man-dir", 0, "DIR", "write every page there, as berth.1, berth-run.1 ...", 0},
+    {"markdown", 0, NULL, "print all pages as Markdown", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
 /* Of commands that read no options and yet say which file they are in. */
 static const struct cli_flag path_flags[] = {
     {"config", 0, "FILE", "that file instead of the usual one", 0},
@@ -245,7 +251,18 @@ static const struct cli_command commands[] = {
      "quarter of a second. Starts no daemon.",
      NULL, json_flags, WHERE},
     {"help", "[COMMAND]", 0, 2, CLI_ROLE_CLI, cmd_help, "this list, or the page of one command",
-     "`berth COMMAND --help` prints the same page.", NULL, NULL, 0},
+     "`berth COMMAND --help` prints the same page; so does man(1) where berth is installed "
+     "(`man berth-run`).",
+     NULL, help_flags, 0},
+    {"completion", "bash|zsh|fish", 1, 1, CLI_ROLE_CLI, cmd_completion,
+     "what a shell needs to complete berth's commands",
+     "Prints a script for that shell. Where berth is installed by `make install` or a "
+     "package, the shell finds it by itself. Models are completed by name; no daemon is started "
+     "for that.",
+     "source <(berth completion bash)\tin ~/.bashrc\n"
+     "berth completion zsh > ~/.zsh/completions/_berth\ta folder of zsh's fpath\n"
+     "berth completion fish > ~/.config/fish/completions/berth.fish\t\n",
+     NULL, 0},
     {"debug logits", "MODEL", 1, 1, CLI_ROLE_DEBUG, NULL, "next-token logits at each position",
      "Computes MODEL over the given token ids and writes float32 in the machine's byte order to "
      "FILE, row by row: "

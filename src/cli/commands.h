@@ -29,11 +29,16 @@ const struct cli_command *cli_commands(size_t *ret_n);
 /* The command named by the first one or two words (*ret_words how many), or NULL. */
 const struct cli_command *cli_find(int argc, char **argv, int *ret_words);
 
+/* Says that there is no such command, with the nearest there is; returns the exit status for it. */
+int cli_unknown(int argc, char **argv);
+
 /* Commands of two words that have a page of their own together. */
 struct cli_group {
     const char *name, *summary, *about;
 };
 const struct cli_group *cli_groups(size_t *ret_n);
+/* The group that a word names, or NULL. */
+const struct cli_group *cli_group_find(const char *word);
 
 /* A command's manual page, or the list of all commands or of a group, to standard output. */
 void cli_help_command(const struct cli_command *c);
@@ -41,6 +46,7 @@ void cli_help_all(void);
 void cli_help_group(const struct cli_group *group);
 
 /* The commands, one file each. */
+int cmd_completion(const struct cli_args *a);
 int cmd_config_check(const struct cli_args *a);
 int cmd_config_path(const struct cli_args *a);
 int cmd_config_show(const struct cli_args *a);

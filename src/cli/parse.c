@@ -85,8 +85,7 @@ const struct cli_command *cli_find(int argc, char **argv, int *ret_words)
     return found;
 }
 
-/* Says that there is no such command, with the nearest there is. */
-static int unknown_command(int argc, char **argv)
+int cli_unknown(int argc, char **argv)
 {
     struct err err = ERR_INIT;
     size_t n_commands, n_groups, n = 0;
@@ -118,8 +117,7 @@ static int unknown_command(int argc, char **argv)
     return usage(&err);
 }
 
-/* The group that one word names, or NULL. */
-static const struct cli_group *group_find(const char *word)
+const struct cli_group *cli_group_find(const char *word)
 {
     size_t n;
     const struct cli_group *g = cli_groups(&n);
@@ -145,7 +143,7 @@ bool cli_parse(int argc, char **argv, struct cli_args *ret, int *ret_status)
         *ret_status = CLI_USAGE;
         return false;
     }
-    const struct cli_group *group = group_find(argv[0]);
+    const struct cli_group *group = cli_group_find(argv[0]);
     if (group && (argc == 1 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
         cli_help_group(group);
         *ret_status = argc == 1 ? CLI_USAGE : CLI_OK;
@@ -154,7 +152,7 @@ bool cli_parse(int argc, char **argv, struct cli_args *ret, int *ret_status)
     int n_words = 0;
     const struct cli_command *c = cli_find(argc, argv, &n_words);
     if (!c) {
-        *ret_status = unknown_command(argc, argv);
+        *ret_status = cli_unknown(argc, argv);
         return false;
     }
     struct err err = ERR_INIT;
@@ -169,24 +167,4 @@ bool cli_parse(int argc, char **argv, struct cli_args *ret, int *ret_status)
     }
     cli_args_release(ret);
     return false;
-}
-
-int cmd_help(const struct cli_args *a)
-{
-    if (a->n_operands == 0) {
-        cli_help_all();
-        return CLI_OK;
-    }
-    char *words[2] = {(char *)a->operands[0], a->n_operands > 1 ? (char *)a->operands[1] : NULL};
-    int n_words = 0, n = (int)a->n_operands;
-    const struct cli_group *group = group_find(words[0]);
-    if (group && n == 1) {
-        cli_help_group(group);
-        return CLI_OK;
-    }
-    const struct cli_command *c = cli_find(n, words, &n_words);
-    if (!c || n_words != n)
-        return unknown_command(n, words);
-    cli_help_command(c);
-    return CLI_OK;
 }

@@ -1,102 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Help pages, written from the command table alone. */
+/* `berth help`: pages on a terminal, as files for man(1), and as the reference in docs/CLI.md. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/commands.h"
-
-#define WIDTH 80
-
-/* Prints text in lines of at most WIDTH columns, each after `indent` spaces; column is where the
- * cursor stands. A newline in text ends a paragraph. */
-static void wrap(const char *text, int indent, int column)
-{
-    while (*text) {
-        size_t n = strcspn(text, " \n");
-        if (column > indent && column + 1 + (int)n > WIDTH) {
-            putchar('\n');
-            column = 0;
-        }
-        if (column < indent) {
-            printf("%*s", indent - column, "");
-            column = indent;
-        } else if (column > indent) {
-            putchar(' ');
-            column++;
-        }
-        printf("%.*s", (int)n, text);
-        column += (int)n;
-        text += n;
-        if (*text == '\n') {
-            printf("\n\n");
-            column = 0;
-        }
-        text += *text != '\0';
-    }
-    putchar('\n');
-}
-
-static void flag_row(char letter, const char *name, const char *arg, const char *help)
-{
-    int n = letter ? printf("    -%c, --%s", letter, name) : printf("    --%s", name);
-    if (arg)
-        n += printf(" %s", arg);
-    putchar('\n');
-    (void)n;
-    wrap(help, 8, 0);
-}
-
-static void option_row(const struct config_option *o)
-{
-    char env[64], help[512], arg[64];
-    config_env_name(o->key, env);
-    snprintf(arg, sizeof(arg), "%s", o->type == CONFIG_CHOICE ? o->choices : o->arg ? o->arg : "");
-    int n = snprintf(help, sizeof(help), "%s", o->help);
-    if (o->dflt[0] && strcmp(o->dflt, "0") != 0 && n > 0 && (size_t)n < sizeof(help))
-        n += snprintf(help + n, sizeof(help) - (size_t)n, "; default %s", o->dflt);
-    if (n > 0 && (size_t)n < sizeof(help))
-        snprintf(help + n, sizeof(help) - (size_t)n, " (environment: %s)", env);
-    if (o->type == CONFIG_SECRET) { /* no flag: others could read it */
-        printf("    %s\n", env);
-        snprintf(help, sizeof(help), "%s (or `%s = ...` in the configuration file; no flag)",
-                 o->help, o->key);
-        wrap(help, 8, 0);
-        return;
-    }
-    flag_row(0, o->key, arg[0] ? arg : NULL, help);
-}
+#include "cli/help/page.h"
+#include "lib/base/limits.h"
 
 void cli_help_command(const struct cli_command *c)
 {
-    printf("NAME\n    berth %s - %s\n\nSYNOPSIS\n    berth %s", c->name, c->summary, c->name);
-    if (c->operands[0])
-        printf(" %s", c->operands);
-    printf(" [FLAGS]\n\nDESCRIPTION\n");
-    wrap(c->about, 4, 0);
-    printf("\nFLAGS\n");
-    for (const struct cli_flag *f = c->flags; f && f->name; f++)
-        flag_row(f->letter, f->name, f->arg, f->help);
-    for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
-        if (c->config & (1ull << id))
-            option_row(config_option((enum config_id)id));
-    }
-    if (c->config)
-        flag_row(0, cli_config_flag.name, cli_config_flag.arg, cli_config_flag.help);
-    flag_row('h', "help", NULL, "print this page");
-    if (c->examples) {
-        printf("\nEXAMPLES\n");
-        for (const char *s = c->examples; *s;) {
-            size_t n = strcspn(s, "\t"), end = strcspn(s, "\n");
-            if (end > n + 1)
-                printf("    %.*s\n        %.*s\n", (int)n, s, (int)(end - n - 1), s + n + 1);
-            else
-                printf("    %.*s\n", (int)n, s);
-            s += end + (s[end] == '\n');
-        }
-    }
-    printf("\nEXIT STATUS\n    0  done\n    1  it could not be done; a sentence on standard error "
-           "says why\n"
-           "    2  the command line is wrong\n    130  interrupted by Ctrl-C\n");
+    page_command(&page_text, stdout, c);
 }
 
 /* Whether a command's row stands among those of a group, or, with "", on the page of all. */
@@ -128,11 +42,11 @@ static void summary_rows(const char *group)
 
 void cli_help_all(void)
 {
+    size_t n;
+    const struct cli_group *g = cli_groups(&n);
     printf("berth runs AI models: pinned, declared, watched.\n\n"
            "USAGE\n    berth COMMAND [OPERANDS] [FLAGS]\n\nCOMMANDS\n");
     summary_rows("");
-    size_t n;
-    const struct cli_group *g = cli_groups(&n);
     for (size_t i = 0; i < n; i++) {
         char left[80];
         snprintf(left, sizeof(left), "%s COMMAND", g[i].name);
@@ -146,4 +60,76 @@ void cli_help_group(const struct cli_group *group)
     printf("USAGE\n    berth %s COMMAND [OPERANDS] [FLAGS]\n\nCOMMANDS\n", group->name);
     summary_rows(group->name);
     printf("\n%s\n`berth help %s COMMAND` explains one of them.\n", group->about, group->name);
+}
+
+static int man_file(const char *dir, const char *name, const struct cli_command *c, struct err *err)
+{
+    struct buf path;
+    buf_init(&path, LIMIT_PATH_BYTES);
+    buf_printf(&path, "%s/berth", dir);
+    for (const char *s = name; *s; s++)
+        buf_append_char(&path, *s == ' ' ? '-' : *s);
+    buf_append_str(&path, ".1");
+    FILE *f = fopen(buf_str(&path), "we");
+    if (f && c)
+        page_command(&page_man, f, c);
+    else if (f)
+        page_program(&page_man, f);
+    int rc = 0;
+    if (!f || fclose(f) != 0)
+        rc = err_set_sys(err, E_IO, "writing %s", buf_str(&path));
+    buf_release(&path);
+    return rc;
+}
+
+/* Every page as a file of its own, for `make install`. */
+static int man_files(const char *dir)
+{
+    struct err err = ERR_INIT;
+    size_t n;
+    const struct cli_command *c = cli_commands(&n);
+    int rc = man_file(dir, "", NULL, &err);
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        char name[64];
+        snprintf(name, sizeof(name), " %s", c[i].name);
+        rc = man_file(dir, name, &c[i], &err);
+    }
+    return rc < 0 ? cli_fail(&err) : CLI_OK;
+}
+
+static void markdown(void)
+{
+    size_t n;
+    const struct cli_command *c = cli_commands(&n);
+    printf("# Commands\n\nMade by `berth help --markdown` from the command table; a test holds the "
+           "two together.\n");
+    page_program(&page_markdown, stdout);
+    for (size_t i = 0; i < n; i++)
+        page_command(&page_markdown, stdout, &c[i]);
+}
+
+int cmd_help(const struct cli_args *a)
+{
+    const struct page_writer *w = cli_has(a, "man") ? &page_man : &page_text;
+    int n = (int)a->n_operands, n_words = 0;
+    if (cli_flag(a, "man-dir"))
+        return man_files(cli_flag(a, "man-dir"));
+    if (cli_has(a, "markdown")) {
+        markdown();
+    } else if (n == 0 && w == &page_man) {
+        page_program(w, stdout);
+    } else if (n == 0) {
+        cli_help_all();
+    } else {
+        char *words[2] = {(char *)a->operands[0], n > 1 ? (char *)a->operands[1] : NULL};
+        const struct cli_group *group = n == 1 ? cli_group_find(words[0]) : NULL;
+        const struct cli_command *c = group ? NULL : cli_find(n, words, &n_words);
+        if (group)
+            cli_help_group(group);
+        else if (!c || n_words != n)
+            return cli_unknown(n, words);
+        else
+            page_command(w, stdout, c);
+    }
+    return CLI_OK;
 }
