@@ -35,11 +35,17 @@ static void print_status(const struct client *c, const json_t *status, const jso
     fact_print("version", "%s", answer_text(status, "version"));
     fact_print("process", "%llu, for %s", (unsigned long long)answer_number(status, "pid"),
                text_span(answer_number(status, "uptime_s"), span));
+    if (!json_is_true(json_object_get(status, "ready")))
+        fact_print("ready", "no: %s", answer_text(status, "ready_reason"));
     fact_print("models", "%zu, %llu of them loaded", json_array_size(models),
                (unsigned long long)n_loaded);
     print_memory(status, models);
     fact_print("answers", "%llu under way, %llu waiting", (unsigned long long)n_running,
                (unsigned long long)n_waiting);
+    if (answer_number(status, "crashes") || answer_number(status, "hangs"))
+        fact_print("mishaps", "%llu crashes and %llu hangs of workers; `berth logs` tells of them",
+                   (unsigned long long)answer_number(status, "crashes"),
+                   (unsigned long long)answer_number(status, "hangs"));
     fact_print("connections", "%llu", (unsigned long long)answer_number(status, "connections"));
     json_array_foreach(json_object_get(status, "models_dirs"), i, m)
         fact_print(i ? "" : "models-dir", "%s", json_string_value(m));
