@@ -112,6 +112,8 @@ static int wait_ready(int fd, const char *log_path, struct err *err)
     struct pollfd p = {.fd = fd, .events = POLLIN};
     char line[ERR_MSG_MAX];
     int n = poll(&p, 1, DEADLINE_MS);
+    if (n < 0 && errno == EINTR)
+        return err_set(err, E_CANCELED, "interrupted while the daemon starts");
     if (n == 0)
         return not_started(log_path, "did not get ready within 20 seconds", err);
     ssize_t got = n < 0 ? -1 : read(fd, line, sizeof(line) - 1);

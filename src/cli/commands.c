@@ -9,7 +9,7 @@
     (BIT(threads) | BIT(max_model_len) | BIT(max_num_seqs) | BIT(max_num_batched_tokens) |         \
      BIT(block_size) | BIT(kv_cache_memory) | BIT(kv_cache_type) | BIT(cpu))
 #define ALL   (CONFIG_N_OPTIONS == 64 ? UINT64_MAX : (1ull << CONFIG_N_OPTIONS) - 1)
-#define SERVE (ALL & ~BIT(api_key))
+#define SERVE (ALL & ~(BIT(api_key) | BIT(history)))
 
 static const struct cli_flag run_flags[] = {
     {"max-tokens", 'n', "N", "longest answer in tokens; default: up to the end of the context", 0},
@@ -158,7 +158,7 @@ static const struct cli_command commands[] = {
      "berth run stories-chat\tconverse\n"
      "berth run stories-chat \"Summarise this:\" < notes.txt\task about a file\n"
      "berth run stories -t 0 --max-tokens 40 < prompt.txt\tlikeliest continuation of a file\n",
-     run_flags, WHERE | BIT(keep_alive)},
+     run_flags, WHERE | BIT(keep_alive) | BIT(history)},
     {"serve", "", 0, 0, CLI_ROLE_SERVE, NULL, "answer requests over HTTP until stopped",
      "Runs the daemon in the foreground: an OpenAI-compatible API at http://ADDR:PORT/v1 (models, "
      "completions, "

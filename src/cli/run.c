@@ -138,13 +138,18 @@ static int run_model(struct chat *c, const struct cli_args *a, struct err *err)
     buf_init(&prompt, LIMIT_TEXT_BYTES);
     bool is_loop = a->n_operands == 1 && isatty(STDIN_FILENO);
     int rc = is_loop ? 0 : read_prompt(a, &prompt, err);
+    if (rc == 0) /* until here Ctrl-C ends the process */
+        rc = interrupt_start(err);
+    if (rc == 0)
+        chat_heed_interrupts(c);
     if (rc == 0)
         rc = cli_has(a, "chat-template") ? load_with_template(c, cli_flag(a, "chat-template"), err)
                                          : chat_load(c, mode_of(a), err);
     if (rc == 0 && is_loop) {
         struct repl_options o = {.mode = mode_of(a),
                                  .can_edit = config_can_edit_lines() && isatty(STDOUT_FILENO),
-                                 .keeps_history = !cli_has(a, "no-history")};
+                                 .keeps_history = !cli_has(a, "no-history") &&
+                                                  config_u32(&a->config, CONFIG_history)};
         rc = repl_run(c, &o, err);
     } else if (rc == 0) {
         rc = answer_once(c, &prompt, err);
@@ -160,10 +165,8 @@ int cmd_run(const struct cli_args *a)
     struct output out;
     output_init(&out, STDOUT_FILENO, config_wants_color() && !cli_has(a, "no-color"),
                 !cli_has(a, "no-markdown") && !cli_has(a, "json"));
-    int rc = interrupt_start(&err);
     bool is_usage = false;
-    if (rc == 0)
-        rc = chat_init(&c, &a->config, a->operands[0], &out, &err);
+    int rc = chat_init(&c, &a->config, a->operands[0], &out, &err);
     if (rc == 0) {
         rc = take_flags(&c, a, &err);
         is_usage = rc < 0;

@@ -96,6 +96,8 @@ class Conversation(ChatCase):
         t.wait()
         t = self.open("stories-chat", "-n", "1", "--no-history")
         self.enter(t, "secret two")
+        t = self.open("stories-chat", "-n", "1", BERTH_HISTORY="no")
+        self.enter(t, "secret three")
         with open(path, encoding="utf-8") as f:
             kept = f.read()
         self.assertIn("first words", kept)
@@ -213,6 +215,11 @@ class Conversation(ChatCase):
         self.assertRegex(shown, "berth: .*context")
         self.assertIn("/clear", shown)
         self.assertEqual(len(self.saved(t)["messages"]), 2)
+        self.enter(t, "/clear")
+        self.enter(t, "/set parameter ignore_eos yes")
+        self.assertIn("(the context is full: /undo or /clear makes room)", self.enter(t, "Once upon a time"))
+        self.enter(t, "/set parameter max_tokens 3")
+        self.assertNotIn("full", self.enter(t, "/retry"))
 
     def test_resize_and_suspend(self):
         shell = "/bin/sh"

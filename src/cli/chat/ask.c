@@ -32,9 +32,20 @@ int chat_init(struct chat *c, const struct config *cfg, const char *model, struc
     buf_init(&c->answer.thinking, LIMIT_ANSWER_BYTES);
     if (client_init(&c->client, cfg, err) < 0)
         return -err->code;
+    return 0;
+}
+
+void chat_heed_interrupts(struct chat *c)
+{
     c->client.has_cancel_fd = true;
     c->client.cancel_fd = interrupt_fd();
-    return 0;
+}
+
+bool chat_is_full(const struct chat *c)
+{
+    const struct answer *a = &c->answer;
+    return strcmp(a->finish, "length") == 0 && c->n_ctx > 0 && a->n_prompt >= 0 &&
+           a->n_prompt + a->n_generated >= c->n_ctx;
 }
 
 void chat_release(struct chat *c)
@@ -120,6 +131,12 @@ static void keep_string(char **to, const json_t *v)
     *to = mem_dup(s, strlen(s));
 }
 
+static int64_t count_of(const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+    return json_is_integer(v) ? (int64_t)json_integer_value(v) : -1;
+}
+
 struct loading {
     struct progress progress;
     json_t *model; /* owned: what the last event says of it */
@@ -167,6 +184,7 @@ int chat_load(struct chat *c, enum chat_mode mode, struct err *err)
     bool has_template = json_is_true(json_object_get(l.model, "has_chat_template"));
     c->is_chat = mode == CHAT_ALWAYS || (mode == CHAT_BY_TEMPLATE && has_template);
     keep_string(&c->digest, json_object_get(l.model, "digest"));
+    c->n_ctx = count_of(l.model, "n_ctx");
     buf_release(&what);
     json_decref(l.model);
     json_decref(body);
@@ -181,12 +199,6 @@ static const json_t *part_of(const struct chat *c, const json_t *event, const ch
         return strcmp(chat_key, "content") == 0 ? json_object_get(choice, "text") : NULL;
     const json_t *m = json_object_get(choice, "delta");
     return json_object_get(m ? m : json_object_get(choice, "message"), chat_key);
-}
-
-static int64_t count_of(const json_t *o, const char *key)
-{
-    const json_t *v = json_object_get(o, key);
-    return json_is_integer(v) ? (int64_t)json_integer_value(v) : -1;
 }
 
 static void take_usage(struct answer *a, const json_t *usage)

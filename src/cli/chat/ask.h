@@ -12,6 +12,7 @@ struct chat { /* owns everything but the output */
     char *asked_for;  /* the model as the user named it: a name, or a path */
     char *model;      /* the name the daemon knows it by; NULL before chat_load */
     char *digest;     /* of the model, from its last answer or list entry; NULL while unknown */
+    int64_t n_ctx;    /* the longest that prompt and answer may be together; -1: unknown */
     bool is_chat;     /* else completions */
     json_t *params;   /* what every request carries */
     json_t *messages; /* the turns so far, without the system message */
@@ -38,6 +39,8 @@ enum chat_mode { CHAT_BY_TEMPLATE, CHAT_ALWAYS, CHAT_NEVER };
 int chat_init(struct chat *c, const struct config *cfg, const char *model, struct output *out,
               struct err *err) MUST_USE;
 void chat_release(struct chat *c);
+/* From now on interrupt.h, which was started, ends requests. */
+void chat_heed_interrupts(struct chat *c);
 
 /* Makes sure that a daemon answers and has the model loaded, showing progress; settles is_chat.
  * E_CANCELED when interrupted. */
@@ -50,6 +53,8 @@ int chat_set_template(struct chat *c, struct str text, struct err *err) MUST_USE
  * came until then, if anything, stays as a turn marked as stopped.  After any other failure the
  * turn is as if it had never been; what was shown of it was shown. */
 int chat_ask(struct chat *c, const char *prompt, size_t len, struct err *err) MUST_USE;
+/* Whether the last answer ended because the context did. */
+bool chat_is_full(const struct chat *c);
 /* Forgets the last question and its answer; false: there is none. */
 bool chat_undo(struct chat *c);
 /* The last question (borrowed), or NULL. */

@@ -398,10 +398,17 @@ static enum line_result read_edited(struct line_reader *r, struct buf *out)
     return LINE_TEXT;
 }
 
+/* Plain prompts go to standard error: standard output may be a file. */
+static void tell(const char *s)
+{
+    ssize_t done = write(STDERR_FILENO, s, strlen(s));
+    (void)done;
+}
+
 static enum line_result read_plain(struct line_reader *r, const char *prompt, struct buf *out)
 {
     char piece[4096];
-    put(prompt);
+    tell(prompt);
     for (;;) {
         const char *nl = r->pending.len ? memchr(r->pending.data, '\n', r->pending.len) : NULL;
         if (nl) {
@@ -416,7 +423,7 @@ static enum line_result read_plain(struct line_reader *r, const char *prompt, st
             return LINE_END;
         if (interrupt_take()) {
             buf_clear(&r->pending);
-            put("\n");
+            tell("\n");
             return LINE_INTERRUPTED;
         }
         if (!p[0].revents)
@@ -425,7 +432,7 @@ static enum line_result read_plain(struct line_reader *r, const char *prompt, st
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0 || buf_append(&r->pending, piece, (size_t)n) < 0) {
-            put("\n");
+            tell("\n");
             return LINE_END;
         }
     }

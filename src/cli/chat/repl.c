@@ -31,7 +31,7 @@ struct repl {
 static void say(const struct repl *r, const char *text, size_t n)
 {
     struct buf out;
-    bool has_color = r->chat->out->has_color;
+    bool has_color = r->chat->out->has_color && isatty(STDERR_FILENO);
     buf_init(&out, LIMIT_ANSWER_BYTES);
     if (has_color)
         text_put_style(&out, TEXT_GREY);
@@ -89,8 +89,7 @@ static int ask(struct repl *r, const char *prompt, size_t len, struct err *err)
     } else if (rc < 0) {
         say_err(r, &why);
         advise(r, &why);
-    } else if (strcmp(c->answer.finish, "length") == 0 &&
-               !json_object_get(c->params, "max_tokens")) {
+    } else if (chat_is_full(c)) {
         say_str(r, c->is_chat ? "(the context is full: /undo or /clear makes room)"
                               : "(the context is full)");
     }
