@@ -46,7 +46,7 @@ void watch_request(struct watch *w, const struct watch_record *rec);
 /* Any other answer: counted by route pattern and status, logged at debug level. */
 void watch_answer(struct watch *w, const char *request_id, const char *route, int status,
                   double total_ms);
-/* A policy said no (rule: "host", "origin", "key", "scope", "insecure"). */
+/* A policy said no (rule: "host", "origin", "key", "scope"). */
 void watch_denied(struct watch *w, const char *rule);
 /* An inference request has come (+1) and ended (watch_request does that). */
 void watch_begin(struct watch *w, const char *api);
