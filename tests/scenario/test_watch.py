@@ -280,6 +280,18 @@ class Logs(unittest.TestCase):
                 s.close()
             self.assertTrue(wait_until(lambda: prom.value(scrape(d), "berth_http_requests_open") == 1))
 
+    def test_a_file_that_is_no_model_is_told_once_and_by_its_name(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.symlink("/nowhere", os.path.join(folder, "broken.gguf"))
+            with Daemon(models_dir=folder) as d:
+                for _ in range(3):
+                    scrape(d)
+                    d.get("/v1/models")
+                lines = [x for x in d.request("GET", "/logs")[2].decode().splitlines() if "left out" in x]
+                self.assertEqual(len(lines), 1)
+                self.assertIn("left out: broken.gguf: ", lines[0])
+                self.assertNotIn(folder, lines[0])
+
     def test_files_are_bounded_and_keep_the_latest_lines(self):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "serve.log")

@@ -4,12 +4,14 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
 #include "lib/base/buf.h"
 #include "lib/base/limits.h"
 #include "lib/base/log.h"
+#include "lib/base/map.h"
 #include "lib/base/mem.h"
 #include "lib/codec/utf8.h"
 #include "lib/ipc/gen.h"
@@ -143,6 +145,18 @@ static bool found_push(struct model_files_found *f, struct model_file *file)
     return true;
 }
 
+/* Told once: folders are read whenever somebody lists models, scrapes metrics or misspells a name.
+ * By the file's name, not its path, which logs do not hold. */
+static void tell_left_out(const char *dir, const char *why)
+{
+    static atomic_uint_fast64_t told[64];
+    size_t n = strlen(dir) + 1;
+    uint64_t hash = map_hash(why, strlen(why));
+    if (atomic_exchange(&told[hash % ARRAY_LEN(told)], hash) != hash)
+        log_info("left out: %s",
+                 strncmp(why, dir, n - 1) == 0 && why[n - 1] == '/' ? why + n : why);
+}
+
 /* One entry of a folder: a model, the later shard of one, or nothing of interest. */
 static void scan_entry(const char *dir, const char *name, struct model_files_found *ret)
 {
@@ -158,7 +172,7 @@ static void scan_entry(const char *dir, const char *name, struct model_files_fou
     if (n < 0 || (size_t)n >= sizeof(path))
         return;
     if (model_file_look(path, NULL, &file, &err) < 0) {
-        log_info("left out: %s", err.msg);
+        tell_left_out(dir, err.msg);
         return;
     }
     if (!found_push(ret, &file))
