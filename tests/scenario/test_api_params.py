@@ -88,6 +88,13 @@ class Values(Echo):
         for bad in (0, -1, "5", 1e300, []):
             self.refused(self.complete(timeout=bad), 400, "timeout")
 
+    def test_what_belongs_to_the_text(self):
+        plain = self.echo()
+        self.assertEqual((plain["include_stop"], plain["show_special"]), (0, 0))
+        e = self.echo(include_stop_str_in_output=True, skip_special_tokens=False)
+        self.assertEqual((e["include_stop"], e["show_special"]), (1, 1))
+        self.refused(self.complete(skip_special_tokens=1), 400, "skip_special_tokens", words="true or false")
+
     def test_numbers_at_their_edges(self):
         for name, value in (("temperature", 1e308), ("temperature", -1), ("top_k", -5), ("n", 10**9),
                             ("max_tokens", -1), ("max_tokens", 2**63 - 1), ("n_predict", -1), ("n_discard", -1),

@@ -52,8 +52,8 @@ struct outcome {
     size_t max_held;
 };
 
-static void run_ids(const int32_t *ids, size_t n, const char *const *stops, uint32_t min_tokens,
-                    struct outcome *o)
+static void run_params(const int32_t *ids, size_t n, const char *const *stops,
+                       const struct gen_params *p, struct outcome *o)
 {
     struct str strs[8];
     uint32_t n_stops = 0;
@@ -67,7 +67,7 @@ static void run_ids(const int32_t *ids, size_t n, const char *const *stops, uint
     *o = (struct outcome){.stop_index = -1};
     buf_init(&o->text, 1 << 20);
     assert_int_equal(stop_set_init(&set, strs, n_stops, &err), 0);
-    assert_int_equal(answer_init(&a, tok, &set, min_tokens, &err), 0);
+    assert_int_equal(answer_init(&a, tok, &set, p, &err), 0);
     int rc = 0;
     while (rc == 0 && o->n_fed < n) {
         rc = answer_feed(&a, ids[o->n_fed++], &o->text, &err);
@@ -80,6 +80,12 @@ static void run_ids(const int32_t *ids, size_t n, const char *const *stops, uint
     o->stop_index = a.stop_index;
     answer_release(&a);
     stop_set_release(&set);
+}
+
+static void run_ids(const int32_t *ids, size_t n, const char *const *stops, uint32_t min_tokens,
+                    struct outcome *o)
+{
+    run_params(ids, n, stops, &(struct gen_params){.min_tokens = min_tokens}, o);
 }
 
 static void run_bytes(const char *text, const char *const *stops, struct outcome *o)
@@ -114,6 +120,23 @@ static void stops_end_an_answer_before_themselves(void **state)
     expect("xabcy", STOPS("bc", "abc"), "x", 1); /* both end there: the longer */
     expect("one\n\ntwo", STOPS("\n\n"), "one", 0);
     expect("caf\xc3\xa9 noir", STOPS("\xc3\xa9 n"), "caf", 0);
+}
+
+static void a_stop_is_text_where_that_is_wanted(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *want;
+    } cases[] = {{"hello END world", "hello END"}, {"END", "END"}, {"hello EN", "hello EN"},
+                 {"ENENDx", "ENEND"}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        int32_t ids[64];
+        struct outcome o;
+        size_t n = bytes_of(cases[i].text, ids);
+        run_params(ids, n, STOPS("END"), &(struct gen_params){.include_stop = true}, &o);
+        assert_string_equal(buf_str(&o.text), cases[i].want);
+        buf_release(&o.text);
+    }
 }
 
 static void nothing_is_held_longer_than_it_may_be_a_stop(void **state)
@@ -203,7 +226,7 @@ static void memory_that_is_out_is_an_error(void **state)
         mem_fault_after(n);
         int rc = stop_set_init(&set, strs, 2, &err);
         if (rc == 0)
-            rc = answer_init(&a, tok, &set, 0, &err);
+            rc = answer_init(&a, tok, &set, &(struct gen_params){0}, &err);
         mem_fault_after(-1);
         assert_int_equal(rc, n < 4 ? -E_NOMEM : 0);
         answer_release(&a);
@@ -215,6 +238,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(stops_end_an_answer_before_themselves),
+        cmocka_unit_test(a_stop_is_text_where_that_is_wanted),
         cmocka_unit_test(nothing_is_held_longer_than_it_may_be_a_stop),
         cmocka_unit_test(borders_do_not_matter),
         cmocka_unit_test(min_tokens_come_before_stops),

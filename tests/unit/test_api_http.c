@@ -299,6 +299,7 @@ static void send_echo(struct play *p)
     buf_printf(&b, ",\"keep_alive\":%lld,\"deadline_ms\":%llu",
                p->opt.has_keep_alive ? (long long)p->opt.keep_alive_s : -2,
                (unsigned long long)p->opt.deadline_ms);
+    buf_printf(&b, ",\"include_stop\":%d,\"show_special\":%d", s->include_stop, s->show_special);
     put_bytes(&b, "text", q->text);
     put_bytes(&b, "messages", q->messages_json);
     put_bytes(&b, "tools", q->tools_json);

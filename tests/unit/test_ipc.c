@@ -120,6 +120,8 @@ static void request_fill(struct gen_request *r)
         .ignore_eos = true,
         .add_special = false,
         .echo = true,
+        .include_stop = true,
+        .show_special = true,
     };
     r->stops = stops;
     r->n_stops = ARRAY_LEN(stops);

@@ -94,9 +94,11 @@ static void put_params(struct buf *out, const struct gen_params *p)
         json_put_float(out, numbers[i].value);
     }
     buf_printf(out,
-               ",\"top_k\":%u,\"ignore_eos\":%s,\"logprobs\":%s,\"top_logprobs\":%u,\"echo\":%s}",
+               ",\"top_k\":%u,\"ignore_eos\":%s,\"logprobs\":%s,\"top_logprobs\":%u,\"echo\":%s,"
+               "\"include_stop_str_in_output\":%s,\"skip_special_tokens\":%s}",
                p->top_k, p->ignore_eos ? "true" : "false", p->want_logprobs ? "true" : "false",
-               p->top_logprobs, p->echo ? "true" : "false");
+               p->top_logprobs, p->echo ? "true" : "false", p->include_stop ? "true" : "false",
+               p->show_special ? "false" : "true");
 }
 
 static void put_ms(struct buf *out, const char *name, double ms)

@@ -40,9 +40,11 @@ struct gen_params {
     bool want_logprobs;                        /* of the chosen tokens */
     uint32_t top_logprobs; /* and this many others; <= LIMIT_REQUEST_TOP_LOGPROBS */
     bool ignore_eos;
-    bool add_special; /* text input: put BOS where the model wants it; default
-                         true */
-    bool echo;        /* the prompt's text comes back before the answer */
+    bool add_special;  /* text input: put BOS where the model wants it; default
+                          true */
+    bool echo;         /* the prompt's text comes back before the answer */
+    bool include_stop; /* the stop string that ends the answer is the end of its text */
+    bool show_special; /* control tokens of the answer are part of its text */
 };
 
 void gen_params_init(struct gen_params *p);

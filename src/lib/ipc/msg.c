@@ -180,6 +180,8 @@ static void put_params(struct buf *out, const struct gen_params *p)
     put_u8(out, p->ignore_eos);
     put_u8(out, p->add_special);
     put_u8(out, p->echo);
+    put_u8(out, p->include_stop);
+    put_u8(out, p->show_special);
 }
 
 static void get_params(struct cursor *c, struct gen_params *p)
@@ -201,6 +203,8 @@ static void get_params(struct cursor *c, struct gen_params *p)
     get_bool(c, &p->ignore_eos);
     get_bool(c, &p->add_special);
     get_bool(c, &p->echo);
+    get_bool(c, &p->include_stop);
+    get_bool(c, &p->show_special);
 }
 
 static void put_ids(struct buf *out, const int32_t *ids, uint32_t n)

@@ -51,13 +51,16 @@ void stop_set_release(struct stop_set *s)
 }
 
 int answer_init(struct answer *a, const struct tokenizer *tok, const struct stop_set *stops,
-                uint32_t min_tokens, struct err *err)
+                const struct gen_params *p, struct err *err)
 {
-    *a = (struct answer){
-        .stops = stops, .min_tokens = min_tokens, .stop_index = -1, .has_text = tok};
+    *a = (struct answer){.stops = stops,
+                         .min_tokens = p->min_tokens,
+                         .include_stop = p->include_stop,
+                         .stop_index = -1,
+                         .has_text = tok};
     buf_init(&a->held, HELD_MAX_BYTES);
     if (tok)
-        detok_init(&a->detok, tok, false, false);
+        detok_init(&a->detok, tok, p->show_special, false);
     if (stops->n == 0)
         return 0;
     a->state = mem_try_alloc(stops->n, sizeof(*a->state), err);
@@ -117,8 +120,8 @@ static int match_new(struct answer *a, size_t from, struct buf *out, struct err 
         int32_t hit = stops_step(a, a->held.data[i]);
         if (hit < 0)
             continue;
-        size_t start = i + 1 - a->stops->strs[hit].len;
-        int rc = held_emit(a, start, out, err);
+        size_t end = a->include_stop ? i + 1 : i + 1 - a->stops->strs[hit].len;
+        int rc = held_emit(a, end, out, err);
         buf_clear(&a->held);
         a->stop_index = hit;
         return rc < 0 ? rc : 1;

@@ -11,6 +11,7 @@
 #define WORKER_SERVE_ANSWER_H
 
 #include "lib/base/buf.h"
+#include "lib/ipc/gen.h"
 #include "worker/text/tokenizer.h"
 
 /* The stop strings of one request, shared by its choices. */
@@ -27,6 +28,7 @@ struct answer {
     const struct stop_set *stops; /* borrowed */
     uint16_t *state;              /* [stops->n]: bytes of each stop matched so far; owned */
     struct detok detok;
+    bool include_stop;   /* a stop that matched is text too */
     bool has_text;       /* false: the model's vocabulary has none, tokens count but say nothing */
     struct buf held;     /* text that may be the start of a stop */
     uint32_t n_tokens;   /* fed */
@@ -38,11 +40,11 @@ struct answer {
 
 /* tok NULL: no text. */
 int answer_init(struct answer *a, const struct tokenizer *tok, const struct stop_set *stops,
-                uint32_t min_tokens, struct err *err) MUST_USE;
+                const struct gen_params *p, struct err *err) MUST_USE;
 void answer_release(struct answer *a);
 
-/* Appends to out the text that became certain.  1: a stop string matched, out ends before it and
- * the answer is at its end; 0: go on. */
+/* Appends to out the text that became certain.  1: a stop string matched, out ends before it
+ * (or with it, where p has include_stop) and the answer is at its end; 0: go on. */
 int answer_feed(struct answer *a, int32_t token, struct buf *out, struct err *err) MUST_USE;
 /* The answer ended otherwise: what was held back is text after all.  1 when its last bytes complete
  * a stop. */

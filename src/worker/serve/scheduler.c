@@ -328,8 +328,8 @@ static int answers_init(struct scheduler *sc, struct job *r, struct err *err)
         return -err->code;
     for (uint32_t i = 0; i < r->gen.params.n; i++) {
         r->n_answers++;
-        rc = answer_init(&r->answers[i], m->has_text ? m->tok : NULL, &r->stops,
-                         r->gen.params.min_tokens, err);
+        rc = answer_init(&r->answers[i], m->has_text ? m->tok : NULL, &r->stops, &r->gen.params,
+                         err);
         if (rc < 0)
             return rc;
     }

@@ -117,6 +117,14 @@ static int read_bool(struct reader *r, const char *name, const json_t *v, bool *
     return 0;
 }
 
+int read_skip_special(struct reader *r, const char *name, const json_t *v)
+{
+    bool skip = true;
+    int rc = read_bool(r, name, v, &skip);
+    r->b->req.params.show_special = !skip;
+    return rc;
+}
+
 int read_stream(struct reader *r, const char *name, const json_t *v)
 {
     return read_bool(r, name, v, &r->b->stream);
