@@ -127,7 +127,9 @@ static void a_stop_is_text_where_that_is_wanted(void **state)
     (void)state;
     static const struct {
         const char *text, *want;
-    } cases[] = {{"hello END world", "hello END"}, {"END", "END"}, {"hello EN", "hello EN"},
+    } cases[] = {{"hello END world", "hello END"},
+                 {"END", "END"},
+                 {"hello EN", "hello EN"},
                  {"ENENDx", "ENEND"}};
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         int32_t ids[64];
