@@ -48,4 +48,9 @@ BENCHPY := $(wildcard tests/bench/*.py)
 bench: all $(BENCHBIN)
 	$(Q)export BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)); \
 	  for b in $(BENCHBIN) $(BENCHPY); do case $$b in *$(ONLY)*) case $$b in *.py) python3 $$b;; *) $$b;; esac || exit 1;; esac; done
-.PHONY: tests
+# An hour of everything at once, with workers killed under way: make soak MINUTES=60
+MINUTES ?= 10
+soak: all
+	$(Q)BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)) BERTH_TEST_SLOW=$(if $(SAN),10,1) \
+	  python3 tests/soak/soak.py --minutes $(MINUTES)
+.PHONY: tests soak
