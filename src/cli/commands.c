@@ -166,15 +166,20 @@ static const struct cli_command commands[] = {
      "names it, each in "
      "a process of its own, without network and under a system-call filter. Logs go to standard "
      "error. SIGTERM and "
-     "SIGINT end it.\n"
+     "SIGINT end it after running answers, a second one at once; SIGHUP reads keys and certificate "
+     "again and begins log files anew.\n"
+     "The file of --api-keys has a line `NAME SCOPES KEY` for each client: SCOPES is infer, manage "
+     "or infer,manage, KEY the key or sha256: and its hash in hex; # begins a comment. Nobody but "
+     "its owner may read it. `openssl rand -hex 24` makes a key; clients send it as Authorization: "
+     "Bearer KEY.\n"
      "Every flag may also stand in the environment, as BERTH_ and its name in capitals with _ for "
      "-, or in the file "
      "~/.config/berth/config (else /etc/berth/config) as `name = value`. A flag overrides the "
      "environment, and that "
      "the file.",
      "berth serve\tlisten on 127.0.0.1:12434\n"
-     "berth serve --host 0.0.0.0 --insecure --models-dir /srv/models --max-num-seqs 32\t"
-     "serve a folder to the network\n",
+     "berth serve --host 0.0.0.0 --api-keys /etc/berth/keys --models-dir /srv/models\t"
+     "serve a folder to the network, to clients with keys\n",
      serve_flags, SERVE},
     {"list", "", 0, 0, CLI_ROLE_CLI, cmd_list, "the models there are",
      "Lists the models that the daemon finds in its models-dir, and those it was given as paths. "
