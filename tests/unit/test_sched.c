@@ -347,6 +347,10 @@ static void test_refusals(void **state)
     r.n_prompt = N_CTX;
     assert_int_equal(engine_submit(e, &r, &err), -E_CONTEXT);
     assert_non_null(strstr(err.msg, "64"));
+    r.n_prompt = N_CTX - 3;
+    r.params.max_tokens = 4; /* not shrunk in silence */
+    assert_int_equal(engine_submit(e, &r, &err), -E_CONTEXT);
+    assert_non_null(strstr(err.msg, "max_tokens is 4"));
     r.n_prompt = 0;
     assert_int_equal(engine_submit(e, &r, &err), -E_INVALID);
     r.prompt = bad;

@@ -29,8 +29,7 @@ static const struct request *find(const struct sched *s, uint64_t id)
 /* How long the answer of one choice may become. */
 static uint32_t answer_limit(const struct sched *s, const struct engine_request *r)
 {
-    const uint32_t room = s->n_ctx - r->n_prompt;
-    return r->params.max_tokens && r->params.max_tokens < room ? r->params.max_tokens : room;
+    return r->params.max_tokens ? r->params.max_tokens : s->n_ctx - r->n_prompt;
 }
 
 static int check_request(const struct sched *s, const struct engine_request *r, struct err *err)
@@ -45,6 +44,13 @@ static int check_request(const struct sched *s, const struct engine_request *r, 
             "token of the answer a prompt can have %u: shorten it or the conversation, or "
             "give the daemon a larger max-model-len",
             r->n_prompt, s->n_ctx, s->n_ctx - 1);
+    if (p->max_tokens > s->n_ctx - r->n_prompt)
+        return err_set(err, E_CONTEXT,
+                       "the prompt has %u tokens and max_tokens is %u, %llu together; the context "
+                       "has %u: lower max_tokens, leave it away for an answer up to the context's "
+                       "end, or give the daemon a larger max-model-len",
+                       r->n_prompt, p->max_tokens,
+                       (unsigned long long)r->n_prompt + p->max_tokens, s->n_ctx);
     if (p->n < 1 || p->n > LIMIT_REQUEST_CHOICES)
         return err_set(err, E_INVALID, "n is %u; 1 to %u choices are possible", p->n,
                        LIMIT_REQUEST_CHOICES);
