@@ -66,6 +66,39 @@ static void try_loaded(struct str payload, struct arena *a, struct buf *again)
     must_equal(again, payload);
 }
 
+static void try_plan(struct str payload, struct buf *again)
+{
+    struct msg_plan m;
+    struct err err = ERR_INIT;
+    if (msg_plan_decode(payload, &m, &err) < 0)
+        return;
+    if (msg_plan_encode(again, &m, &err) < 0)
+        abort();
+    must_equal(again, payload);
+}
+
+static void try_pong(struct str payload, struct buf *again)
+{
+    struct msg_pong m;
+    struct err err = ERR_INIT;
+    if (msg_pong_decode(payload, &m, &err) < 0)
+        return;
+    if (msg_pong_encode(again, &m, &err) < 0)
+        abort();
+    must_equal(again, payload);
+}
+
+static void try_progress(struct str payload, struct buf *again)
+{
+    struct msg_progress m;
+    struct err err = ERR_INIT;
+    if (msg_progress_decode(payload, &m, &err) < 0)
+        return;
+    if (msg_progress_encode(again, &m, &err) < 0)
+        abort();
+    must_equal(again, payload);
+}
+
 static void try_frame(const struct frame *f)
 {
     struct arena a;
@@ -77,6 +110,9 @@ static void try_frame(const struct frame *f)
     case MSG_EVENT: try_event(f->payload, &a, &again); break;
     case MSG_LOAD: try_load(f->payload, &a, &again); break;
     case MSG_LOADED: try_loaded(f->payload, &a, &again); break;
+    case MSG_PLAN: try_plan(f->payload, &again); break;
+    case MSG_PONG: try_pong(f->payload, &again); break;
+    case MSG_PROGRESS: try_progress(f->payload, &again); break;
     default: break;
     }
     buf_release(&again);

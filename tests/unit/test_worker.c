@@ -135,8 +135,11 @@ static int setup(void **state)
     copy_cut("empty", 0);
     char dirs[300];
     snprintf(dirs, sizeof(dirs), "models:%s", dir);
-    const struct runner_config cfg = {
-        .models_dirs = dirs, .n_threads = 2, .n_ctx = 512, .max_num_seqs = 8};
+    const struct runner_config cfg = {.keep_alive_s = RUN_FOREVER,
+                                      .models_dirs = dirs,
+                                      .n_threads = 2,
+                                      .n_ctx = 512,
+                                      .max_num_seqs = 8};
     return runner_new(&cfg, &runner, &err);
 }
 
@@ -554,7 +557,7 @@ static void workers_die_with_the_daemon(void **state)
         struct client c;
         struct model_list l;
         struct gen_request q;
-        const struct runner_config cfg = {.models_dirs = "models"};
+        const struct runner_config cfg = {.models_dirs = "models", .keep_alive_s = RUN_FOREVER};
         client_init(&c);
         request_init(&q, "Once", 2);
         uint64_t id;

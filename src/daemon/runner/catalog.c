@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "daemon/runner/internal.h"
+#include "lib/base/log.h"
 #include "lib/base/mem.h"
 
 static int do_merge(struct runner *r, void *args, struct err *err)
@@ -41,7 +42,7 @@ static int do_with_model(struct runner *r, void *args, struct err *err)
     struct model *m = models_find(&r->models, str_from(a->name));
     a->was_missing = !m;
     if (r->is_stopping)
-        return err_set(err, E_GONE, "the daemon is stopping");
+        return err_set(err, E_STOPPING, "the daemon is stopping");
     if (!m)
         return models_not_found(&r->models, str_from(a->name), r->models_dirs, err);
     return a->fn(r, m, a->args, err);
@@ -95,7 +96,9 @@ static int do_unload(struct runner *r, struct model *m, void *args, struct err *
     bool *was_loaded = args;
     struct err why = ERR_INIT;
     (void)err;
+    supervise_reset(m);
     m->failure.code = 0;
+    m->has_keep_alive = false;
     *was_loaded = m->worker && m->worker->state != WORKER_ENDING;
     if (!*was_loaded)
         return 0;
@@ -116,43 +119,95 @@ int runner_unload(struct runner *r, const char *model, bool *ret_was_loaded, str
  */
 
 struct settings_args {
-    struct model_settings settings;
+    const struct model_settings *given;
+    struct model_settings settings; /* a copy, the model's in the end */
     bool when_idle;
+    char name[LIMIT_MODEL_NAME_BYTES + 1]; /* out: as the model is called */
+    json_t *declared;                      /* all models' */
 };
 
-static int do_settings_set(struct runner *r, struct model *m, void *args, struct err *err)
+static bool must_reload(const struct model *m, const struct model_settings *new)
+{
+    return m->worker && m->worker->state != WORKER_ENDING &&
+           model_settings_reload(&m->settings, new);
+}
+
+static int do_settings_check(struct runner *r, struct model *m, void *args, struct err *err)
 {
     struct settings_args *a = args;
-    bool reloads = m->worker && m->worker->state != WORKER_ENDING &&
-                   model_settings_reload(&m->settings, &a->settings);
-    if (reloads && a->when_idle && m->n_requests)
+    (void)r;
+    snprintf(a->name, sizeof(a->name), "%s", m->file.name);
+    if (must_reload(m, a->given) && a->when_idle && m->n_requests)
         return err_set(err, E_BUSY,
                        "model %s has %u requests running or waiting, and these settings would load "
                        "it anew; try again when it is idle",
                        m->file.name, m->n_requests);
+    return 0;
+}
+
+static int do_settings_set(struct runner *r, struct model *m, void *args, struct err *err)
+{
+    struct settings_args *a = args;
+    int rc = do_settings_check(r, m, a, err);
+    if (rc < 0)
+        return rc;
+    bool reloads = must_reload(m, &a->settings);
     struct model_settings old = m->settings;
     m->settings = a->settings;
     a->settings = old; /* released by the caller */
+    json_t *declared = r->declared;
+    r->declared = json_incref(a->declared);
+    json_decref(declared);
+    m->has_keep_alive = false; /* what was declared last counts */
+    supervise_reset(m);
     if (reloads) {
         struct err why = ERR_INIT;
         err_set(&why, E_GONE, "model %s was given other settings and is loaded anew", m->file.name);
         worker_retire(m->worker, &why);
         model_fail_all(r, m, &why);
+    } else if (m->worker && m->worker->state == WORKER_READY) {
+        fingerprint_make(m->worker);
     }
+    idle_update(m);
     return 0;
+}
+
+/* Written first: what counts is on the disk.  If the model has become busy meanwhile, it is written
+ * back as it was. */
+static int settings_set_locked(struct runner *r, const char *model, struct settings_args *a,
+                               struct err *err)
+{
+    struct err ignored = ERR_INIT;
+    int rc = runner_call_with_model(r, model, do_settings_check, a, err);
+    struct model_settings old;
+    if (rc == 0)
+        rc = state_get(r->state.models, a->name, &old, err);
+    if (rc < 0)
+        return rc;
+    rc = state_put(&r->state, a->name, a->given, err);
+    if (rc == 0) {
+        a->declared = r->state.models;
+        rc = runner_call_with_model(r, a->name, do_settings_set, a, err);
+        if (rc < 0 && state_put(&r->state, a->name, &old, &ignored) < 0)
+            log_error("settings of model %s: %s", a->name, ignored.msg);
+    }
+    model_settings_release(&old);
+    return rc;
 }
 
 int runner_settings_set(struct runner *r, const char *model, const struct model_settings *s,
                         bool when_idle, struct err *err)
 {
-    struct settings_args a = {.when_idle = when_idle};
+    struct settings_args a = {.given = s, .when_idle = when_idle};
     if (s->chat_template_len > LIMIT_TEMPLATE_BYTES)
         return err_set(err, E_LIMIT, "chat template has %zu bytes, more than %u",
                        s->chat_template_len, LIMIT_TEMPLATE_BYTES);
     int rc = model_settings_copy(&a.settings, s, err);
     if (rc < 0)
         return rc;
-    rc = runner_call_with_model(r, model, do_settings_set, &a, err);
+    pthread_mutex_lock(&r->state_lock);
+    rc = settings_set_locked(r, model, &a, err);
+    pthread_mutex_unlock(&r->state_lock);
     model_settings_release(&a.settings);
     return rc;
 }
@@ -177,7 +232,8 @@ int runner_settings_get(struct runner *r, const char *model, struct model_settin
 static void info_fill_worker(const struct worker *w, struct model_info *i)
 {
     i->pid = (int)w->child.pid;
-    i->state = w->state == WORKER_READY ? MODEL_READY : MODEL_LOADING;
+    if (!w->model->is_broken)
+        i->state = w->state == WORKER_READY ? MODEL_READY : MODEL_LOADING;
     if (w->state != WORKER_READY)
         return;
     i->n_ctx = w->loaded.n_ctx;
@@ -189,7 +245,8 @@ static void info_fill_worker(const struct worker *w, struct model_info *i)
     i->loaded_unix = w->loaded.at_unix;
     i->blocks_used = w->loaded.blocks_used;
     i->blocks_total = w->loaded.blocks_total;
-    i->expires_in_s = RUN_FOREVER;
+    i->n_preemptions = w->loaded.n_preemptions;
+    i->expires_in_s = idle_expires_in_s(w->model);
     memcpy(i->arch, w->loaded.arch, sizeof(i->arch));
     memcpy(i->quant, w->loaded.quant, sizeof(i->quant));
 }
@@ -210,6 +267,11 @@ static int info_fill(const struct model *m, struct model_info *i, struct err *er
         .n_crashes = m->n_crashes,
         .last_used_unix = m->last_used_unix,
     };
+    memcpy(i->digest, m->digest, sizeof(i->digest));
+    if (m->is_broken) {
+        i->state = MODEL_BROKEN;
+        i->retry_in_s = supervise_retry_in_s(m);
+    }
     if (m->failure.code)
         snprintf(i->failure, sizeof(i->failure), "%s", m->failure.msg);
     for (const struct run_request *q = m->first; q; q = q->next) {

@@ -6,8 +6,11 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "daemon/runner/digest.h"
 #include "daemon/runner/models.h"
 #include "daemon/runner/runner.h"
+#include "daemon/runner/state.h"
+#include "daemon/runner/times.h"
 #include "lib/base/limits.h"
 #include "lib/ipc/frame.h"
 #include "lib/sys/loop.h"
@@ -16,6 +19,9 @@
 
 #define REQUEST_BUCKETS 1024u
 #define CHOICE_WORDS    ((LIMIT_REQUEST_CHOICES + 63) / 64)
+/* Bytes on their way to a worker: no further request is put behind more than the first. */
+#define OUT_HIGH_BYTES (1u << 20)
+#define OUT_MAX_BYTES  (OUT_HIGH_BYTES + LIMIT_MSG_BYTES + LIMIT_MSG_SMALL_BYTES)
 
 enum run_kind { RUN_GENERATE, RUN_LOAD, RUN_TOKENIZE, RUN_DETOKENIZE };
 
@@ -66,11 +72,20 @@ struct worker {
     struct loop_fd *watch, *watch_end;
     struct loop_timer timer; /* LOADING: load timeout; READY: next ping; ENDING: kill */
     struct frame_reader in;
+    struct loop_timer pace; /* READY: reads again when it fires; see on_socket */
     struct buf out;
     size_t out_sent;
     struct model_files files; /* until LOAD is on its way */
     enum worker_state state;
     bool was_loading; /* it never became READY */
+    bool is_fault;    /* it ends by its own fault: counted against the model */
+    uint64_t id;      /* unique in the runner's life */
+    bool has_plan, is_admitted;
+    bool is_waiting_room; /* others end for it; its plan counts already */
+    struct msg_plan plan;
+    uint64_t oom_kills;     /* of the system, when it started */
+    bool is_digest_awaited; /* loaded, and held back until its small file is hashed */
+    char digest[DIGEST_BYTES];
     uint64_t started_ms;
     struct err
         cause; /* why it is ending, when we know better than its exit status; code 0: unknown */
@@ -85,6 +100,8 @@ struct worker {
         int64_t at_unix;
         char fingerprint[48];
         uint32_t blocks_used, blocks_total;
+        uint64_t n_preemptions;
+        char cpu_level[32];
     } loaded; /* READY */
 };
 
@@ -109,6 +126,12 @@ struct runner {
     struct models models;
     struct worker *workers;
     struct run_request *buckets[REQUEST_BUCKETS];
+    struct runner_times times;
+    uint64_t last_worker_id;
+    struct digests *digests;
+    struct state state; /* under state_lock, which no callback and no loop task takes */
+    pthread_mutex_t state_lock;
+    json_t *declared;          /* state.models as the loop thread knows it */
     struct runner_stats stats; /* what only grows; the rest is counted when asked */
     struct probe probe;
 };
@@ -142,16 +165,65 @@ int run_request_take_event(struct runner *r, const struct gen_event *e, struct e
 int run_request_take_tokens(struct runner *r, uint64_t id, enum run_kind kind,
                             struct run_tokens *answer, struct err *err) MUST_USE;
 
-/* process.c */
-/* Sends what waits for m, starting its worker when there is none.  A failure ends what waits. */
-void model_serve(struct runner *r, struct model *m);
+/* process.c: a worker from its first frame to its end. */
+int worker_put(struct worker *w, enum msg_type type, const void *payload, size_t n,
+               struct err *err) MUST_USE;
+void worker_flush(struct worker *w);
 void worker_cancel(struct worker *w, uint64_t id);
+/* There is room for its plan. */
+void worker_admit(struct worker *w);
+/* Its digest is known, or will not be. */
+void worker_set_digest(struct worker *w, const char *digest);
+void worker_tell_progress(struct worker *w, const struct msg_progress *p);
+/* Sends what waits, as far as the worker keeps up. */
+void worker_send_requests(struct worker *w);
+/* Ends those that only wanted the model loaded. */
+void worker_loads_done(struct worker *w);
 /* Ends w; its requests end with cause.  Gently: it may free its memory first. */
 void worker_stop(struct worker *w, const struct err *cause);
 /* As worker_stop, for a worker that did nothing wrong: who asks meanwhile gets the next one. */
 void worker_retire(struct worker *w, const struct err *cause);
+void worker_free(struct worker *w);
+void worker_on_socket(void *worker, uint32_t events);
+void worker_on_process_end(void *worker, uint32_t events);
+void worker_on_timer(void *worker);
+void worker_on_pace(void *worker);
+
+/* start.c */
+int worker_start(struct runner *r, struct model *m, struct err *err) MUST_USE;
+
+/* queue.c: the requests of one model. */
+/* Sends what waits for m, starting its worker when there is none.  A failure ends what waits. */
+void model_serve(struct runner *r, struct model *m);
 /* Ends every request of m with why. */
 void model_fail_all(struct runner *r, struct model *m, const struct err *why);
+/* Those that its worker had. */
+void model_fail_sent(struct runner *r, struct model *m, const struct err *why);
+/* So many requests may run at once: declared, or the default. */
+uint32_t model_max_seqs(const struct model *m);
+
+/* admission.c */
+void admission_plan(struct worker *w); /* its PLAN has come */
+void admission_room_changed(struct runner *r);
+uint64_t admission_planned_bytes(const struct runner *r);
+
+/* idle.c */
+void idle_update(struct model *m); /* whenever its requests, settings or worker changed */
+uint64_t idle_expires_in_s(const struct model *m);
+
+/* supervise.c */
+void supervise_fault(struct model *m, const struct err *why);
+/* A restart is due later, and will come. */
+bool supervise_must_wait(struct model *m);
+void supervise_worked(struct model *m);
+void supervise_reset(struct model *m);
+void supervise_request_over(struct model *m, uint64_t id);
+uint32_t supervise_retry_in_s(const struct model *m);
+/* Whether m takes q, which becomes the trial of a broken one.  E_BROKEN. */
+int supervise_admit(struct model *m, const struct run_request *q, struct err *err) MUST_USE;
+
+/* fingerprint.c: of w, as loaded. */
+void fingerprint_make(struct worker *w);
 
 /* log_pipe.c */
 int log_pipe_open(struct log_pipe *p, struct loop *l, int fd, const char *model_name,

@@ -206,6 +206,8 @@ static struct model *model_add(struct models *m, struct model_file *file)
     new->file = *file;
     *file = (struct model_file){0};
     new->last = &new->first;
+    if (m->on_new)
+        m->on_new(new);
     new->next = m->first;
     m->first = new;
     m->n++;
@@ -216,6 +218,8 @@ static void model_remove(struct models *m, struct model **at)
 {
     struct model *old = *at;
     BUG_ON(old->worker || old->first);
+    loop_timer_cancel(&old->idle);
+    loop_timer_cancel(&old->restart);
     *at = old->next;
     m->n--;
     model_file_release(&old->file);
@@ -271,6 +275,8 @@ void models_merge(struct models *m, struct model_files_found *found)
         if (!x) {
             model_add(m, f);
         } else if (strcmp(x->file.path, f->path) == 0) {
+            if (x->file.bytes != f->bytes || x->file.modified_unix != f->modified_unix)
+                x->digest[0] = '\0'; /* of another file */
             x->file.bytes = f->bytes;
             x->file.modified_unix = f->modified_unix;
         } /* else: the name was taken first, by an earlier folder or by hand */

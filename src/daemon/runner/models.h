@@ -7,6 +7,9 @@
 
 #include "daemon/runner/settings.h"
 #include "lib/base/str.h"
+#include "lib/sys/loop.h"
+
+#define CRASHES_TO_BREAK 3u
 
 /* A model's file as the disk has it. */
 struct model_file {
@@ -39,20 +42,32 @@ struct model {
     struct runner *runner;
     struct model *next;
     struct model_file file;
-    bool is_registered;                /* by path: stays though no folder holds it */
-    struct model_settings settings;    /* as declared */
-    struct worker *worker;             /* NULL: not loaded */
-    struct run_request *first, **last; /* unfinished requests, oldest first */
-    uint32_t n_requests;
-    size_t queued_bytes; /* of their payloads that are not sent yet */
-    struct err failure;  /* why the last load failed; code 0: it did not */
+    bool is_registered;                     /* by path: stays though no folder holds it */
+    struct model_settings settings;         /* as declared */
+    struct worker *worker;                  /* NULL: not loaded */
+    struct run_request *first, **last;      /* unfinished requests, oldest first */
+    uint32_t n_requests, n_sent, n_started; /* of them, those the worker has, and runs */
+    size_t queued_bytes;                    /* of their payloads that are not sent yet */
+    struct err failure;                     /* why the last load failed; code 0: it did not */
     /* ever: */
     uint64_t n_taken, n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_loads, n_crashes;
     int64_t last_used_unix; /* 0: never */
+    /* idle.c */
+    struct loop_timer idle;
+    bool has_keep_alive, is_only_loaded;
+    uint64_t keep_alive_s, idle_since_ms;
+    /* supervise.c */
+    struct loop_timer restart;
+    bool is_broken;
+    uint64_t faults_ms[CRASHES_TO_BREAK]; /* oldest first; 0: none */
+    uint64_t restart_at_ms, broken_until_ms, trial_id;
+    uint32_t n_faults_row, n_breaks;
+    char digest[80]; /* of its file as it was last loaded; "" while unknown */
 };
 
 struct models {
-    struct runner *runner; /* whose they are */
+    struct runner *runner;           /* whose they are */
+    void (*on_new)(struct model *m); /* a model has become known */
     struct model *first;
     size_t n;
 };

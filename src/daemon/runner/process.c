@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Worker processes: started when a model has something to do, fed, listened to, watched, ended and
- * reaped.  Loop thread.
+/* Worker processes: fed, listened to, watched, ended and reaped.  start.c starts them.  Loop
+ * thread.
  *
  * A worker's end is noticed by its pidfd.  Whatever else goes wrong first (a frame that breaks the
  * protocol, silence, the socket's end) only notes the cause and kills: requests are ended in one
@@ -17,13 +17,17 @@
 #include "daemon/runner/internal.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/sys/memory.h"
 
-#define READ_BYTES     (256u << 10)
-#define OUT_HIGH_BYTES (1u << 20) /* no further request is put behind more than this */
-#define OUT_MAX_BYTES  (OUT_HIGH_BYTES + LIMIT_MSG_BYTES + LIMIT_MSG_SMALL_BYTES)
-#define STOP_GRACE_MS  3000u /* between SHUTDOWN and SIGKILL */
-#define PING_MS        5000u
-#define FIRST_PING_MS  100u
+#define READ_BYTES (256u << 10)
+/* A worker has so many requests beyond those it runs at once that it never waits for us; the others
+ * wait here, where its death does not touch them. */
+#define SENT_AHEAD    16u
+#define BUSY_PING_MS  2000u /* while it works, so that its figures are fresh */
+#define PACE_MS       2u /* between reads of a worker that talks: at most so long, at least half */
+#define PING_MS       5000u
+#define FIRST_PING_MS 100u
+#define STOP_GRACE_MS 3000u /* between SHUTDOWN and SIGKILL */
 #define CLOSED_GRACE_MS                                                                            \
     500u /* between the socket's end and SIGKILL: it is exiting, and its status is wanted */
 
@@ -53,7 +57,7 @@ static ssize_t send_with_files(struct worker *w)
     return n;
 }
 
-static void worker_flush(struct worker *w)
+void worker_flush(struct worker *w)
 {
     while (w->out_sent < w->out.len) {
         ssize_t n = w->files.n ? send_with_files(w)
@@ -73,11 +77,10 @@ static void worker_flush(struct worker *w)
             buf_release(&w->out);
     }
     if (w->watch)
-        loop_change_fd(w->watch, EPOLLIN | (is_left ? EPOLLOUT : 0u));
+        loop_change_fd(w->watch, (w->pace.loop ? 0u : EPOLLIN) | (is_left ? EPOLLOUT : 0u));
 }
 
-static int worker_put(struct worker *w, enum msg_type type, const void *payload, size_t n,
-                      struct err *err)
+int worker_put(struct worker *w, enum msg_type type, const void *payload, size_t n, struct err *err)
 {
     int rc = frame_write(&w->out, type, payload, n, err);
     if (rc < 0)
@@ -90,13 +93,15 @@ static const enum msg_type request_types[] = {[RUN_GENERATE] = MSG_GENERATE,
                                               [RUN_DETOKENIZE] = MSG_DETOKENIZE};
 
 /* Requests that wait, as far as the socket keeps up. */
-static void worker_send_requests(struct worker *w)
+void worker_send_requests(struct worker *w)
 {
+    uint32_t n_sent = 0;
     for (struct run_request *q = w->model->first, *next; q && w->state == WORKER_READY; q = next) {
         next = q->next;
         if (q->is_sent || q->kind == RUN_LOAD)
             continue;
-        if (w->out.len - w->out_sent > OUT_HIGH_BYTES)
+        if (w->out.len - w->out_sent > OUT_HIGH_BYTES ||
+            w->model->n_sent >= model_max_seqs(w->model) + SENT_AHEAD)
             break;
         struct err err = ERR_INIT;
         if (worker_put(w, request_types[q->kind], q->payload.data, q->payload.len, &err) < 0) {
@@ -104,10 +109,16 @@ static void worker_send_requests(struct worker *w)
             return;
         }
         q->is_sent = true;
+        w->model->n_sent++;
+        n_sent++;
         w->model->queued_bytes -= q->payload.len;
         buf_release(&q->payload);
     }
+    if (n_sent == 0)
+        return;
     worker_flush(w);
+    if (w->state == WORKER_READY && w->timer.due_ms > loop_now_ms() + BUSY_PING_MS)
+        loop_timer_set(w->runner->loop, &w->timer, BUSY_PING_MS);
 }
 
 void worker_cancel(struct worker *w, uint64_t id)
@@ -124,7 +135,7 @@ void worker_cancel(struct worker *w, uint64_t id)
 /* --- frames from the worker
  * ------------------------------------------------------------------------------------ */
 
-static void loads_done(struct worker *w)
+void worker_loads_done(struct worker *w)
 {
     struct run_request *next;
     for (struct run_request *q = w->model->first; q; q = next) {
@@ -137,10 +148,10 @@ static void loads_done(struct worker *w)
 }
 
 /* Often enough to notice a hang in time, and that the figures a PONG brings are fresh. */
-static uint64_t ping_interval_ms(const struct runner *r)
+static uint64_t ping_interval_ms(const struct worker *w)
 {
-    uint64_t ms = (uint64_t)r->cfg.hang_timeout_s * 1000 / 4;
-    return MIN_OF(MAX_OF(ms, 250u), PING_MS);
+    uint64_t ms = MAX_OF((uint64_t)w->runner->cfg.hang_timeout_s * 1000 / 4, 250u);
+    return MIN_OF(ms, w->model->n_sent ? BUSY_PING_MS : PING_MS);
 }
 
 static int on_loaded(struct worker *w, struct str payload, struct err *err)
@@ -152,7 +163,8 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
     if (rc == 0) {
         w->state = WORKER_READY;
         w->was_loading = false;
-        w->model->failure.code = 0;
+        if (!w->model->is_broken)
+            w->model->failure.code = 0;
         w->model->n_loads++;
         w->runner->stats.n_loads++;
         w->runner->stats.load_seconds += (double)(loop_now_ms() - w->started_ms) / 1000.0;
@@ -165,8 +177,7 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
         w->loaded.at_unix = (int64_t)time(NULL);
         snprintf(w->loaded.arch, sizeof(w->loaded.arch), "%.*s", STR_ARG(m.arch));
         snprintf(w->loaded.quant, sizeof(w->loaded.quant), "%.*s", STR_ARG(m.quant));
-        snprintf(w->loaded.fingerprint, sizeof(w->loaded.fingerprint), "fp_unhashed_%08x",
-                 (unsigned)model_settings_hash(&w->model->settings));
+        snprintf(w->loaded.cpu_level, sizeof(w->loaded.cpu_level), "%.*s", STR_ARG(m.cpu_level));
         log_info("worker %d (%s): loaded, %s %s, context %u, weights %.1f MiB, cache %.1f MiB",
                  (int)w->child.pid, w->model->file.name, w->loaded.arch, w->loaded.quant, m.n_ctx,
                  (double)m.weight_bytes / 1048576.0, (double)m.kv_bytes / 1048576.0);
@@ -175,9 +186,67 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
     if (rc < 0)
         return rc;
     loop_timer_set(w->runner->loop, &w->timer, FIRST_PING_MS);
-    loads_done(w);
-    worker_send_requests(w);
+    fingerprint_make(w);
+    w->model->idle_since_ms = loop_now_ms();
+    idle_update(w->model);
+    model_serve(w->runner, w->model);
     return 0;
+}
+
+void worker_set_digest(struct worker *w, const char *digest)
+{
+    snprintf(w->digest, sizeof(w->digest), "%s", digest);
+    memcpy(w->model->digest, w->digest, sizeof(w->digest));
+    w->is_digest_awaited = false;
+    if (w->state != WORKER_READY)
+        return;
+    fingerprint_make(w);
+    model_serve(w->runner, w->model);
+}
+
+static int on_plan(struct worker *w, struct str payload, struct err *err)
+{
+    if (w->has_plan)
+        return err_set(err, E_FORMAT, "message PLAN came twice");
+    int rc = msg_plan_decode(payload, &w->plan, err);
+    w->has_plan = rc == 0;
+    if (rc == 0)
+        admission_plan(w);
+    return rc;
+}
+
+void worker_admit(struct worker *w)
+{
+    struct err err = ERR_INIT;
+    if (worker_put(w, MSG_ADMIT, NULL, 0, &err) < 0)
+        worker_violation(w, &err);
+    else
+        worker_flush(w);
+}
+
+void worker_tell_progress(struct worker *w, const struct msg_progress *p)
+{
+    struct run_request *next;
+    for (struct run_request *q = w->model->first; q; q = next) {
+        next = q->next;
+        struct gen_event e = {.type = GEN_EVENT_PROGRESS,
+                              .request_id = q->id,
+                              .text = p->what,
+                              .done = p->done,
+                              .total = p->total,
+                              .stop_index = -1};
+        if (q->kind == RUN_LOAD)
+            q->fn(q->ctx, &e);
+    }
+}
+
+static int on_progress(struct worker *w, struct str payload, struct err *err)
+{
+    struct msg_progress m;
+    int rc = msg_progress_decode(payload, &m, err);
+    if (rc == 0)
+        worker_tell_progress(w, &m);
+    return rc;
 }
 
 static int on_load_failed(struct worker *w, struct str payload, struct err *err)
@@ -238,30 +307,31 @@ static int on_text(struct worker *w, struct str payload, struct err *err)
 
 static int on_pong(struct worker *w, struct str payload, struct err *err)
 {
-    struct cursor c = {.p = payload.p, .left = payload.len};
-    uint64_t cookie = 0;
-    uint32_t counts[4];
-    get_u64(&c, &cookie);
-    for (size_t i = 0; i < ARRAY_LEN(counts); i++)
-        get_u32(&c, &counts[i]);
-    if (c.bad || c.left || cookie != w->ping_cookie || w->ping_sent_ms == 0)
+    struct msg_pong m;
+    int rc = msg_pong_decode(payload, &m, err);
+    if (rc < 0)
+        return rc;
+    if (m.cookie != w->ping_cookie || w->ping_sent_ms == 0)
         return err_set(err, E_FORMAT, "PONG that answers no PING");
     w->ping_sent_ms = 0;
-    w->loaded.blocks_used = counts[2];
-    w->loaded.blocks_total = counts[3];
+    w->loaded.blocks_used = m.n_blocks_used;
+    w->loaded.blocks_total = m.n_blocks;
+    w->loaded.n_preemptions = m.n_preemptions;
     return 0;
 }
 
 static int on_frame(struct worker *w, const struct frame *f, struct err *err)
 {
     bool is_loading = w->state == WORKER_LOADING;
-    if (is_loading !=
-        (f->type == MSG_LOADED || f->type == MSG_LOAD_FAILED || f->type == MSG_PROGRESS))
+    bool is_of_loading = f->type == MSG_LOADED || f->type == MSG_LOAD_FAILED ||
+                         f->type == MSG_PROGRESS || f->type == MSG_PLAN;
+    if (is_loading != is_of_loading || (f->type == MSG_LOADED && !w->is_admitted))
         return err_set(err, E_FORMAT, "message %s came out of its phase", msg_name(f->type));
     switch (f->type) {
     case MSG_LOADED: return on_loaded(w, f->payload, err);
     case MSG_LOAD_FAILED: return on_load_failed(w, f->payload, err);
-    case MSG_PROGRESS: return 0;
+    case MSG_PROGRESS: return on_progress(w, f->payload, err);
+    case MSG_PLAN: return on_plan(w, f->payload, err);
     case MSG_EVENT: return on_event(w, f->payload, err);
     case MSG_TOKENS: return on_tokens(w, f->payload, err);
     case MSG_TEXT: return on_text(w, f->payload, err);
@@ -299,7 +369,10 @@ static void worker_end(struct worker *w, const struct err *cause, uint64_t kill_
     if (w->state == WORKER_ENDING)
         return;
     w->state = WORKER_ENDING;
+    w->is_waiting_room = false;
     w->cause = *cause;
+    loop_timer_cancel(&w->pace);
+    loop_timer_cancel(&w->model->idle);
     loop_del_fd(w->watch); /* nothing it says counts any more */
     w->watch = NULL;
     loop_timer_set(w->runner->loop, &w->timer, kill_in_ms);
@@ -314,6 +387,7 @@ static void worker_violation(struct worker *w, const struct err *why)
              w->model->file.name);
     cause.code = E_GONE;
     log_error("worker %d: %s", (int)w->child.pid, cause.msg);
+    w->is_fault = true;
     worker_end(w, &cause, 0);
 }
 
@@ -333,26 +407,7 @@ void worker_retire(struct worker *w, const struct err *cause)
     w->was_loading = false;
 }
 
-void model_fail_all(struct runner *r, struct model *m, const struct err *why)
-{
-    while (m->first)
-        run_request_end_failed(r, m->first, why);
-}
-
-/* Those that the worker had; what still waits goes to the next one. */
-static void model_fail_sent(struct runner *r, struct model *m, const struct err *why)
-{
-    for (;;) {
-        struct run_request *q = m->first;
-        while (q && !q->is_sent)
-            q = q->next;
-        if (!q)
-            return;
-        run_request_end_failed(r, q, why);
-    }
-}
-
-static void worker_free(struct worker *w)
+void worker_free(struct worker *w)
 {
     struct worker **at = &w->runner->workers;
     while (*at && *at != w)
@@ -360,6 +415,7 @@ static void worker_free(struct worker *w)
     if (*at)
         *at = w->next;
     loop_timer_cancel(&w->timer);
+    loop_timer_cancel(&w->pace);
     loop_del_fd(w->watch);
     loop_del_fd(w->watch_end);
     log_pipe_close(&w->log);
@@ -373,6 +429,12 @@ static void worker_free(struct worker *w)
     mem_free(w);
 }
 
+/* SIGKILL that was not ours, while the kernel counted one more of its own. */
+static bool was_out_of_memory(const struct worker *w, const struct child_end *end)
+{
+    return end->was_killed && end->status == SIGKILL && memory_oom_kills() > w->oom_kills;
+}
+
 /* What ended w, as its clients are told. */
 static void cause_of(const struct worker *w, const struct child_end *end, struct err *ret)
 {
@@ -382,7 +444,14 @@ static void cause_of(const struct worker *w, const struct child_end *end, struct
         *ret = w->cause;
         return;
     }
-    if (w->was_loading)
+    const char *when = w->was_loading ? " while loading" : "";
+    if (was_out_of_memory(w, end))
+        err_set(
+            ret, E_GONE,
+            "the worker process of model %s was killed by the kernel%s, for memory had run out; "
+            "--max-memory, --max-model-len and --max-num-seqs make berth take less",
+            w->model->file.name, when);
+    else if (w->was_loading)
         err_set(ret, E_GONE,
                 "the worker process %s while loading model %s; the daemon's log may say why", how,
                 w->model->file.name);
@@ -401,29 +470,28 @@ static void worker_reaped(struct worker *w, const struct child_end *end)
     struct err why = ERR_INIT;
     log_pipe_drain(&w->log);
     cause_of(w, end, &why);
-    bool was_loading = w->was_loading;
-    bool is_crash = w->cause.code == 0; /* nobody asked it to end */
+    bool was_loading = w->was_loading, is_fault = w->is_fault || w->cause.code == 0;
+    m->worker = NULL;
+    worker_free(w);
+    m->n_crashes += is_fault;
+    r->stats.n_crashes += is_fault;
     if (was_loading) {
         m->failure = why;
         r->stats.n_load_failures++;
-    }
-    if (is_crash) {
-        m->n_crashes++;
-        r->stats.n_crashes++;
-    }
-    m->worker = NULL;
-    worker_free(w);
-    if (was_loading)
         model_fail_all(r, m, &why); /* who tries again asks again: no loop of crashes */
-    else
+    } else {
         model_fail_sent(r, m, &why);
+    }
+    if (is_fault)
+        supervise_fault(m, &why);
+    admission_room_changed(r);
     if (r->is_freeing && !r->workers)
         loop_stop(r->loop);
     else
         model_serve(r, m);
 }
 
-static void on_process_end(void *ctx, uint32_t events)
+void worker_on_process_end(void *ctx, uint32_t events)
 {
     struct worker *w = ctx;
     struct child_end end;
@@ -436,19 +504,50 @@ static void on_process_end(void *ctx, uint32_t events)
     worker_reaped(w, &end);
 }
 
-static void on_socket(void *ctx, uint32_t events)
+static void socket_ended(struct worker *w)
+{
+    struct err unknown = ERR_INIT; /* the exit status will tell */
+    worker_end(w, &unknown, CLOSED_GRACE_MS);
+}
+
+static uint32_t out_events(const struct worker *w)
+{
+    return w->out_sent < w->out.len ? EPOLLOUT : 0u;
+}
+
+/* A worker that answers sends a frame for every token.  After a read that brought something we
+ * leave the socket alone for a moment, so that the next one brings many. */
+void worker_on_socket(void *ctx, uint32_t events)
 {
     struct worker *w = ctx;
     if (events & EPOLLOUT) {
         worker_flush(w);
         if (w->state == WORKER_READY)
-            worker_send_requests(w);
+            model_serve(w->runner, w->model);
     }
-    if (w->state == WORKER_ENDING || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)) ||
-        worker_read(w) >= 0)
+    if (w->state == WORKER_ENDING || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
         return;
-    struct err unknown = ERR_INIT; /* the exit status will tell */
-    worker_end(w, &unknown, CLOSED_GRACE_MS);
+    int rc = worker_read(w);
+    if (rc < 0)
+        socket_ended(w);
+    else if (rc > 0 && w->state == WORKER_READY && w->model->n_sent && !(events & EPOLLHUP)) {
+        loop_change_fd(w->watch, out_events(w));
+        loop_timer_set(w->runner->loop, &w->pace, PACE_MS);
+    }
+}
+
+void worker_on_pace(void *ctx)
+{
+    struct worker *w = ctx;
+    int rc = worker_read(w);
+    if (w->state == WORKER_ENDING)
+        return;
+    if (rc < 0)
+        socket_ended(w);
+    else if (rc > 0)
+        loop_timer_set(w->runner->loop, &w->pace, PACE_MS);
+    else
+        loop_change_fd(w->watch, EPOLLIN | out_events(w)); /* it is quiet again */
 }
 
 /* --- time
@@ -466,6 +565,7 @@ static void on_ping_due(struct worker *w)
                 w->model->file.name, r->cfg.hang_timeout_s);
         log_error("worker %d: %s", (int)w->child.pid, err.msg);
         r->stats.n_hangs++;
+        w->is_fault = true;
         worker_end(w, &err, 0);
         return;
     }
@@ -478,10 +578,10 @@ static void on_ping_due(struct worker *w)
         }
         worker_flush(w);
     }
-    loop_timer_set(r->loop, &w->timer, ping_interval_ms(r));
+    loop_timer_set(r->loop, &w->timer, ping_interval_ms(w));
 }
 
-static void on_timer(void *ctx)
+void worker_on_timer(void *ctx)
 {
     struct worker *w = ctx;
     struct err err = ERR_INIT;
@@ -494,147 +594,5 @@ static void on_timer(void *ctx)
         break;
     case WORKER_READY: on_ping_due(w); break;
     case WORKER_ENDING: child_kill(&w->child, SIGKILL); break;
-    }
-}
-
-/* --- the start of a worker
- * ------------------------------------------------------------------------------------- */
-
-static const char *current_log_level(void)
-{
-    return log_enabled(LOG_LEVEL_DEBUG)  ? "debug"
-           : log_enabled(LOG_LEVEL_INFO) ? "info"
-           : log_enabled(LOG_LEVEL_WARN) ? "warn"
-                                         : "error";
-}
-
-static int worker_put_load(struct worker *w, struct err *err)
-{
-    const struct runner_config *cfg = &w->runner->cfg;
-    struct str names[LIMIT_MSG_FDS];
-    for (uint32_t i = 0; i < w->files.n; i++)
-        names[i] = str_from(w->files.paths[i]);
-    const struct model_settings *set = &w->model->settings;
-    const struct msg_load m = {
-        .model_name = str_from(w->model->file.name),
-        .n_fds = w->files.n,
-        .file_names = names,
-        .n_threads = set->has_threads ? set->threads : cfg->n_threads,
-        .n_ctx = set->has_context_size ? set->context_size : cfg->n_ctx,
-        .max_num_seqs = set->has_max_num_seqs ? set->max_num_seqs : cfg->max_num_seqs,
-        .max_num_batched_tokens = set->has_max_num_batched_tokens ? set->max_num_batched_tokens
-                                                                  : cfg->max_num_batched_tokens,
-        .block_size = cfg->block_size,
-        .kv_type = set->has_kv_cache_type ? set->kv_cache_type : cfg->kv_type,
-        .kv_cache_bytes = set->has_kv_cache_memory ? set->kv_cache_memory : cfg->kv_cache_bytes,
-        .cpu_level = str_from(w->runner->cpu_level),
-        .chat_template = {set->chat_template, set->chat_template_len},
-    };
-    struct buf b;
-    buf_init(&b, LIMIT_TEMPLATE_BYTES + LIMIT_MSG_SMALL_BYTES);
-    int rc = msg_load_encode(&b, &m, err);
-    if (rc == 0)
-        rc = worker_put(w, MSG_LOAD, b.data, b.len, err);
-    buf_release(&b);
-    return rc;
-}
-
-/* Starts the process; on success the descriptors are w's. */
-static int worker_spawn(struct worker *w, const char *name, int worker_end_fd, int log_fd,
-                        struct err *err)
-{
-    char memory[24];
-    snprintf(memory, sizeof(memory), "%llu", (unsigned long long)w->runner->memory_bytes);
-    const char *const argv[] = {"berth", "worker", name, current_log_level(), memory, NULL};
-    const struct spawn_config cfg = {.argv = argv, .stderr_fd = log_fd, .frames_fd = worker_end_fd};
-    int rc = spawn_self(&cfg, &w->child, err);
-    if (rc < 0)
-        w->child.pidfd = -1;
-    w->log.pid = (int)w->child.pid;
-    return rc;
-}
-
-static int worker_connect(struct worker *w, struct err *err)
-{
-    int pair[2], log[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-        return err_set_sys(err, E_IO, "socketpair for a worker");
-    w->fd = pair[0];
-    if (pipe2(log, O_CLOEXEC) < 0) {
-        close(pair[1]);
-        return err_set_sys(err, E_IO, "log pipe for a worker");
-    }
-    fcntl(log[0], F_SETFL, O_NONBLOCK); /* our end alone: a worker waits rather than lose a line */
-    int rc = log_pipe_open(&w->log, w->runner->loop, log[0], w->model->file.name, err);
-    if (rc == 0)
-        rc = worker_spawn(w, w->model->file.name, pair[1], log[1], err);
-    close(pair[1]);
-    close(log[1]);
-    return rc;
-}
-
-static int worker_watch(struct worker *w, struct err *err)
-{
-    struct loop *l = w->runner->loop;
-    int rc = loop_add_fd(l, w->fd, EPOLLIN, on_socket, w, &w->watch, err);
-    return rc < 0 ? rc
-                  : loop_add_fd(l, w->child.pidfd, EPOLLIN, on_process_end, w, &w->watch_end, err);
-}
-
-static int worker_start(struct runner *r, struct model *m, struct err *err)
-{
-    struct worker *w = mem_alloc(sizeof(*w));
-    *w = (struct worker){.runner = r,
-                         .started_ms = loop_now_ms(),
-                         .model = m,
-                         .fd = -1,
-                         .child = {.pidfd = -1},
-                         .log = {.fd = -1},
-                         .was_loading = true};
-    w->timer = (struct loop_timer){.fn = on_timer, .ctx = w};
-    frame_reader_init(&w->in, MSG_TO_DAEMON);
-    buf_init(&w->out, OUT_MAX_BYTES);
-    int rc = model_files_open(m->file.path, &w->files, err);
-    if (rc == 0)
-        rc = worker_put_load(w, err);
-    if (rc == 0)
-        rc = worker_connect(w, err);
-    if (rc == 0)
-        rc = worker_watch(w, err);
-    if (rc < 0) {
-        if (w->child.pidfd >= 0) {
-            struct child_end end;
-            child_kill(&w->child, SIGKILL);
-            while (!child_reap(&w->child, &end))
-                usleep(1000);
-        }
-        worker_free(w);
-        return rc;
-    }
-    w->next = r->workers;
-    r->workers = w;
-    m->worker = w;
-    loop_timer_set(r->loop, &w->timer, (uint64_t)r->cfg.load_timeout_s * 1000);
-    worker_flush(w);
-    log_info("worker %d (%s): started", (int)w->child.pid, m->file.name);
-    return 0;
-}
-
-void model_serve(struct runner *r, struct model *m)
-{
-    struct err err = ERR_INIT;
-    if (!m->first || r->is_stopping)
-        return;
-    if (m->worker) {
-        if (m->worker->state == WORKER_READY) {
-            loads_done(m->worker);
-            worker_send_requests(m->worker);
-        }
-        return; /* LOADING: when it is loaded; ENDING: when it has ended */
-    }
-    if (worker_start(r, m, &err) < 0) {
-        m->failure = err;
-        r->stats.n_load_failures++;
-        model_fail_all(r, m, &err);
     }
 }

@@ -37,6 +37,14 @@ void run_request_add(struct runner *r, struct model *m, struct run_request *q)
     m->n_taken += q->kind == RUN_GENERATE;
     m->last_used_unix = (int64_t)time(NULL);
     m->queued_bytes += q->payload.len;
+    m->idle_since_ms = loop_now_ms();
+    if (q->kind != RUN_LOAD)
+        m->is_only_loaded = false;
+    if (q->has_keep_alive) {
+        m->has_keep_alive = true;
+        m->keep_alive_s = q->keep_alive_s;
+    }
+    idle_update(m);
 }
 
 static void run_request_unlink(struct runner *r, struct run_request *q)
@@ -55,7 +63,11 @@ static void run_request_unlink(struct runner *r, struct run_request *q)
     else
         m->last = q->prev ? &q->prev->next : &m->first;
     m->n_requests--;
+    m->n_sent -= q->is_sent;
+    m->n_started -= q->is_started;
     m->queued_bytes -= q->payload.len;
+    m->idle_since_ms = loop_now_ms();
+    idle_update(m);
 }
 
 void run_request_free(struct run_request *q)
@@ -73,7 +85,7 @@ static void run_request_tell(struct run_request *q, const struct gen_event *e)
         return;
     if (q->kind == RUN_GENERATE && (e->type == GEN_EVENT_STARTED || e->type == GEN_EVENT_DONE)) {
         struct gen_event named = *e;
-        named.model_digest = "";
+        named.model_digest = w ? w->digest : "";
         named.fingerprint = w ? w->loaded.fingerprint : "";
         q->fn(q->ctx, &named);
     } else if (q->fn) {
@@ -101,6 +113,7 @@ static void count_done(struct run_request *q, const struct gen_event *e)
 void run_request_end(struct runner *r, struct run_request *q, const struct gen_event *e)
 {
     run_request_unlink(r, q);
+    supervise_request_over(q->model, q->id);
     count_done(q, e);
     run_request_tell(q, e);
     run_request_free(q);
@@ -169,6 +182,7 @@ static bool event_fits(struct run_request *q, const struct gen_event *e)
         if (q->is_started)
             return false;
         q->is_started = true;
+        q->model->n_started++;
         return true;
     case GEN_EVENT_DELTA:
         q->n_text_bytes += e->text.len;
@@ -197,10 +211,16 @@ int run_request_take_event(struct runner *r, const struct gen_event *e, struct e
     if (!event_fits(q, e))
         return err_set(err, E_FORMAT, "event %d of request %llu breaks the order of events",
                        (int)e->type, (unsigned long long)e->request_id);
-    if (e->type == GEN_EVENT_DONE || e->type == GEN_EVENT_FAILED)
-        run_request_end(r, q, e);
-    else
+    if (e->type != GEN_EVENT_DONE && e->type != GEN_EVENT_FAILED) {
         run_request_tell(q, e);
+        return 0;
+    }
+    struct model *m = q->model;
+    if (e->finish != GEN_FINISH_CANCEL)
+        supervise_worked(m); /* an answer or a reason: it lives */
+    run_request_end(r, q, e);
+    if (m->worker)
+        model_serve(r, m); /* there is room for another */
     return 0;
 }
 
@@ -211,9 +231,13 @@ int run_request_take_tokens(struct runner *r, uint64_t id, enum run_kind kind,
     if (!q || !q->is_sent || q->kind != kind)
         return err_set(err, E_FORMAT, "answer to request %llu, which did not ask for it",
                        (unsigned long long)id);
+    struct model *m = q->model;
+    supervise_worked(m);
     run_request_unlink(r, q);
     if (!q->is_muted)
         q->tokens_fn(q->ctx, answer);
     run_request_free(q);
+    if (m->worker)
+        model_serve(r, m);
     return 0;
 }

@@ -16,6 +16,7 @@
 #include "daemon/runner/internal.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/sys/memory.h"
 
 #define DEFAULT_LOAD_TIMEOUT_S 600u
 #define DEFAULT_HANG_TIMEOUT_S 60u
@@ -80,6 +81,10 @@ static void runner_release(struct runner *r)
 {
     models_release(&r->models);
     loop_free(r->loop);
+    digests_close(r->digests);
+    json_decref(r->declared);
+    state_close(&r->state);
+    pthread_mutex_destroy(&r->state_lock);
     pthread_cond_destroy(&r->probe.answered);
     pthread_mutex_destroy(&r->probe.lock);
     mem_free(r->models_dirs);
@@ -110,6 +115,19 @@ static void probe_init(struct probe *p)
     pthread_mutex_init(&p->lock, NULL);
 }
 
+/* What was declared of a model before it was known. */
+static void take_declared(struct model *m)
+{
+    struct err err = ERR_INIT;
+    if (state_get(m->runner->declared, m->file.name, &m->settings, &err) < 0)
+        log_error("settings of model %s: %s", m->file.name, err.msg);
+}
+
+void runner_set_times(struct runner *r, const struct runner_times *t)
+{
+    r->times = *t;
+}
+
 int runner_new(const struct runner_config *cfg, struct runner **ret_runner, struct err *err)
 {
     struct runner *r = mem_alloc(sizeof(*r));
@@ -126,10 +144,20 @@ int runner_new(const struct runner_config *cfg, struct runner **ret_runner, stru
     r->cfg.load_timeout_s = cfg->load_timeout_s ? cfg->load_timeout_s : DEFAULT_LOAD_TIMEOUT_S;
     r->cfg.hang_timeout_s = cfg->hang_timeout_s ? cfg->hang_timeout_s : DEFAULT_HANG_TIMEOUT_S;
     /* What the machine has in all: a stated bound, not what happens to be free. */
-    r->stats.max_memory_bytes = cfg->max_memory_bytes;
+    r->times = (struct runner_times)RUNNER_TIMES_DEFAULT;
+    r->stats.max_memory_bytes =
+        cfg->max_memory_bytes ? cfg->max_memory_bytes : memory_limit_bytes() / 10 * 9;
     r->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     atomic_init(&r->next_id, 1);
-    int rc = loop_new(&r->loop, err);
+    r->models.on_new = take_declared;
+    pthread_mutex_init(&r->state_lock, NULL);
+    int rc = state_open(cfg->state_dir, &r->state, err);
+    if (rc == 0) {
+        r->declared = json_incref(r->state.models);
+        rc = digests_open(cfg->state_dir, &r->digests, err);
+    }
+    if (rc == 0)
+        rc = loop_new(&r->loop, err);
     if (rc == 0)
         rc = thread_start(r, err);
     if (rc < 0)
@@ -145,7 +173,7 @@ static int do_stop(struct runner *r, void *args, struct err *err)
     (void)args;
     (void)err;
     r->is_stopping = true;
-    err_set(&why, E_GONE, "the daemon is stopping");
+    err_set(&why, E_STOPPING, "the daemon is stopping");
     for (struct model *m = r->models.first; m; m = m->next)
         model_fail_all(r, m, &why);
     for (struct worker *w = r->workers; w; w = w->next)
@@ -176,6 +204,8 @@ void runner_free(struct runner *r)
     if (!r)
         return;
     runner_stop(r);
+    digests_close(r->digests); /* before the loop ends, which takes its last news */
+    r->digests = NULL;
     int rc = runner_call(r, do_free, NULL, &err);
     BUG_ON(rc < 0);
     pthread_join(r->thread, NULL);
@@ -192,11 +222,11 @@ static int do_stats(struct runner *r, void *args, struct err *err)
     (void)err;
     *s = r->stats;
     s->is_stopping = r->is_stopping;
+    s->planned_bytes = admission_planned_bytes(r);
     for (const struct worker *w = r->workers; w; w = w->next) {
         if (w->state != WORKER_READY)
             continue;
         s->n_loaded++;
-        s->planned_bytes += w->loaded.weight_bytes + w->loaded.kv_bytes + w->loaded.scratch_bytes;
     }
     for (const struct model *m = r->models.first; m; m = m->next) {
         for (const struct run_request *q = m->first; q; q = q->next) {
@@ -215,7 +245,14 @@ int runner_stats(struct runner *r, struct runner_stats *ret, struct err *err)
 static int do_is_ready(struct runner *r, void *args, struct err *err)
 {
     (void)args;
-    return r->is_stopping ? err_set(err, E_GONE, "the daemon is stopping") : 0;
+    if (r->is_stopping)
+        return err_set(err, E_STOPPING, "the daemon is stopping");
+    for (const struct model *m = r->models.first; m; m = m->next) {
+        if (m->is_broken && m->settings.pinned)
+            return err_set(err, E_BROKEN, "model %s, which is pinned, is broken: %.300s",
+                           m->file.name, m->failure.msg);
+    }
+    return 0;
 }
 
 bool runner_is_ready(struct runner *r, char *ret_why, size_t size)

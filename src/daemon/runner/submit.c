@@ -9,12 +9,17 @@
 static int do_enqueue(struct runner *r, struct model *m, void *args, struct err *err)
 {
     struct run_request *q = args;
-    uint32_t max = r->cfg.max_waiting;
+    /* Those that run at once do not wait, though they may not have begun yet. */
+    uint64_t max = (uint64_t)r->cfg.max_waiting + model_max_seqs(m);
     if (m->n_requests >= max || q->payload.len > LIMIT_REQUESTS_QUEUED_BYTES - m->queued_bytes)
-        return err_set(
-            err, E_BUSY,
-            "model %s has %u requests running and waiting, as many as it may; try again later",
-            m->file.name, m->n_requests);
+        return err_set(err, E_BUSY,
+                       "model %s has %u requests running and %u waiting, as many as may "
+                       "(max-waiting %u); try again later",
+                       m->file.name, m->n_started, m->n_requests - m->n_started,
+                       r->cfg.max_waiting);
+    int rc = supervise_admit(m, q, err);
+    if (rc < 0)
+        return rc;
     run_request_add(r, m, q);
     run_request_set_deadline(r, q);
     model_serve(r, m);

@@ -77,6 +77,23 @@ struct msg_load { /* LOAD: how to open and run the model; the files' descriptors
     struct str cpu_level;     /* empty: best */
     struct str chat_template; /* empty: the model's own */
 };
+struct msg_plan {           /* PLAN: with every 0 of LOAD replaced */
+    uint64_t weight_bytes;  /* mapped */
+    uint64_t kv_bytes;      /* n_blocks of block_bytes */
+    uint64_t scratch_bytes; /* activations, logits, tables */
+    uint64_t other_bytes;   /* vocabulary, template, queues */
+    uint64_t block_bytes;
+    uint32_t n_blocks, block_size, n_ctx, max_num_seqs, kv_type;
+};
+struct msg_pong { /* PONG */
+    uint64_t cookie;
+    uint32_t n_running, n_waiting, n_blocks_used, n_blocks;
+    uint64_t n_preemptions;
+};
+struct msg_progress {     /* PROGRESS */
+    struct str what;      /* a few words */
+    uint64_t done, total; /* total 0: unknown */
+};
 struct msg_loaded { /* LOADED */
     uint64_t weight_bytes, kv_bytes, scratch_bytes;
     uint32_t n_ctx, n_vocab, n_layer;
@@ -90,6 +107,13 @@ int msg_load_decode(struct str payload, struct arena *a, struct msg_load *ret,
 int msg_loaded_encode(struct buf *out, const struct msg_loaded *m, struct err *err) MUST_USE;
 int msg_loaded_decode(struct str payload, struct arena *a, struct msg_loaded *ret,
                       struct err *err) MUST_USE;
+int msg_plan_encode(struct buf *out, const struct msg_plan *m, struct err *err) MUST_USE;
+/* Also E_FORMAT for a sum that overflows. */
+int msg_plan_decode(struct str payload, struct msg_plan *ret, struct err *err) MUST_USE;
+int msg_pong_encode(struct buf *out, const struct msg_pong *m, struct err *err) MUST_USE;
+int msg_pong_decode(struct str payload, struct msg_pong *ret, struct err *err) MUST_USE;
+int msg_progress_encode(struct buf *out, const struct msg_progress *m, struct err *err) MUST_USE;
+int msg_progress_decode(struct str payload, struct msg_progress *ret, struct err *err) MUST_USE;
 int msg_generate_encode(struct buf *out, uint64_t request_id, const struct gen_request *r,
                         struct err *err) MUST_USE;
 /* ret is initialised by the callee and released by the caller on success. */

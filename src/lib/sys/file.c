@@ -4,8 +4,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "lib/base/limits.h"
+#include "lib/base/mem.h"
 
 #define READ_BYTES 65536u
 
@@ -44,4 +50,72 @@ int file_read_all(const char *path, size_t max_bytes, struct buf *out, struct er
     if (!is_stdin)
         close(fd);
     return rc < 0 ? rc : buf_status(out, name, err);
+}
+
+static int write_all(int fd, const char *p, size_t n)
+{
+    while (n) {
+        ssize_t done = write(fd, p, n);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return -1;
+        p += done;
+        n -= (size_t)done;
+    }
+    return fsync(fd);
+}
+
+/* A rename lasts once the folder is on the disk too. */
+static void dir_sync(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *dir = slash ? mem_dup(path, (size_t)(slash - path) + 1) : mem_dup(".", 1);
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd); /* some file systems refuse it for a folder, and need it not */
+        close(fd);
+    }
+    mem_free(dir);
+}
+
+int file_write_whole(const char *path, const void *p, size_t n, struct err *err)
+{
+    char temp[LIMIT_PATH_BYTES + 16];
+    int len = snprintf(temp, sizeof(temp), "%s.XXXXXX", path);
+    if (len < 0 || (size_t)len >= sizeof(temp))
+        return err_set(err, E_IO, "path of %zu bytes is too long", strlen(path));
+    int fd = mkostemp(temp, O_CLOEXEC); /* mode 0600 */
+    if (fd < 0)
+        return err_set_sys(err, E_IO, "cannot write %s", path);
+    bool ok = write_all(fd, p, n) == 0;
+    int code = errno;
+    close(fd);
+    if (ok && rename(temp, path) == 0) {
+        dir_sync(path);
+        return 0;
+    }
+    errno = ok ? errno : code;
+    err_set_sys(err, E_IO, "cannot write %s", path);
+    unlink(temp);
+    return -E_IO;
+}
+
+int file_make_dirs(const char *path, struct err *err)
+{
+    char *copy = mem_dup(path, strlen(path));
+    int rc = 0;
+    for (char *at = copy + 1; rc == 0; at++) {
+        char c = *at;
+        if (c != '/' && c != '\0')
+            continue;
+        *at = '\0';
+        if (mkdir(copy, 0700) < 0 && errno != EEXIST)
+            rc = err_set_sys(err, E_IO, "cannot create the folder %s", copy);
+        *at = c;
+        if (c == '\0')
+            break;
+    }
+    mem_free(copy);
+    return rc;
 }

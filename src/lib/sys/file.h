@@ -10,4 +10,11 @@
  * E_NOMEM, each naming the path. */
 int file_read_all(const char *path, size_t max_bytes, struct buf *out, struct err *err) MUST_USE;
 
+/* Replaces path by a file of these bytes, open to its owner alone: a temporary file beside it,
+ * fsync, rename, fsync of the folder, so that at any time one whole version is there.  E_IO naming
+ * the path. */
+int file_write_whole(const char *path, const void *p, size_t n, struct err *err) MUST_USE;
+/* The folder and those above it that are missing, mode 0700. */
+int file_make_dirs(const char *path, struct err *err) MUST_USE;
+
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Loading: from the descriptors of a LOAD to everything that requests need.  Scheduler thread.  See
  * serve.h. */
+#include <malloc.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -9,6 +10,10 @@
 #include "lib/base/mem.h"
 #include "lib/sys/sandbox.h"
 #include "worker/serve/serve.h"
+
+#define LOAD_STAGES 4u
+/* Beside what parsing took: prompts and answers in work, frames, thread stacks. */
+#define OTHER_BYTES (24u << 20)
 
 static int files_open(const struct load_job *job, struct gguf **ret, struct err *err)
 {
@@ -58,15 +63,20 @@ static void template_load(struct loaded_model *m, const struct msg_load *msg)
     log_warn("%s", m->chat_err.msg);
 }
 
-static int engine_load(struct loaded_model *m, const struct msg_load *msg, struct err *err)
+/* --- what it takes, and whether there is room
+ * ------------------------------------------------------------------------------------------------
+ */
+
+/* level: 64 bytes that *ret points into. */
+static int config_make(const struct msg_load *msg, char level[64], struct engine_config *ret,
+                       struct err *err)
 {
-    char level[64];
     if (msg->kv_type >= KV_N)
         return err_set(err, E_INVALID, "cache type %u is unknown", msg->kv_type);
-    if (msg->cpu_level.len >= sizeof(level))
+    if (msg->cpu_level.len >= 64)
         return err_set(err, E_INVALID, "CPU level has %zu bytes", msg->cpu_level.len);
-    snprintf(level, sizeof(level), "%.*s", STR_ARG(msg->cpu_level));
-    const struct engine_config cfg = {
+    snprintf(level, 64, "%.*s", STR_ARG(msg->cpu_level));
+    *ret = (struct engine_config){
         .n_threads = msg->n_threads,
         .n_ctx = msg->n_ctx,
         .max_num_seqs = msg->max_num_seqs,
@@ -74,9 +84,82 @@ static int engine_load(struct loaded_model *m, const struct msg_load *msg, struc
         .block_size = msg->block_size,
         .kv_type = (enum kv_type)msg->kv_type,
         .kv_cache_bytes = msg->kv_cache_bytes,
+        .memory_limit_bytes = UINT64_MAX, /* the daemon's to judge, who knows the other models */
         .cpu_level = level[0] ? level : NULL,
     };
-    int rc = engine_new(m->gguf, &cfg, &m->engine, err);
+    return 0;
+}
+
+static void progress(struct serve *s, const char *what, uint64_t done)
+{
+    const struct msg_progress m = {.what = str_from(what), .done = done, .total = LOAD_STAGES};
+    struct err err = ERR_INIT;
+    struct buf b;
+    buf_init(&b, LIMIT_MSG_SMALL_BYTES);
+    if (msg_progress_encode(&b, &m, &err) == 0 &&
+        outbox_put(&s->out, MSG_PROGRESS, &b, true, &err) == 0)
+        outbox_flush(&s->out);
+    buf_release(&b);
+}
+
+static int send_plan(struct serve *s, const struct engine_plan *p, struct err *err)
+{
+    /* What parsing has taken by now is known best by the allocator. */
+    struct mallinfo2 held = mallinfo2();
+    const struct msg_plan m = {
+        .weight_bytes = p->weight_bytes,
+        .kv_bytes = p->kv_bytes,
+        .scratch_bytes = p->scratch_bytes,
+        .other_bytes = held.uordblks + held.hblkhd + OTHER_BYTES,
+        .block_bytes = p->block_bytes,
+        .n_blocks = p->n_blocks,
+        .block_size = p->config.block_size,
+        .n_ctx = p->config.n_ctx,
+        .max_num_seqs = p->config.max_num_seqs,
+        .kv_type = (uint32_t)p->config.kv_type,
+    };
+    struct buf b;
+    buf_init(&b, LIMIT_MSG_SMALL_BYTES);
+    int rc = msg_plan_encode(&b, &m, err);
+    if (rc == 0)
+        rc = outbox_put(&s->out, MSG_PLAN, &b, true, err);
+    buf_release(&b);
+    outbox_flush(&s->out);
+    return rc;
+}
+
+/* Nothing of the plan is allocated before the daemon has found room for it. */
+static int admission_await(struct serve *s, const struct engine_plan *plan, struct err *err)
+{
+    pthread_mutex_lock(&s->lock);
+    s->is_planned = true; /* before PLAN goes out: ADMIT may follow it at once */
+    pthread_mutex_unlock(&s->lock);
+    int rc = send_plan(s, plan, err);
+    if (rc < 0)
+        return rc;
+    pthread_mutex_lock(&s->lock);
+    while (!s->is_admitted && !s->is_ending)
+        pthread_cond_wait(&s->for_scheduler, &s->lock);
+    bool is_admitted = s->is_admitted && !s->is_ending;
+    pthread_mutex_unlock(&s->lock);
+    return is_admitted ? 0 : err_set(err, E_CANCELED, "the load was called off");
+}
+
+static int engine_load(struct serve *s, struct loaded_model *m, struct err *err)
+{
+    char level[64];
+    struct engine_config cfg;
+    struct engine_plan plan;
+    int rc = config_make(&s->load.msg, level, &cfg, err);
+    if (rc == 0)
+        rc = engine_plan(m->gguf, &cfg, &plan, err);
+    if (rc == 0)
+        rc = admission_await(s, &plan, err);
+    if (rc < 0)
+        return rc;
+    sandbox_limit_memory(plan.kv_bytes + plan.scratch_bytes + LIMIT_WORKER_EXTRA_BYTES);
+    progress(s, "taking memory", 3);
+    rc = engine_new(m->gguf, &cfg, &m->engine, err);
     if (rc < 0)
         return rc;
     m->n_vocab = engine_hparams(m->engine)->n_vocab;
@@ -115,26 +198,30 @@ static int describe(const struct loaded_model *m, struct arena *arena, struct ms
     return 0;
 }
 
-int model_load(const struct load_job *job, struct loaded_model *ret, struct arena *arena,
+int model_load(struct serve *s, struct loaded_model *ret, struct arena *arena,
                struct msg_loaded *loaded, struct err *err)
 {
     struct loaded_model m = {0};
-    int rc = files_open(job, &m.gguf, err);
-    if (rc == 0)
+    progress(s, "reading the file", 0);
+    int rc = files_open(&s->load, &m.gguf, err);
+    if (rc == 0) {
+        progress(s, "reading the vocabulary", 1);
         rc = tokenizer_load(&m, err);
-    if (rc == 0)
-        rc = engine_load(&m, &job->msg, err);
+    }
+    if (rc == 0) {
+        /* Before the plan, so that its memory is in the sum. */
+        template_load(&m, &s->load.msg);
+        progress(s, "planning memory", 2);
+        rc = engine_load(s, &m, err);
+    }
     if (rc == 0)
         rc = eog_list(&m, err);
-    if (rc == 0) {
-        template_load(&m, &job->msg);
+    if (rc == 0)
         rc = describe(&m, arena, loaded, err);
-    }
     if (rc < 0) {
         model_release(&m);
         return rc;
     }
-    sandbox_limit_memory(loaded->kv_bytes + loaded->scratch_bytes + LIMIT_WORKER_EXTRA_BYTES);
     *ret = m;
     return 0;
 }

@@ -208,6 +208,18 @@ static int on_shutdown(struct reader *rd, const struct frame *f, struct err *err
     return payload_check(&c, "SHUTDOWN", err);
 }
 
+static int on_admit(struct serve *s, const struct frame *f, struct err *err)
+{
+    if (f->payload.len)
+        return err_set(err, E_FORMAT, "message ADMIT has the wrong length");
+    pthread_mutex_lock(&s->lock);
+    bool is_due = s->phase == SERVE_LOADING && s->is_planned && !s->is_admitted;
+    s->is_admitted = true;
+    pthread_cond_signal(&s->for_scheduler);
+    pthread_mutex_unlock(&s->lock);
+    return is_due ? 0 : err_set(err, E_FORMAT, "message ADMIT came out of its phase");
+}
+
 static enum serve_phase phase_of(struct serve *s)
 {
     pthread_mutex_lock(&s->lock);
@@ -222,6 +234,8 @@ static int on_frame(struct reader *rd, const struct frame *f, struct err *err)
     enum serve_phase phase = phase_of(s);
     if (f->type == MSG_SHUTDOWN)
         return on_shutdown(rd, f, err);
+    if (f->type == MSG_ADMIT)
+        return on_admit(s, f, err);
     if ((f->type == MSG_LOAD) != (phase == SERVE_FRESH) || phase == SERVE_LOADING)
         return err_set(err, E_FORMAT, "message %s came out of its phase", msg_name(f->type));
     switch (f->type) {

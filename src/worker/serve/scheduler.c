@@ -420,13 +420,14 @@ static void answer_pings(struct scheduler *sc, const uint64_t *cookies, uint32_t
     for (uint32_t i = 0; i < n; i++) {
         struct err err = ERR_INIT;
         struct buf b;
+        const struct msg_pong pong = {.cookie = cookies[i],
+                                      .n_running = st.n_running,
+                                      .n_waiting = st.n_waiting,
+                                      .n_blocks_used = st.n_blocks_used,
+                                      .n_blocks = st.n_blocks,
+                                      .n_preemptions = st.n_preemptions};
         buf_init(&b, 64);
-        put_u64(&b, cookies[i]);
-        put_u32(&b, st.n_running);
-        put_u32(&b, st.n_waiting);
-        put_u32(&b, st.n_blocks_used);
-        put_u32(&b, st.n_blocks);
-        int rc = buf_status(&b, "PONG", &err);
+        int rc = msg_pong_encode(&b, &pong, &err);
         must(rc < 0 ? rc : outbox_put(&sc->s->out, MSG_PONG, &b, true, &err), &err);
         buf_release(&b);
     }
@@ -513,14 +514,14 @@ static bool load(struct serve *s)
     struct msg_loaded loaded;
     struct err why = ERR_INIT, err = ERR_INIT;
     arena_init(&arena, LIMIT_MSG_SMALL_BYTES);
-    int rc = model_load(&s->load, &s->model, &arena, &loaded, &why);
+    int rc = model_load(s, &s->model, &arena, &loaded, &why);
     if (rc == 0) {
         pthread_mutex_lock(&s->lock);
         s->phase = SERVE_READY; /* before LOADED goes out: requests may follow it at once */
         pthread_mutex_unlock(&s->lock);
         must(send_loaded(s, &loaded, &err), &err);
         outbox_flush(&s->out);
-    } else {
+    } else if (rc != -E_CANCELED) {
         send_load_failed(s, &why);
     }
     arena_release(&arena);

@@ -87,6 +87,7 @@ struct serve {
     bool is_ending; /* SHUTDOWN */
     bool is_over;   /* the load failed and was reported: the process ends */
     bool has_load, has_cancel;
+    bool is_planned, is_admitted; /* PLAN has been sent; ADMIT has come */
     struct job *buckets[SERVE_BUCKETS];
     uint32_t n_requests;
     size_t queued_bytes;
@@ -95,9 +96,9 @@ struct serve {
     uint32_t n_pings;
 };
 
-/* model.c: opens the files of job, fills *ret, and says what was loaded in *loaded (views of ret,
- * job and arena). */
-int model_load(const struct load_job *job, struct loaded_model *ret, struct arena *arena,
+/* model.c: opens the files of s->load, plans, waits for ADMIT, fills *ret, and says what was loaded
+ * in *loaded (views of ret, the load and arena).  E_CANCELED: SHUTDOWN came instead. */
+int model_load(struct serve *s, struct loaded_model *ret, struct arena *arena,
                struct msg_loaded *loaded, struct err *err) MUST_USE;
 void model_release(struct loaded_model *m);
 
