@@ -50,6 +50,16 @@ static const struct cli_flag serve_flags[] = {
 static const struct cli_flag json_flags[] = {{"json", 0, NULL, "print JSON for machines", false},
                                              {NULL, 0, NULL, NULL, false}};
 
+static const struct cli_flag bench_flags[] = {
+    {"concurrency", 'c', "N[,N...]", "answers under way at once, level by level; default 1,2,4,8",
+     0},
+    {"duration", 'd', "TIME", "how long each level begins requests; default 10s", 0},
+    {"num-prompts", 0, "N", "requests of each level, instead of a duration", 0},
+    {"prompt-len", 0, "N", "tokens of each prompt; default 128", 0},
+    {"output-len", 0, "N", "tokens of each answer; default 128", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
 static const struct cli_flag help_flags[] = {
     {"man", 0, NULL, "print roff, for man(1)", 0},
     {"man-dir", 0, "DIR", "write every page there, as berth.1, berth-run.1 ...", 0},
@@ -251,6 +261,15 @@ static const struct cli_command commands[] = {
      "Reads FILE, or the file that is in use, and prints every mistake with its line. Exits 1 "
      "where there is one.",
      "berth config check /etc/berth/config\tbefore a restart\n", path_flags, 0},
+    {"bench", "MODEL", 1, 1, CLI_ROLE_CLI, cmd_bench, "throughput and latency under load",
+     "Loads MODEL and has it answer prompts of equal length, so many at once, level by level: "
+     "streamed completions over HTTP, a connection each, as clients that do not know each other. "
+     "Tells requests and tokens a second, the time to the first token (TTFT, connecting included) "
+     "and between tokens of one answer (ITL). No two prompts begin alike, so that none is "
+     "found in the cache. Exits 1 when a request failed.",
+     "berth bench stories --concurrency 1,8 --duration 5s\t\n"
+     "berth bench ./model.gguf --num-prompts 100 --prompt-len 512 --output-len 128 --json\t\n",
+     bench_flags, WHERE},
     {"version", "", 0, 0, CLI_ROLE_CLI, cmd_version, "versions of this program and of the daemon",
      "Prints the version of this program, and of the daemon when one answers within a "
      "quarter of a second. Starts no daemon.",

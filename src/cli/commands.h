@@ -46,6 +46,7 @@ void cli_help_all(void);
 void cli_help_group(const struct cli_group *group);
 
 /* The commands, one file each. */
+int cmd_bench(const struct cli_args *a);
 int cmd_completion(const struct cli_args *a);
 int cmd_config_check(const struct cli_args *a);
 int cmd_config_path(const struct cli_args *a);
