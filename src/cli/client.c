@@ -464,9 +464,9 @@ int client_version(const struct client *c, char ret[CLIENT_VERSION_MAX], struct 
         snprintf(ret, CLIENT_VERSION_MAX, "%s", version);
         rc = 1;
     } else {
-        rc = err_set(err, E_NET,
-                     "something other than a berth daemon listens on %s; give berth another %s",
-                     client_place(c), c->socket ? "--socket" : "--port");
+        rc = err_set(
+            err, E_NET, "something other than a berth daemon listens on %s; give berth another %s",
+            client_place(c), c->socket ? "--socket" : "--port, or --tls-cert if it speaks TLS");
     }
     json_decref(j);
     return rc;
