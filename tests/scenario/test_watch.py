@@ -191,6 +191,37 @@ class Probes(unittest.TestCase):
                 self.assertEqual(headers["cache-control"], "no-store")
                 self.assertEqual(d.request("HEAD", path)[0], 200)
 
+    def test_a_full_queue_is_not_ready(self):
+        body = json.dumps({"model": "stories", "prompt": "Once", "max_tokens": 2000, "ignore_eos": True, "stream": True}).encode()
+        with Daemon(args=["--max-waiting", "2"]) as d:
+            began = []
+
+            def ask():  # one long answer after the other, so that the queue stays full
+                while not began or not began[0]:
+                    c = d.connect()
+                    c.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
+                    c.getresponse().read()
+                    c.close()
+
+            threads = [threading.Thread(target=ask) for _ in range(4)]
+            for t in threads:
+                t.start()
+            reasons = set()
+
+            def seen():
+                status, _, answer = d.get("/readyz")
+                reasons.add((status, answer.get("reason", "")))
+                return any(s == 503 and "the queue of model stories is full" in why for s, why in reasons)
+
+            try:
+                self.assertTrue(wait_until(seen), reasons)
+                self.assertEqual(d.get("/livez")[0], 200)
+            finally:
+                began.append(True)
+                for t in threads:
+                    t.join()
+            self.assertTrue(wait_until(lambda: d.get("/readyz")[0] == 200))
+
     def test_stopping_is_alive_and_not_ready(self):
         with Daemon(args=["--drain-delay", "2"]) as d:
             os.kill(d.pid, signal.SIGTERM)

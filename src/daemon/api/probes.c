@@ -49,7 +49,8 @@ static bool is_ready(struct api *a, char *ret_why, size_t size)
         snprintf(ret_why, size, "the runner's thread has not answered for a second");
         return false;
     }
-    return runner_is_ready(a->cfg.runner, ret_why, size);
+    return runner_is_ready(a->cfg.runner, ret_why, size) &&
+           runner_has_room(a->cfg.runner, ret_why, size);
 }
 
 void handle_readyz(struct api *a, struct httpd_request *r, const char *rest)

@@ -264,6 +264,28 @@ bool runner_is_ready(struct runner *r, char *ret_why, size_t size)
     return false;
 }
 
+/* A model that nobody can ask now makes the whole daemon unready: who balances between daemons
+ * wants to know. */
+static int do_has_room(struct runner *r, void *args, struct err *err)
+{
+    (void)args;
+    for (const struct model *m = r->models.first; m; m = m->next) {
+        if (m->n_requests >= r->cfg.max_waiting)
+            return err_set(err, E_BUSY, "the queue of model %s is full: %u requests", m->file.name,
+                           m->n_requests);
+    }
+    return 0;
+}
+
+bool runner_has_room(struct runner *r, char *ret_why, size_t size)
+{
+    struct err err = ERR_INIT;
+    if (runner_call(r, do_has_room, NULL, &err) == 0)
+        return true;
+    snprintf(ret_why, size, "%s", err.msg);
+    return false;
+}
+
 static void on_probe(void *ctx)
 {
     struct probe *p = ctx;

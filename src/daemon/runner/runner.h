@@ -110,6 +110,8 @@ int runner_stats(struct runner *r, struct runner_stats *ret, struct err *err) MU
 /* Whether a request could be answered now, as /readyz wants it: not stopping,
  * and no model broken that is pinned.  False: why in ret_why. */
 bool runner_is_ready(struct runner *r, char *ret_why, size_t size);
+/* No model's queue is full.  False: whose in ret_why. */
+bool runner_has_room(struct runner *r, char *ret_why, size_t size);
 /* The loop thread answered within limit_ms: /livez. */
 bool runner_is_alive(struct runner *r, uint32_t limit_ms);
 struct model_list {
