@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "lib/codec/sha256.h"
+#include "lib/oci/sha256.h"
 
 static void whole(const void *p, size_t n, char ret[SHA256_STRING_CHARS + 1])
 {

@@ -18,7 +18,7 @@
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/codec/json.h"
-#include "lib/codec/sha256.h"
+#include "lib/oci/sha256.h"
 #include "lib/sys/file.h"
 
 #define READ_BYTES      (1u << 20)

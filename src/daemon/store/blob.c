@@ -15,7 +15,7 @@
 #include "daemon/store/store_impl.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
-#include "lib/codec/sha256.h"
+#include "lib/oci/sha256.h"
 
 #define CHECKPOINT_BYTES (64u << 20)
 

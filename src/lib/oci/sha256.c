@@ -5,7 +5,7 @@
  * A state: "bsha2561", n_bytes, eight words of the chaining value, the 64 bytes of the block begun
  * (zeros past what is there), all little-endian; then four bytes of SHA-256 over these. */
 #define OPENSSL_SUPPRESS_DEPRECATED
-#include "lib/codec/sha256.h"
+#include "lib/oci/sha256.h"
 
 #include <string.h>
 

@@ -2,8 +2,8 @@
 /* SHA-256 (FIPS 180-4) piece by piece, by OpenSSL's code, with a state that can be put away and
  * taken up again: a pull that is resumed need not read what it has once more.  No I/O; any thread.
  */
-#ifndef LIB_CODEC_SHA256_H
-#define LIB_CODEC_SHA256_H
+#ifndef LIB_OCI_SHA256_H
+#define LIB_OCI_SHA256_H
 
 #include <openssl/sha.h>
 
