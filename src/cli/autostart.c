@@ -68,11 +68,17 @@ static int spawn_daemon(const struct client *c, const char *log_path, int ready_
 {
     char port[16];
     snprintf(port, sizeof(port), "%u", c->config_port);
-    const char *argv[] = {"berth",    "serve",       "--host",    c->host,      "--port",
-                          port,       "--exit-idle", EXIT_IDLE_S, "--ready-fd", "3",
-                          "--socket", c->socket,     NULL};
-    if (!c->socket)
-        argv[ARRAY_LEN(argv) - 3] = NULL;
+    const char *argv[16] = {"berth", "serve",       "--host",    c->host,      "--port",
+                            port,    "--exit-idle", EXIT_IDLE_S, "--ready-fd", "3"};
+    size_t n = 10;
+    if (c->socket) {
+        argv[n++] = "--socket";
+        argv[n++] = c->socket;
+    }
+    if (c->config_file) { /* the daemon reads what this command has read */
+        argv[n++] = "--config";
+        argv[n++] = c->config_file;
+    }
     posix_spawn_file_actions_t fa;
     posix_spawnattr_t attr;
     int e = posix_spawn_file_actions_init(&fa);

@@ -39,7 +39,8 @@ int client_init(struct client *c, const struct config *cfg, struct err *err)
                          .config_port = config_u32(cfg, CONFIG_port),
                          .socket = or_null(config_str(cfg, CONFIG_socket)),
                          .api_key = or_null(config_str(cfg, CONFIG_api_key)),
-                         .ca_file = or_null(config_str(cfg, CONFIG_tls_cert))};
+                         .ca_file = or_null(config_str(cfg, CONFIG_tls_cert)),
+                         .config_file = cfg->file};
     snprintf(c->host, sizeof(c->host), "%s", host);
     if (c->socket) {
         c->port = 0;

@@ -16,10 +16,11 @@ struct client {
     char host[256]; /* as configured, for starting a daemon */
     char to[256];   /* where to connect for it */
     uint32_t port;  /* 0: by socket */
-    uint32_t config_port; /* as configured, for starting a daemon */
-    const char *socket;   /* borrowed from the config, as the two below; NULL: by TCP */
-    const char *api_key;  /* NULL: none */
-    const char *ca_file;  /* NULL: no TLS */
+    uint32_t config_port;    /* as configured, for starting a daemon */
+    const char *socket;      /* borrowed from the config, as the two below; NULL: by TCP */
+    const char *api_key;     /* NULL: none */
+    const char *ca_file;     /* NULL: no TLS */
+    const char *config_file; /* the one that was read; NULL: none */
     /* Set by the caller after client_init, if it wants them. */
     uint32_t probe_ms;  /* how long client_version and client_probe wait; 0: 5 seconds */
     bool has_cancel_fd; /* end a request with E_CANCELED once cancel_fd is readable */

@@ -146,6 +146,8 @@ class Daemon(CliCase):
                     "chat-template": "{{ messages[0].content }}"}
         self.assertEqual(json.loads(self.ok("configure", "show", "stories", "--json"))["settings"], declared)
         self.assertEqual(len(json.loads(self.ok("configure", "show", "--json"))), 1)
+        self.ok("stop", "--daemon")  # kept across restarts
+        self.assertEqual(json.loads(self.ok("configure", "show", "stories", "--json"))["settings"], declared)
         self.assertRegex(self.ok("configure", "show"), r"(?m)^stories +context-size +100$")
         self.ok("run", "stories", "Once", "-n", "1", "--complete")
         loaded = json.loads(self.ok("ps", "--json"))[0]
@@ -184,6 +186,13 @@ class Daemon(CliCase):
         self.assertEqual((rc, out.count("\n")), (0, 2))
         self.assertIn("this is what the last one left in", err)
         self.refused(1, "there is no log to follow", "logs", "-f")
+
+    def test_started_daemon_reads_the_same_file(self):
+        path = os.path.join(self.home, "mine")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("max-model-len = 77\n")
+        self.ok("run", "stories", "Once", "-n", "1", "--config", path)
+        self.assertEqual(json.loads(self.ok("ps", "--json"))[0]["n_ctx"], 77)
 
     def test_df(self):
         rows = json.loads(self.ok("df", "--json"))["rows"]
