@@ -22,7 +22,7 @@ from raw_http import Wire, get, parse, post  # noqa: E402
 
 class Crashes(Faults):
     def test_kill_under_50_streams(self):
-        """Each of them gets an error; another model's streams go on; the next request gets a new worker."""
+        """Each that it had gets an error; another model's streams go on; the next request gets a new worker."""
         self.start("--max-num-seqs", "16")
         alone = self.text("other", max_tokens=1500, ignore_eos=True)
         self.text()
@@ -45,11 +45,20 @@ class Crashes(Faults):
                 begun.acquire()
             self.running(30)
             os.kill(pid, signal.SIGKILL)
+            # Those that the worker had fail; those that waited in the daemon are answered by the next one.
+            answered = 0
             for f in there:
-                self.failed(f, "worker_crashed")
+                events, error = self.ended(f)
+                if not error and events[-1].data == "[DONE]":
+                    answered += 1
+                else:
+                    self.failed(f, "worker_crashed")
             for f in whole:
                 status, _, answer = f.result()
-                self.assertEqual((status, answer["error"]["code"]), (500, "worker_crashed"))
+                answered += status == 200
+                if status != 200:
+                    self.assertEqual((status, answer["error"]["code"]), (500, "worker_crashed"))
+            self.assertLessEqual(answered, 54 - 30)
             for f in others:
                 events = f.result()
                 self.assertEqual(events[-1].data, "[DONE]")
