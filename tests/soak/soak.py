@@ -91,7 +91,7 @@ class Soak:
             self.problem(f"{model}: {code} and nothing explains it: {said}")
 
     def body(self, rng, model, chat):
-        b = {"model": model, "max_tokens": rng.choice((1, 3, 20, 200, 800)), "seed": rng.randrange(10 ** 9),
+        b = {"model": model, "max_tokens": rng.choice((1, 3, 20, 200, 300)), "seed": rng.randrange(10 ** 9),
              "temperature": rng.choice((0, 0.7, 1))}
         text = " ".join(rng.choice(("once", "upon", "a", "time", "the", "dog")) for _ in range(rng.choice((1, 8, 40, 150))))
         if chat:
@@ -113,7 +113,7 @@ class Soak:
         kind = rng.choice(("whole", "stream", "leave"))
         self.count(kind)
         if kind == "leave":
-            body.update(stream=rng.random() < 0.5, max_tokens=800)
+            body.update(stream=rng.random() < 0.5, max_tokens=300)
             w = Wire(self.d.port, timeout=60 * SLOW)
             w.push(post(path, json.dumps(body)))
             w.settimeout(rng.choice((0.0005, 0.01, 0.1)))
