@@ -52,6 +52,17 @@ static int worker_put_load(struct worker *w, struct err *err)
     return rc;
 }
 
+/* What the system refuses for lack of something: which limit it is. */
+static void say_how_to_mend(struct err *err)
+{
+    if (err->sys == EMFILE || err->sys == ENFILE)
+        err_wrap(err, "no descriptor is left for a worker (ulimit -n, LimitNOFILE=)");
+    else if (err->sys == EAGAIN)
+        err_wrap(err, "no further process may be started (ulimit -u, TasksMax=)");
+    else if (err->sys == ENOMEM)
+        err_wrap(err, "there is no memory to start a worker");
+}
+
 /* Starts the process; on success the descriptors are w's. */
 static int worker_spawn(struct worker *w, const char *name, int worker_end_fd, int log_fd,
                         struct err *err)
@@ -61,8 +72,10 @@ static int worker_spawn(struct worker *w, const char *name, int worker_end_fd, i
     const char *const argv[] = {"berth", "worker", name, current_log_level(), memory, NULL};
     const struct spawn_config cfg = {.argv = argv, .stderr_fd = log_fd, .frames_fd = worker_end_fd};
     int rc = spawn_self(&cfg, &w->child, err);
-    if (rc < 0)
+    if (rc < 0) {
         w->child.pidfd = -1;
+        say_how_to_mend(err);
+    }
     w->log.pid = (int)w->child.pid;
     return rc;
 }
@@ -70,12 +83,17 @@ static int worker_spawn(struct worker *w, const char *name, int worker_end_fd, i
 static int worker_connect(struct worker *w, struct err *err)
 {
     int pair[2], log[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-        return err_set_sys(err, E_IO, "socketpair for a worker");
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0) {
+        err_set_sys(err, E_IO, "socketpair for a worker");
+        say_how_to_mend(err);
+        return -err->code;
+    }
     w->fd = pair[0];
     if (pipe2(log, O_CLOEXEC) < 0) {
+        err_set_sys(err, E_IO, "log pipe for a worker");
+        say_how_to_mend(err);
         close(pair[1]);
-        return err_set_sys(err, E_IO, "log pipe for a worker");
+        return -err->code;
     }
     fcntl(log[0], F_SETFL, O_NONBLOCK); /* our end alone: a worker waits rather than lose a line */
     int rc = log_pipe_open(&w->log, w->runner->loop, log[0], w->model->file.name, err);

@@ -75,9 +75,12 @@ void loop_post(struct loop *l, struct loop_task *t)
 {
     t->next = NULL;
     pthread_mutex_lock(&l->lock);
+    bool is_first = !l->tasks; /* else whoever put the first wakes, or has woken, the loop */
     *l->last_task = t;
     l->last_task = &t->next;
     pthread_mutex_unlock(&l->lock);
+    if (!is_first)
+        return;
     uint64_t one = 1;
     ssize_t done = write(l->wake_fd, &one, sizeof(one));
     (void)done; /* EAGAIN: the counter is full and the loop awake */

@@ -69,9 +69,10 @@ static void signals_reset(void)
 static void fds_arrange(const struct spawn_config *cfg, int null_fd, int *report_fd)
 {
     int from[] = {null_fd, null_fd, cfg->stderr_fd, cfg->frames_fd};
-    *report_fd = fcntl(*report_fd, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
-    if (*report_fd < 0)
-        _exit(127);
+    int lifted = fcntl(*report_fd, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+    if (lifted < 0)
+        child_fail(*report_fd);
+    *report_fd = lifted;
     for (size_t i = 0; i < ARRAY_LEN(from); i++) {
         from[i] = fcntl(from[i], F_DUPFD_CLOEXEC, FIRST_FREE_FD);
         if (from[i] < 0)

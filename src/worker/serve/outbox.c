@@ -23,6 +23,7 @@ int outbox_init(struct outbox *o, int fd, struct err *err)
     pthread_mutex_init(&o->lock, NULL);
     pthread_cond_init(&o->drained, NULL);
     buf_init(&o->pending, PENDING_MAX_BYTES);
+    buf_init(&o->event, LIMIT_MSG_SMALL_BYTES);
     return 0;
 }
 
@@ -30,6 +31,7 @@ void outbox_release(struct outbox *o)
 {
     close(o->wake_fd);
     buf_release(&o->pending);
+    buf_release(&o->event);
     pthread_cond_destroy(&o->drained);
     pthread_mutex_destroy(&o->lock);
 }
@@ -69,10 +71,9 @@ void outbox_wake(struct outbox *o)
     (void)done; /* EAGAIN: it is awake */
 }
 
-int outbox_put(struct outbox *o, enum msg_type type, const struct buf *payload, bool may_wait,
-               struct err *err)
+/* Under the lock: waits until there is room for one more, if the caller may.  E_GONE. */
+static int room_await(struct outbox *o, bool may_wait, struct err *err)
 {
-    pthread_mutex_lock(&o->lock);
     while (may_wait && !o->is_closed && left(o) > PENDING_HIGH_BYTES) {
         send_some(o);
         if (left(o) <= PENDING_HIGH_BYTES)
@@ -80,20 +81,30 @@ int outbox_put(struct outbox *o, enum msg_type type, const struct buf *payload, 
         outbox_wake(o);
         pthread_cond_wait(&o->drained, &o->lock);
     }
-    int rc = o->is_closed ? err_set(err, E_GONE, "the daemon is gone")
-                          : frame_write(&o->pending, type, payload->data, payload->len, err);
+    return o->is_closed ? err_set(err, E_GONE, "the daemon is gone") : 0;
+}
+
+int outbox_put(struct outbox *o, enum msg_type type, const struct buf *payload, bool may_wait,
+               struct err *err)
+{
+    pthread_mutex_lock(&o->lock);
+    int rc = room_await(o, may_wait, err);
+    if (rc == 0)
+        rc = frame_write(&o->pending, type, payload->data, payload->len, err);
     pthread_mutex_unlock(&o->lock);
     return rc;
 }
 
 int outbox_put_event(struct outbox *o, const struct gen_event *e, bool may_wait, struct err *err)
 {
-    struct buf b;
-    buf_init(&b, LIMIT_MSG_SMALL_BYTES);
-    int rc = msg_event_encode(&b, e, err);
+    pthread_mutex_lock(&o->lock);
+    int rc = room_await(o, may_wait, err);
+    buf_clear(&o->event);
     if (rc == 0)
-        rc = outbox_put(o, MSG_EVENT, &b, may_wait, err);
-    buf_release(&b);
+        rc = msg_event_encode(&o->event, e, err);
+    if (rc == 0)
+        rc = frame_write(&o->pending, MSG_EVENT, o->event.data, o->event.len, err);
+    pthread_mutex_unlock(&o->lock);
     return rc;
 }
 

@@ -14,9 +14,9 @@
 struct outbox {
     pthread_mutex_t lock;
     pthread_cond_t drained;
-    struct buf pending;
-    size_t sent;     /* bytes of pending already gone */
-    int fd, wake_fd; /* socket; eventfd that makes the reading thread poll for room */
+    struct buf pending, event; /* event: scratch for one, kept */
+    size_t sent;               /* bytes of pending already gone */
+    int fd, wake_fd;           /* socket; eventfd that makes the reading thread poll for room */
     bool is_closed;
 };
 
