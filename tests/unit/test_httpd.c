@@ -22,8 +22,8 @@
 #define LAST      "GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
 /* --- the server: what a request's path asks for ---
- * /later, /stream: kept for the test to answer; /refused: answered by on_headers; /big: a body of
- * 32 MiB; the rest: method, path, query and body. */
+ * /later, /stream: kept for the test to answer; /stream-now: 1,000 bytes at once; /refused:
+ * answered by on_headers; /big: a body of 32 MiB; the rest: method, path, query and body. */
 
 struct server {
     struct httpd *h;
@@ -79,6 +79,13 @@ static void on_request(void *ctx, struct httpd_request *r)
     }
     if (strcmp(httpd_path(r), "/big") == 0) {
         answer_big(r);
+        return;
+    }
+    if (strcmp(httpd_path(r), "/stream-now") == 0) {
+        httpd_stream_begin(r, 200, "text/plain");
+        for (int i = 0; i < 100 && httpd_stream_write(r, STR_LIT("0123456789")) == 0; i++)
+            ;
+        httpd_stream_end(r);
         return;
     }
     const char *x = httpd_query_value(r, "x y");
@@ -383,9 +390,9 @@ static void work_is_done_later_and_silence_is_told(void **state)
 static void leaving_is_noticed_in_every_state(void **state)
 {
     (void)state;
-    static const char *const begun[] = {"", "GET /la",
-                                        "POST /later HTTP/1.1\r\nHost: a\r\n"
-                                        "Content-Length: 9\r\n\r\nabc"};
+    static const char half_body[] =
+        "POST /later HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc";
+    const char *const begun[] = {"", "GET /la", half_body};
     struct server s;
     server_start(&s, (struct httpd_config){0});
     for (unsigned how = 0; how < 3; how++) { /* close, half close, reset */
@@ -631,6 +638,69 @@ static void memory_may_run_out(void **state)
     httpd_stop(s.h);
 }
 
+/* Requests, halves of requests and nonsense, in any pieces, read or not, and left in any way. */
+static void *unruly_client(void *arg)
+{
+    static const char *const texts[] = {
+        GET("/x"),
+        LAST,
+        GET("/refused"),
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde",
+        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n",
+        "POST /refused HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde",
+        "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc",
+        "HEAD /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        "GET /x HTTP/1.1\r\n\r\n",
+        "\r\n",
+        "nonsense\n",
+        GET("/big"),
+        GET("/stream-now"),
+    };
+    struct server *s = arg;
+    unsigned seed = (unsigned)(uintptr_t)pthread_self();
+    for (int round = 0; round < 20; round++) {
+        char in[4096];
+        int fd = client_dial(s->port), n_texts = rand_r(&seed) % 5;
+        for (int i = 0; i < n_texts; i++) {
+            const char *text = texts[(unsigned)rand_r(&seed) % ARRAY_LEN(texts)];
+            size_t n = strlen(text), cut = (unsigned)rand_r(&seed) % (n + 1);
+            client_send_bytes(fd, text, cut);
+            if (rand_r(&seed) % 3)
+                client_send_bytes(fd, text + cut, n - cut);
+            if (rand_r(&seed) % 4 == 0)
+                recv(fd, in, sizeof(in), MSG_DONTWAIT);
+        }
+        switch (rand_r(&seed) % 3) {
+        case 0: client_reset(fd); break;
+        case 1:
+            shutdown(fd, SHUT_WR);
+            mem_free(client_read_all(fd));
+            break;
+        default: close(fd); break;
+        }
+    }
+    return NULL;
+}
+
+static void unruly_clients_leave_nothing_behind(void **state)
+{
+    (void)state;
+    struct server s;
+    pthread_t threads[8];
+    size_t n_fds = fds_count();
+    server_start(&s, (struct httpd_config){.n_threads = 3});
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, unruly_client, &s), 0);
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+        pthread_join(threads[i], NULL);
+    UNTIL(stats(&s).n_connections == 0);
+    assert_int_equal(stats(&s).n_requests, 0);
+    expect(&s, LAST, "HTTP/1.1 200 ", 1);
+    httpd_stop(s.h);
+    assert_int_equal(fds_count(), n_fds);
+}
+
 /* --- the end --- */
 
 static void quiescing_lets_open_requests_end(void **state)
@@ -739,6 +809,7 @@ int main(void)
         cmocka_unit_test(one_connection_too_many_is_told),
         cmocka_unit_test(descriptors_may_run_out),
         cmocka_unit_test(memory_may_run_out),
+        cmocka_unit_test(unruly_clients_leave_nothing_behind),
         cmocka_unit_test(quiescing_lets_open_requests_end),
         cmocka_unit_test(stopping_ends_everything),
         cmocka_unit_test(a_bad_start_says_why),
