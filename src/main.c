@@ -103,6 +103,7 @@ static int serve(const struct cli_args *a)
         .max_num_seqs = config_u32(c, CONFIG_max_num_seqs),
         .max_num_batched_tokens = config_u32(c, CONFIG_max_num_batched_tokens),
         .block_size = config_u32(c, CONFIG_block_size),
+        .no_prefix_cache = !config_u32(c, CONFIG_prefix_caching),
         .kv_type = config_u32(c, CONFIG_kv_cache_type), /* f32, f16: enum kv_type's order */
         .kv_cache_bytes = config_u64(c, CONFIG_kv_cache_memory),
         .cpu_level = config_str(c, CONFIG_cpu),
@@ -139,6 +140,7 @@ static struct engine_config engine_of(const struct config *c)
         .max_num_seqs = config_u32(c, CONFIG_max_num_seqs),
         .max_num_batched_tokens = config_u32(c, CONFIG_max_num_batched_tokens),
         .block_size = config_u32(c, CONFIG_block_size),
+        .no_prefix_cache = !config_u32(c, CONFIG_prefix_caching),
         .kv_type = (enum kv_type)config_u32(c, CONFIG_kv_cache_type),
         .kv_cache_bytes = config_u64(c, CONFIG_kv_cache_memory),
         .cpu_level = level && level[0] ? level : NULL,

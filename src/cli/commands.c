@@ -7,7 +7,7 @@
 #define WHERE      (BIT(host) | BIT(port) | BIT(socket) | BIT(api_key) | BIT(tls_cert))
 #define ENGINE                                                                                     \
     (BIT(threads) | BIT(max_model_len) | BIT(max_num_seqs) | BIT(max_num_batched_tokens) |         \
-     BIT(block_size) | BIT(kv_cache_memory) | BIT(kv_cache_type) | BIT(cpu))
+     BIT(block_size) | BIT(prefix_caching) | BIT(kv_cache_memory) | BIT(kv_cache_type) | BIT(cpu))
 #define ALL   (CONFIG_N_OPTIONS == 64 ? UINT64_MAX : (1ull << CONFIG_N_OPTIONS) - 1)
 #define SERVE (ALL & ~(BIT(api_key) | BIT(history)))
 

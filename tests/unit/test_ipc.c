@@ -123,6 +123,7 @@ static void request_fill(struct gen_request *r)
         .include_stop = true,
         .show_special = true,
     };
+    r->cache_salt = UINT64_MAX - 1;
     r->stops = stops;
     r->n_stops = ARRAY_LEN(stops);
     r->stop_tokens = stop_tokens;

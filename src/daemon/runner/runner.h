@@ -22,6 +22,7 @@ struct runner_config {
     uint32_t n_threads, n_ctx, max_num_seqs, max_num_batched_tokens,
         block_size;   /* 0: engine's constants */
     uint32_t kv_type; /* enum kv_type */
+    bool no_prefix_cache;
     uint64_t kv_cache_bytes;
     const char *cpu_level; /* NULL or "": best */
     uint32_t load_timeout_s, hang_timeout_s;

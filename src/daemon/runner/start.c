@@ -38,6 +38,7 @@ static int worker_put_load(struct worker *w, struct err *err)
         .max_num_batched_tokens = set->has_max_num_batched_tokens ? set->max_num_batched_tokens
                                                                   : cfg->max_num_batched_tokens,
         .block_size = cfg->block_size,
+        .no_prefix_cache = cfg->no_prefix_cache,
         .kv_type = set->has_kv_cache_type ? set->kv_cache_type : cfg->kv_type,
         .kv_cache_bytes = set->has_kv_cache_memory ? set->kv_cache_memory : cfg->kv_cache_bytes,
         .cpu_level = str_from(w->runner->cpu_level),

@@ -73,6 +73,7 @@ struct msg_load { /* LOAD: how to open and run the model; the files' descriptors
     uint32_t n_fds;
     const struct str *file_names; /* [n_fds], for messages */
     uint32_t n_threads, n_ctx, max_num_seqs, max_num_batched_tokens, block_size, kv_type;
+    bool no_prefix_cache;
     uint64_t kv_cache_bytes;  /* 0: as many blocks as max_num_seqs x n_ctx need */
     struct str cpu_level;     /* empty: best */
     struct str chat_template; /* empty: the model's own */

@@ -59,6 +59,7 @@ struct gen_request {
     struct str tools_json;    /* array, or empty */
     struct str kwargs_json;   /* object, or empty */
     struct gen_params params;
+    uint64_t cache_salt;     /* whose it is: prompts of others are never looked at for reuse */
     const struct str *stops; /* stop strings, not empty ones */
     uint32_t n_stops;
     const int32_t *stop_tokens;

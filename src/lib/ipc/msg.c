@@ -84,6 +84,7 @@ int msg_load_encode(struct buf *out, const struct msg_load *m, struct err *err)
     put_u32(out, m->max_num_batched_tokens);
     put_u32(out, m->block_size);
     put_u32(out, m->kv_type);
+    put_u8(out, m->no_prefix_cache);
     put_u64(out, m->kv_cache_bytes);
     put_str(out, m->cpu_level);
     put_str(out, m->chat_template);
@@ -109,6 +110,7 @@ int msg_load_decode(struct str payload, struct arena *a, struct msg_load *ret, s
     get_u32(&c, &ret->max_num_batched_tokens);
     get_u32(&c, &ret->block_size);
     get_u32(&c, &ret->kv_type);
+    get_bool(&c, &ret->no_prefix_cache);
     get_u64(&c, &ret->kv_cache_bytes);
     get_str(&c, MSG_NAME_BYTES, &ret->cpu_level);
     get_str(&c, LIMIT_TEMPLATE_BYTES, &ret->chat_template);
@@ -224,6 +226,7 @@ int msg_generate_encode(struct buf *out, uint64_t request_id, const struct gen_r
     put_str(out, r->tools_json);
     put_str(out, r->kwargs_json);
     put_params(out, &r->params);
+    put_u64(out, r->cache_salt);
     put_u32(out, r->n_stops);
     for (uint32_t i = 0; i < r->n_stops; i++)
         put_str(out, r->stops[i]);
@@ -310,6 +313,7 @@ static bool take_request(struct cursor *c, struct gen_request *r, struct err *er
         !take_str(c, &r->arena, &r->kwargs_json, err))
         return false;
     get_params(c, &r->params);
+    get_u64(c, &r->cache_salt);
     return !c->bad && take_stops(c, r, err) &&
            take_ids(c, &r->arena, LIMIT_REQUEST_STOPS, &r->stop_tokens, &r->n_stop_tokens, err) &&
            take_bias(c, r, err);

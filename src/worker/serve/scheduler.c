@@ -374,6 +374,7 @@ static int submit(struct scheduler *sc, struct job *r, struct err *err)
         .n_stop_tokens = r->gen.n_stop_tokens,
         .logit_bias = r->gen.logit_bias,
         .n_logit_bias = r->gen.n_logit_bias,
+        .cache_salt = r->gen.cache_salt,
     };
     active_add(sc, r); /* before: the engine may have something to say at once */
     rc = engine_submit(m->engine, &er, err);

@@ -119,6 +119,7 @@ int api_body_request(const struct api_body *b, uint32_t i, struct gen_request *r
     const void *ids = NULL, *stop_ids = NULL, *bias = NULL;
     gen_request_init(ret);
     ret->params = q->params;
+    ret->cache_salt = q->cache_salt;
     ret->input = one->input;
     int rc = copy_str(&ret->arena, one->text, &ret->text, err);
     if (rc == 0)

@@ -7,6 +7,7 @@
 
 #include "daemon/api/openai/body_impl.h"
 #include "lib/base/limits.h"
+#include "lib/base/map.h"
 #include "lib/codec/json.h"
 #include "lib/sys/config.h"
 
@@ -83,6 +84,16 @@ int read_keep_alive(struct reader *r, const char *name, const json_t *v)
     r->b->has_keep_alive = true;
     if (api_keep_alive_read(v, &r->b->keep_alive_s, &err) < 0)
         return api_refuse_err(r->e, name, &err);
+    return 0;
+}
+
+int read_cache_salt(struct reader *r, const char *name, const json_t *v)
+{
+    if (!json_is_string(v) || json_string_length(v) == 0 ||
+        json_string_length(v) > LIMIT_HTTP_REQUEST_ID_BYTES)
+        return api_refuse(r->e, name, "invalid_value", "'%s' must be a string of 1 to %u bytes",
+                          name, LIMIT_HTTP_REQUEST_ID_BYTES);
+    r->b->req.cache_salt = map_hash(json_string_value(v), json_string_length(v));
     return 0;
 }
 

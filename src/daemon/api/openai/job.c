@@ -13,6 +13,7 @@
 #include "daemon/api/openai/text_log.h"
 #include "lib/base/limits.h"
 #include "lib/base/log.h"
+#include "lib/base/map.h"
 #include "lib/base/mem.h"
 #include "lib/net/sse.h"
 
@@ -398,6 +399,10 @@ static void part_start(struct job *j, struct job_part *p, struct gen_request *re
     j->n_open++;
     pthread_mutex_unlock(&j->lock);
     httpd_request_ref(j->r);
+    if (j->call->key[0]) { /* who has another key must not learn from speed what was asked */
+        const uint64_t whose[2] = {map_hash(j->call->key, strlen(j->call->key)), req->cache_salt};
+        req->cache_salt = map_hash(whose, sizeof(whose));
+    }
     int rc = runner_generate(j->api->cfg.runner, j->model, req, opt, job_event, p, &id, &err);
     if (rc == 0) {
         atomic_store(&p->run_id, id);
