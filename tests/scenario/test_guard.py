@@ -540,15 +540,18 @@ class Stream:
     """A streamed answer that is read in the background."""
 
     def __init__(self, d, body=None):
-        self.events, self.error = [], None
+        self.events, self.error, self.refusal = [], None, None
         self.c = d.connect()
         self.c.request("POST", "/v1/completions", body=json.dumps(body or LONG).encode(), headers={"Content-Type": "application/json"})
-        self.response = self.c.getresponse()
         self.thread = threading.Thread(target=self.read, daemon=True)
         self.thread.start()
 
     def read(self):
         try:
+            self.response = self.c.getresponse()
+            if self.response.status != 200:
+                self.refusal = (self.response.status, self.response.read().decode())
+                return
             for e in read_events(self.response):
                 self.events.append(e)
         except Exception as e:  # noqa: BLE001: told by the test
@@ -556,17 +559,16 @@ class Stream:
 
     def end(self):
         self.thread.join(120)
-        self.response.close()
         self.c.close()
         return self.events[-1] if self.events else None
 
 
 class Drain(Folder):
-    def begin(self, *args, n=1):
-        """A daemon with n streams under way."""
+    def begin(self, *args, n=1, n_waiting=0):
+        """A daemon with n streams under way, and others that wait for them."""
         d = self.daemon(*args)
-        streams = [Stream(d) for _ in range(n)]
-        self.assertTrue(wait_until(lambda: all(len(s.events) > 2 for s in streams)))
+        streams = [Stream(d) for _ in range(n + n_waiting)]
+        self.assertTrue(wait_until(lambda: sum(len(s.events) > 2 for s in streams) >= n, 60 * SLOW))
         return d, streams
 
     def refuses(self, d):
@@ -586,14 +588,17 @@ class Drain(Folder):
             self.assertEqual(s.events[-2].json["choices"][0]["finish_reason"], "length")
 
     def test_what_is_left_gets_an_error(self):
-        d, streams = self.begin("--drain-timeout", "0", n=12)  # four of them wait
+        d, streams = self.begin("--drain-timeout", "0", "--max-num-seqs", "4", n=4, n_waiting=4)
         os.kill(d.pid, signal.SIGTERM)
         self.assertEqual(d.stop(sig=0, timeout=120), 0)
         n_failed = 0
         for s in streams:
             last = s.end()
             self.assertIsNone(s.error)
-            if last.data != "[DONE]" or "error" in s.events[-2].data:
+            if s.refusal:
+                n_failed += 1
+                self.assertIn("stopping", s.refusal[1])
+            elif last.data != "[DONE]" or "error" in s.events[-2].data:
                 n_failed += 1
                 self.assertTrue(any("stopping" in e.data for e in s.events[-2:]), s.events[-2:])
         self.assertGreater(n_failed, 0)
