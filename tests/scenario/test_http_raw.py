@@ -413,7 +413,7 @@ class Leaving(Raw):
         """At the prompt: a long one is dropped between its pieces."""
         for _ in range(5):
             w = self.wire()
-            w.push(self.ask(prompt="ab " * 1200, n=1))
+            w.push(self.ask(prompt="ab " * 1200, n=1, max_tokens=100))
             time.sleep(0.005)
             w.close()
         self.assertTrue(self.idle(), self.model())

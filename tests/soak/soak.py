@@ -204,7 +204,7 @@ class Soak:
                 elif what == "configure":
                     self.act(model, what)
                     status, _, answer = self.d.post("/berth/v1/configure", {"model": model, "settings": {
-                        "context-size": rng.choice((None, 1024, 2048)), "max-num-seqs": rng.choice((None, 2, 16)),
+                        "context-size": rng.choice((None, 1536, 2048)), "max-num-seqs": rng.choice((None, 2, 16)),
                         "keep-alive": rng.choice((None, 1, "1m"))}})
                     if status != 200:
                         self.problem(f"configure: {status} {answer}")

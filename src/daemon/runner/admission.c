@@ -115,13 +115,27 @@ static const char *print_bytes(uint64_t n, char out[24])
     return out;
 }
 
-/* The models that hold memory, as many as there is room to name. */
+/* Beside me, and not going: idle models would make room for it, and are no reason to refuse it. */
+static bool stays(const struct worker *w, const struct worker *me)
+{
+    return w != me && holds_place(w) && w->state != WORKER_ENDING && !is_evictable(w);
+}
+
+static uint64_t staying_bytes(const struct runner *r, const struct worker *me)
+{
+    uint64_t sum = 0;
+    for (const struct worker *w = r->workers; w; w = w->next)
+        sum += stays(w, me) ? plan_bytes(w) : 0;
+    return sum;
+}
+
+/* The models that stay, as many as there is room to name. */
 static void print_holders(const struct runner *r, const struct worker *me, struct buf *out)
 {
     char size[24];
     uint32_t n = 0;
     for (const struct worker *w = r->workers; w; w = w->next) {
-        if (w == me || !holds_place(w))
+        if (!stays(w, me))
             continue;
         if (++n > 3)
             continue;
@@ -168,7 +182,7 @@ static void refuse(struct runner *r, struct worker *w, const struct room *room)
     struct err why = ERR_INIT;
     struct buf b;
     char sum[24], weights[24], kv[24], scratch[24], other[24], limit[24], taken[24];
-    uint64_t others = room->bytes - plan_bytes(w);
+    uint64_t others = staying_bytes(r, w);
     buf_init(&b, 4 * ERR_MSG_MAX);
     if (r->cfg.max_loaded && room->n > r->cfg.max_loaded) {
         buf_printf(&b, "%u models are loaded (", room->n - 1);

@@ -134,6 +134,8 @@ const cases = {
       let text = "";
       for await (const part of await client.completions.create({ ...body, stream: true })) text += part.choices[0]?.text ?? "";
       assert.equal(text, whole.choices[0].text);
+      const two = await client.completions.create({ ...body, prompt: ["a", "b"] });
+      assert.deepEqual(two.choices.map((c) => c.index), [0, 1]);
       const ids = await client.completions.create({ ...body, prompt: [1, 260, 261] });
       assert.equal(ids.usage.prompt_tokens, 3);
 
@@ -177,6 +179,8 @@ const cases = {
         { status: 400, param: "temperature" });
       await raises(OpenAI.BadRequestError, () => client.chat.completions.create({ ...chat, n: 1000000000 }),
         { status: 400, param: "n" });
+      await raises(OpenAI.BadRequestError, () => client.chat.completions.create({ ...chat, max_tokens: 10 ** 6 }),
+        { status: 400, code: "context_length_exceeded" });
       await raises(OpenAI.BadRequestError, () => client.chat.completions.create({ model: "tiny" }),
         { status: 400, param: "messages" });
     });
