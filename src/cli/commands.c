@@ -232,6 +232,11 @@ static const struct cli_command commands[] = {
      "Adds up model files by folder, logs and other state, and says what is free there. Units are "
      "powers of 1000.",
      NULL, json_flags, WHERE | BIT(models_dir)},
+    {"keys", "", 0, 0, CLI_ROLE_CLI, cmd_keys, "the daemon's keys, and what each was used for",
+     "Lists the names in the daemon's --api-keys file with scopes, requests and tokens since the "
+     "daemon started. Keys themselves are never shown; the daemon does not have them. Needs a key "
+     "of scope manage, or the daemon's Unix socket.",
+     NULL, json_flags, WHERE},
     {"configure", "MODEL", 1, 1, CLI_ROLE_CLI, cmd_configure, "declare settings of one model",
      "Declares how MODEL is loaded, how long it stays, and the defaults of requests that do not "
      "say. The daemon keeps it, also across restarts. A setting that is not mentioned stays as it "

@@ -54,6 +54,7 @@ int cmd_config_show(const struct cli_args *a);
 int cmd_configure(const struct cli_args *a);
 int cmd_configure_show(const struct cli_args *a);
 int cmd_df(const struct cli_args *a);
+int cmd_keys(const struct cli_args *a);
 int cmd_help(const struct cli_args *a);
 int cmd_inspect(const struct cli_args *a);
 int cmd_list(const struct cli_args *a);

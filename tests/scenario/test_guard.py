@@ -212,6 +212,17 @@ class Keys(Folder):
     def test_usage_is_counted_by_name(self):
         self.assertEqual(self.d.post("/v1/completions", ASK, bearer(BOTH))[0], 200)
         self.assertTrue(wait_until(lambda: '"owner"' in read(self.audit)))
+        self.assertEqual(self.d.get("/berth/v1/keys", bearer(INFER))[0], 403)
+        status, _, body = self.d.get("/berth/v1/keys", bearer(MANAGE))
+        self.assertEqual(status, 200)
+        use = {k["name"]: k for k in body["keys"]}
+        self.assertEqual(list(use), ["reader", "keeper", "owner"])
+        self.assertEqual(use["owner"]["scopes"], ["infer", "manage"])
+        self.assertGreaterEqual(use["owner"]["generated_tokens"], 2)
+        env = {**os.environ, "BERTH_API_KEY": MANAGE}
+        said = subprocess.run([BERTH, "keys", "--port", str(self.d.port)], env=env, capture_output=True, text=True, timeout=60)
+        self.assertRegex(said.stdout, r"owner +infer,manage +\d+ ")
+        self.assertNotIn(BOTH, said.stdout)
 
 
 class Pages(Folder):

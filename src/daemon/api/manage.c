@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "daemon/api/openai/body.h"
+#include "daemon/api/guard.h"
 #include "daemon/api/info.h"
 #include "daemon/api/load.h"
 #include "daemon/api/manage.h"
@@ -187,6 +188,21 @@ void handle_status(struct api *a, struct httpd_request *r, const char *rest)
     buf_append_str(&out, ",\"models_dirs\":[");
     put_folders(a->cfg.models_dirs, &out);
     buf_append_str(&out, "]}");
+    api_answer_json(r, 200, &out);
+}
+
+void handle_keys(struct api *a, struct httpd_request *r, const char *rest)
+{
+    (void)rest;
+    struct keys *keys = guard_keys(a->cfg.guard);
+    struct buf out;
+    buf_init(&out, INFO_LIST_MAX_BYTES);
+    buf_append_str(&out, "{\"keys\":");
+    if (keys)
+        keys_put_json(keys, &out);
+    else
+        buf_append_str(&out, "[]");
+    buf_printf(&out, ",\"required\":%s}", keys ? "true" : "false");
     api_answer_json(r, 200, &out);
 }
 
