@@ -90,6 +90,8 @@ static int serve(const struct cli_args *a)
     }
     daemon_config_init(&d);
     fill_server(&d, c);
+    if (!d.watch.log_path[0] && cli_has(a, "else-log-file"))
+        d.watch.log_path = cli_flag(a, "else-log-file");
     d.sd = &sd;
     if (ready_fd != UINT64_MAX)
         d.ready_fd = (int)ready_fd;

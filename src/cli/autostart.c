@@ -71,6 +71,9 @@ static int spawn_daemon(const struct client *c, const char *log_path, int ready_
     const char *argv[16] = {"berth", "serve",       "--host",    c->host,      "--port",
                             port,    "--exit-idle", EXIT_IDLE_S, "--ready-fd", "3"};
     size_t n = 10;
+    /* What it writes there itself is bounded; what its libraries might say comes by descriptor. */
+    argv[n++] = "--else-log-file";
+    argv[n++] = log_path;
     if (c->socket) {
         argv[n++] = "--socket";
         argv[n++] = c->socket;

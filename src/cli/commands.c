@@ -45,6 +45,7 @@ static const struct cli_flag run_flags[] = {
 static const struct cli_flag serve_flags[] = {
     {"ready-fd", 0, "FD",
      "write the address to this open descriptor once requests are accepted, then close it", false},
+    {"else-log-file", 0, "FILE", "the log file where no --log-file is configured", CLI_HIDDEN},
     {NULL, 0, NULL, NULL, false}};
 
 static const struct cli_flag json_flags[] = {{"json", 0, NULL, "print JSON for machines", false},

@@ -25,6 +25,8 @@ class Run(CliCase):
         self.assertRegex(err, r"^berth: no daemon listens on http://127\.0\.0\.1:\d+; starting one \(log: .*serve\.log\)\n$")
         log = os.path.join(self.home, ".local/state/berth/serve.log")
         self.assertTrue(os.path.getsize(log) > 0)
+        with open(log, encoding="utf-8") as f:
+            self.assertIn("status=200", f.read())
         rc, again, err = self.berth("run", "stories", "Once", "upon", "a", "time", "-t", "0", "-n", "30")
         self.assertEqual((rc, again, err), (0, out, ""))
 
