@@ -120,9 +120,15 @@ void api_answer_status(struct httpd_request *r, int status, const char *message)
     } known[] = {{403, "permission_error", "forbidden"},
                  {404, "invalid_request_error", "not_found"},
                  {405, "invalid_request_error", "method_not_allowed"},
+                 {408, "invalid_request_error", "request_timeout"},
                  {413, "invalid_request_error", "request_too_large"},
+                 {414, "invalid_request_error", "uri_too_long"},
                  {415, "invalid_request_error", "unsupported_media_type"},
-                 {503, "server_error", "unavailable"}};
+                 {417, "invalid_request_error", "expectation_failed"},
+                 {431, "invalid_request_error", "headers_too_large"},
+                 {501, "server_error", "not_implemented"},
+                 {503, "server_error", "unavailable"},
+                 {505, "server_error", "http_version_not_supported"}};
     struct api_error e = {.status = status, .type = "invalid_request_error", .code = "bad_request"};
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {
         if (known[i].status == status) {
@@ -132,6 +138,7 @@ void api_answer_status(struct httpd_request *r, int status, const char *message)
     }
     if (status == 503)
         e.retry_after_s = 1;
+    e.no_retry = status == 501 || status == 505; /* the same request will not do better */
     snprintf(e.msg, sizeof(e.msg), "%s", message);
     api_error_answer(r, &e);
 }
