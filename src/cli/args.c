@@ -179,7 +179,11 @@ int cli_args_parse(const struct cli_command *command, int argc, char **argv, str
     const char *file = NULL;
     if (config_file_flag(command, argc, argv, &file, err) < 0)
         return -err->code;
-    int rc = config_load(&a->config, command->config, file, err);
+    int rc = 0;
+    if (command->config)
+        rc = config_load(&a->config, command->config, file, err);
+    else /* help, and the command that finds the file's mistakes */
+        config_defaults(&a->config);
     if (rc < 0)
         return rc;
     bool flags_ended = false;

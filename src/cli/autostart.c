@@ -68,7 +68,7 @@ static int spawn_daemon(const struct client *c, const char *log_path, int ready_
 {
     char port[16];
     snprintf(port, sizeof(port), "%u", c->config_port);
-    const char *argv[16] = {"berth", "serve",       "--host",    c->host,      "--port",
+    const char *argv[20] = {"berth", "serve",       "--host",    c->host,      "--port",
                             port,    "--exit-idle", EXIT_IDLE_S, "--ready-fd", "3"};
     size_t n = 10;
     /* What it writes there itself is bounded; what its libraries might say comes by descriptor. */
@@ -77,6 +77,10 @@ static int spawn_daemon(const struct client *c, const char *log_path, int ready_
     if (c->socket) {
         argv[n++] = "--socket";
         argv[n++] = c->socket;
+    }
+    if (c->models_dir) {
+        argv[n++] = "--models-dir";
+        argv[n++] = c->models_dir;
     }
     if (c->config_file) { /* the daemon reads what this command has read */
         argv[n++] = "--config";
@@ -158,6 +162,11 @@ static int may_start(const struct client *c, struct err *err)
 int client_ensure(const struct client *c, struct err *err)
 {
     int rc = client_probe(c, err);
+    if (rc > 0 && c->models_dir)
+        fprintf(stderr,
+                "berth: the daemon on %s runs already, with folders of its own; --models-dir is "
+                "for one that is started\n",
+                client_place(c));
     if (rc == 0)
         rc = may_start(c, err);
     else if (rc > 0)

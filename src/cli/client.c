@@ -41,6 +41,8 @@ int client_init(struct client *c, const struct config *cfg, struct err *err)
                          .api_key = or_null(config_str(cfg, CONFIG_api_key)),
                          .ca_file = or_null(config_str(cfg, CONFIG_tls_cert)),
                          .config_file = cfg->file};
+    if (cfg->values[CONFIG_models_dir].source == CONFIG_FROM_FLAG)
+        c->models_dir = config_str(cfg, CONFIG_models_dir);
     snprintf(c->host, sizeof(c->host), "%s", host);
     if (c->socket) {
         c->port = 0;

@@ -21,6 +21,7 @@ struct client {
     const char *api_key;     /* NULL: none */
     const char *ca_file;     /* NULL: no TLS */
     const char *config_file; /* the one that was read; NULL: none */
+    const char *models_dir;  /* given as a flag, for a daemon that is started; NULL: not */
     /* Set by the caller after client_init, if it wants them. */
     uint32_t probe_ms;  /* how long client_version and client_probe wait; 0: 5 seconds */
     bool has_cancel_fd; /* end a request with E_CANCELED once cancel_fd is readable */

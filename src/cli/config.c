@@ -152,7 +152,8 @@ int cmd_config_check(const struct cli_args *a)
     } else if (rc == 0) {
         json_array_foreach(mistakes, i, m) fprintf(stderr, "berth: %s\n", json_string_value(m));
         if (n == 0)
-            printf("%s: %s\n", buf_str(&path), there ? "no mistakes" : "not there");
+            printf("%s: %s\n", buf_str(&path),
+                   there ? "no mistakes" : "there is no such file; the defaults count");
     }
     json_decref(mistakes);
     buf_release(&path);

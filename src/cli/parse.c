@@ -63,9 +63,9 @@ const struct cli_command *cli_find(int argc, char **argv, int *ret_words)
 {
     static const struct {
         const char *other, *name;
-    } synonyms[] = {
-        {"ls", "list"},    {"unload", "stop"}, {"show", "inspect"}, {"--version", "version"},
-        {"-V", "version"}, {"--help", "help"}, {"-h", "help"}};
+    } synonyms[] = {{"ls", "list"},           {"unload", "stop"}, {"show", "inspect"},
+                    {"--version", "version"}, {"-V", "version"},  {"-v", "version"},
+                    {"start", "serve"},       {"--help", "help"}, {"-h", "help"}};
     size_t n;
     const struct cli_command *commands = cli_commands(&n), *found = NULL;
     const char *first = argv[0];
@@ -87,6 +87,8 @@ const struct cli_command *cli_find(int argc, char **argv, int *ret_words)
 
 int cli_unknown(int argc, char **argv)
 {
+    /* What people know from other model runners, and look for here. */
+    static const char *const fetching[] = {"pull", "push", "rm", "create", "cp", "search"};
     struct err err = ERR_INIT;
     size_t n_commands, n_groups, n = 0;
     const struct cli_command *commands = cli_commands(&n_commands);
@@ -106,6 +108,15 @@ int cli_unknown(int argc, char **argv)
             names[n++] = commands[i].name;
     }
     const char *word = group && argc > 1 ? argv[1] : argv[0];
+    for (size_t i = 0; !group && i < ARRAY_LEN(fetching); i++) {
+        if (strcmp(word, fetching[i]) == 0) {
+            err_set(&err, E_INVALID,
+                    "there is no `berth %s` yet: models are .gguf files that lie in the folders of "
+                    "models-dir (`berth config show models-dir`), or are run by their path",
+                    word);
+            return usage(&err);
+        }
+    }
     const char *near = near_name(word, names, n), *of = group ? group : "",
                *space = group ? " " : "";
     if (near)

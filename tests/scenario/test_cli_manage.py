@@ -194,6 +194,15 @@ class Daemon(CliCase):
         self.ok("run", "stories", "Once", "-n", "1", "--config", path)
         self.assertEqual(json.loads(self.ok("ps", "--json"))[0]["n_ctx"], 77)
 
+    def test_started_daemon_has_the_folders_named(self):
+        folder = os.path.join(self.home, "mine")
+        os.makedirs(folder)
+        shutil.copy(STORIES, os.path.join(folder, "tale.gguf"))
+        self.assertEqual(self.ok("list", "-q", "--models-dir", folder), "tale\n")
+        rc, out, err = self.berth("list", "-q", "--models-dir", MODELS)
+        self.assertEqual((rc, out), (0, "tale\n"))
+        self.assertIn("runs already, with folders of its own", err)
+
     def test_df(self):
         rows = json.loads(self.ok("df", "--json"))["rows"]
         models = [r for r in rows if r["type"] == "models"]

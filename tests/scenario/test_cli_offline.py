@@ -17,6 +17,8 @@ class Usage(CliCase):
         self.refused(2, "no command 'rnu'; did you mean `berth run`\\?", "rnu")
         self.refused(2, "no command 'debug logit'; did you mean `berth debug logits`\\?", "debug", "logit")
         self.refused(2, "no command 'xyzzy'; `berth help` lists them", "xyzzy")
+        self.refused(2, "there is no `berth pull` yet: models are .gguf files", "pull", "llama3")
+        self.refused(2, "`berth run` has no commands of its own; `berth help run`", "help", "run", "it")
         self.refused(2, "did you mean --max-tokens\\?", "run", "stories", "--max-token", "3")
         self.refused(2, "did you mean --port\\?", "serve", "--prot", "3")
         self.refused(2, "needs MODEL", "run")
@@ -55,6 +57,18 @@ class Usage(CliCase):
         self.assertTrue(json.loads(self.ok("version", "--json", BERTH_PORT="2"))["url"].endswith(":2"))
         self.assertTrue(json.loads(self.ok("version", "--json", "--port", "3"))["url"].endswith(":3"))
         self.env["BERTH_PORT"] = "1"
+
+    def test_help_and_check_need_no_good_file(self):
+        path = os.path.join(self.home, ".config/berth/config")
+        os.makedirs(os.path.dirname(path))
+        with open(path, "w", encoding="utf-8") as f:
+            f.write("prot = 1\nthreads = many\n")
+        self.refused(2, "did you mean 'port'", "version")
+        for words in (["help"], ["help", "run"], ["run", "--help"], ["completion", "bash"]):
+            self.ok(*words)
+        self.assertEqual(self.ok("config", "path"), path + "\n")
+        rc, out, err = self.berth("config", "check")
+        self.assertEqual((rc, out, err.count("\n")), (1, "", 2), err)
 
 
 class Debug(CliCase):

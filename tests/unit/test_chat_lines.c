@@ -41,13 +41,17 @@ static void test_commands(void **state)
     parses("/save a b.json", COMMAND_SAVE, "a b.json");
     parses("/x y z", COMMAND_UNKNOWN, "/x");
     parses("/set colour red", COMMAND_UNKNOWN, "/set colour");
-    parses("/set", COMMAND_UNKNOWN, "/set");
+    parses("/set", COMMAND_SET, "");
     parses("/show all", COMMAND_UNKNOWN, "/show all");
     parses("/byebye", COMMAND_UNKNOWN, "/byebye");
     refuses("/save", "/save FILE");
     refuses("/set system", "/set system TEXT");
     refuses("/bye now", "takes nothing");
     refuses("/show info x", "takes nothing");
+    assert_string_equal(command_near(STR_LIT("/shwo")), "/show");
+    assert_string_equal(command_near(STR_LIT("/set syste")), "/set system TEXT");
+    assert_string_equal(command_near(STR_LIT("/celar")), "/clear");
+    assert_null(command_near(STR_LIT("/nonsense")));
 }
 
 static void test_quotes(void **state)

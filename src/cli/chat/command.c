@@ -2,7 +2,10 @@
 /* Implements command.h. */
 #include "cli/chat/command.h"
 
+#include <stdio.h>
 #include <string.h>
+
+#include "lib/base/near.h"
 
 #define QUOTES "\"\"\""
 
@@ -27,6 +30,7 @@ static const struct row {
     {"/set", "markdown", COMMAND_SET_MARKDOWN, NOTHING, "/set markdown", "show Markdown as styles"},
     {"/set", "nomarkdown", COMMAND_SET_NOMARKDOWN, NOTHING, "/set nomarkdown",
      "show answers as they are"},
+    {"/set", NULL, COMMAND_SET, NOTHING, NULL, NULL},
     {"/show", "info", COMMAND_SHOW_INFO, NOTHING, "/show info", "the model"},
     {"/show", "system", COMMAND_SHOW_SYSTEM, NOTHING, "/show system", "the system message"},
     {"/show", "parameters", COMMAND_SHOW_PARAMETERS, NOTHING, "/show parameters",
@@ -79,7 +83,8 @@ static struct str take_word(struct str *s)
 static int check(const struct row *r, struct str rest, struct err *err)
 {
     if (r->need == TEXT && rest.len == 0)
-        return err_set(err, E_INVALID, "Usage: %s", r->form);
+        return err_set(err, E_INVALID, "%s%s%s needs something after it: %s", r->word,
+                       r->sub ? " " : "", r->sub ? r->sub : "", r->form);
     if (r->need == NOTHING && rest.len > 0)
         return err_set(err, E_INVALID, "%s%s%s takes nothing after it", r->word, r->sub ? " " : "",
                        r->sub ? r->sub : "");
@@ -96,8 +101,8 @@ int command_parse(struct str line, struct command *ret, struct err *err)
         const struct row *r = &rows[i];
         if (!str_is(word, r->word) || (r->sub && !str_is(sub, r->sub)))
             continue;
-        if (r->id == COMMAND_SHOW && sub.len)
-            break;
+        if ((r->id == COMMAND_SHOW || r->id == COMMAND_SET) && sub.len)
+            continue;
         *ret = (struct command){r->id, r->sub ? after : rest};
         return check(r, ret->rest, err);
     }
@@ -105,6 +110,25 @@ int command_parse(struct str line, struct command *ret, struct err *err)
     size_t n = has_subs && sub.len ? (size_t)(sub.p + sub.len - word.p) : word.len;
     *ret = (struct command){COMMAND_UNKNOWN, {word.p, n}};
     return 0;
+}
+
+const char *command_near(struct str text)
+{
+    char words[ARRAY_LEN(rows)][32], given[NEAR_WORD_BYTES + 1];
+    const char *names[ARRAY_LEN(rows)];
+    struct str rest = text, word = take_word(&rest), sub = take_word(&rest);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        snprintf(words[i], sizeof(words[i]), "%s%s%s", rows[i].word, rows[i].sub ? " " : "",
+                 rows[i].sub ? rows[i].sub : "");
+        names[i] = words[i];
+    }
+    snprintf(given, sizeof(given), "%.*s%s%.*s", STR_ARG(word), sub.len ? " " : "", STR_ARG(sub));
+    const char *near = near_name(given, names, ARRAY_LEN(rows));
+    for (size_t i = 0; near && i < ARRAY_LEN(rows); i++) {
+        if (near == words[i]) /* as it stands in the list, which lives on */
+            return rows[i].doc ? rows[i].form : rows[i].word;
+    }
+    return NULL;
 }
 
 bool command_is_open(struct str text)

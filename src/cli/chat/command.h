@@ -22,6 +22,7 @@ enum command_id {
     COMMAND_SET_NOHISTORY,
     COMMAND_SET_MARKDOWN,
     COMMAND_SET_NOMARKDOWN,
+    COMMAND_SET, /* alone: the list of what can be set */
     COMMAND_SHOW,
     COMMAND_SHOW_INFO,
     COMMAND_SHOW_SYSTEM,
@@ -39,6 +40,8 @@ struct command {
 /* A line without its newline.  UNKNOWN: rest is the command as given, its first two words at most.
  * E_INVALID when a command lacks what it needs, or gets what it does not take. */
 int command_parse(struct str line, struct command *ret, struct err *err) MUST_USE;
+/* The command nearest to an unknown one, as the list writes it (of the program), or NULL. */
+const char *command_near(struct str text);
 /* Whether the text opens a """ that it does not close: the next line belongs to it. */
 bool command_is_open(struct str text);
 /* Without the """ around it, or with also_single a ", and the white space around those. */

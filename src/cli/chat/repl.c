@@ -13,8 +13,11 @@
 #include "cli/chat/params.h"
 #include "cli/chat/store.h"
 #include "cli/model_path.h"
+#include "cli/models.h"
+#include "cli/table.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
+#include "lib/codec/json.h"
 
 #define HINT_CHAT     "Send a message (/? for help)"
 #define HINT_COMPLETE "Begin a text (/? for help)"
@@ -133,20 +136,44 @@ static const json_t *describe(const struct repl *r, json_t **ret_all)
     return NULL;
 }
 
+static void put_info(const json_t *m, struct buf *out)
+{
+    char size[16], memory[16], params[16];
+    const char *key;
+    json_t *v;
+    text_bytes(answer_number(m, "file_bytes"), size);
+    text_bytes(model_memory(m), memory);
+    text_count(answer_number(m, "n_params"), params);
+    buf_printf(out, "name           %s\nfile           %s, %s\n", answer_text(m, "name"),
+               answer_text(m, "path"), size);
+    buf_printf(out, "state          %s\n", answer_text(m, "state"));
+    if (model_is_loaded(m)) {
+        buf_printf(out, "architecture   %s, %s parameters, %s\n", answer_text(m, "arch"), params,
+                   answer_text(m, "quant"));
+        buf_printf(out, "context        %llu tokens\nmemory         %s\n",
+                   (unsigned long long)answer_number(m, "n_ctx"), memory);
+        buf_printf(out, "chat template  %s\n",
+                   json_is_true(json_object_get(m, "has_chat_template")) ? "yes" : "none");
+    }
+    if (*answer_text(m, "digest"))
+        buf_printf(out, "digest         %s\n", answer_text(m, "digest"));
+    json_object_foreach(json_object_get(m, "settings"), key, v)
+    {
+        buf_printf(out, "%-14s ", key);
+        json_put_value(out, v);
+        buf_append_str(out, " (declared)\n");
+    }
+}
+
 static void show_info(const struct repl *r)
 {
-    json_t *all, *v;
+    json_t *all;
     struct buf out;
-    const char *key;
     const json_t *m = describe(r, &all);
     buf_init(&out, LIMIT_ANSWER_BYTES);
-    json_object_foreach((json_t *)m, key, v)
-    {
-        char *text = json_is_string(v) ? NULL : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-        buf_printf(&out, "%-18s %s\n", key, text ? text : json_string_value(v));
-        mem_free(text); /* of the same allocator */
-    }
-    if (!m)
+    if (m)
+        put_info(m, &out);
+    else
         buf_printf(&out, "%s is not in the daemon's list\n", r->chat->model);
     say_str(r, buf_str(&out));
     buf_release(&out);
@@ -171,6 +198,7 @@ static void show(const struct repl *r, enum command_id what)
         if (out.len == 0)
             buf_append_str(&out, "(none)");
         break;
+    case COMMAND_SET: command_help("set", &out); break;
     default: command_help("show", &out); break;
     }
     if (out.len)
@@ -270,6 +298,8 @@ static void save_or_load(struct repl *r, const struct command *cmd)
     if (cmd->id == COMMAND_SAVE) {
         if (conversation_save(c, name, &err) == 0)
             buf_printf(&out, "Saved %zu messages to %s.", json_array_size(c->messages), name);
+    } else if (!is_file && str_has_suffix(text, STR_LIT(".json"))) {
+        err_set(&err, E_NOTFOUND, "there is no saved conversation %s", name);
     } else if (!is_file) {
         load_model(r, name);
     } else if (conversation_load(c, name, &out, &err) == 0) {
@@ -346,7 +376,9 @@ static int obey(struct repl *r, const struct command *cmd, struct err *err)
     case COMMAND_UNKNOWN: {
         struct buf out;
         buf_init(&out, LIMIT_TEXT_BYTES);
-        buf_printf(&out, "Unknown command '%.*s'. Type /? for help", STR_ARG(cmd->rest));
+        const char *near = command_near(cmd->rest);
+        buf_printf(&out, "Unknown command '%.*s'%s%s%s Type /? for help", STR_ARG(cmd->rest),
+                   near ? "; did you mean " : "", near ? near : "", near ? "?" : ".");
         say_str(r, buf_str(&out));
         buf_release(&out);
         break;
@@ -366,6 +398,7 @@ static int obey(struct repl *r, const struct command *cmd, struct err *err)
     case COMMAND_SET_PARAMETER: set_parameter(r, cmd->rest); break;
     case COMMAND_SAVE:
     case COMMAND_LOAD: save_or_load(r, cmd); break;
+    case COMMAND_SET:
     case COMMAND_SHOW:
     case COMMAND_SHOW_INFO:
     case COMMAND_SHOW_SYSTEM:

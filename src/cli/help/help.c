@@ -126,7 +126,12 @@ int cmd_help(const struct cli_args *a)
         const struct cli_command *c = group ? NULL : cli_find(n, words, &n_words);
         if (group)
             cli_help_group(group);
-        else if (!c || n_words != n)
+        else if (c && n_words != n) {
+            fprintf(stderr,
+                    "berth: `berth %s` has no commands of its own; `berth help %s` explains it\n",
+                    c->name, c->name);
+            return CLI_USAGE;
+        } else if (!c)
             return cli_unknown(n, words);
         else
             page_command(w, stdout, c);

@@ -269,7 +269,7 @@ int config_path(const char *chosen, struct buf *out, bool *ret_there, struct err
     return buf_status(out, "the configuration file's path", err);
 }
 
-static void load_defaults(struct config *c)
+void config_defaults(struct config *c)
 {
     *c = (struct config){0};
     for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
@@ -291,7 +291,7 @@ int config_load(struct config *c, uint64_t want, const char *file, struct err *e
 {
     struct buf path;
     bool there = false;
-    load_defaults(c);
+    config_defaults(c);
     buf_init(&path, LIMIT_PATH_BYTES);
     int ret = config_path(file, &path, &there, err);
     if (ret == 0 && there) {
@@ -323,7 +323,7 @@ int config_load(struct config *c, uint64_t want, const char *file, struct err *e
 int config_check(const char *file, config_note_fn fn, void *ctx, struct err *err)
 {
     struct config c;
-    load_defaults(&c);
+    config_defaults(&c);
     int rc = config_file_read(&c, UINT64_MAX, file, fn, ctx, err);
     config_release(&c);
     return rc;

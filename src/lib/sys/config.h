@@ -63,6 +63,9 @@ struct config {
 /* One sentence about a mistake that does not end what is being done. */
 typedef void (*config_note_fn)(void *ctx, const char *sentence);
 
+/* Defaults alone (models-dir is empty), for what reads no option and must work beside a broken
+ * file. Release with config_release. */
+void config_defaults(struct config *c);
 /* Defaults, then file, then environment, of the options whose bit (1ull << id) is in want; the
  * others keep their defaults, so that a mistaken value stops only the commands that read it.  An
  * unknown name in the file stops all.  file: given by --config, or NULL.  E_INVALID with a sentence
