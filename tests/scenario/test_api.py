@@ -51,6 +51,10 @@ class Routes(Api):
         self.assertEqual((status, headers["allow"]), (405, "GET, HEAD"))
         for path in ("/nowhere", "/engines/vllm/v1/models", "/v1", "/v1/modelsx", "/engines/v1"):
             self.refused(self.d.get(path), 404, None, "not_found")
+        # What clients most often get wrong.
+        self.refused(self.d.get("/models"), 404, None, "not_found", "did you mean /v1/models?")
+        self.refused(self.d.get("/v1/v1/models"), 404, None, "not_found", "/v1 twice")
+        self.refused(self.d.get("/api/tags"), 404, None, "not_found", "speaks OpenAI's API")
 
     def test_request_id_is_echoed_or_made(self):
         self.assertEqual(self.d.get("/health", {"X-Request-Id": "abc-1"})[1]["x-request-id"], "abc-1")

@@ -110,10 +110,31 @@ static const struct api_route *route_find(const char *method, const char *path, 
     return NULL;
 }
 
+/* The sentence about a path that is none, and how to mend what clients most often get wrong. */
+static void put_no_route(const char *method, const char *path, struct err *err)
+{
+    char longer[160], allowed[64];
+    const char *rest, *wrong = path_cut(path, "/v1/v1");
+    snprintf(longer, sizeof(longer), "/v1%.120s", path);
+    if (wrong && route_find(method, path + 3, &rest, allowed))
+        err_set(err, E_NOTFOUND, "there is no route %s %.100s: it has /v1 twice", method, path);
+    else if (path_cut(path, "/api"))
+        err_set(err, E_NOTFOUND,
+                "there is no route %s %.100s: berth speaks OpenAI's API, as POST "
+                "/v1/chat/completions",
+                method, path);
+    else if (strncmp(path, "/v1", 3) != 0 && route_find(method, longer, &rest, allowed))
+        err_set(err, E_NOTFOUND,
+                "there is no route %s %.100s; did you mean %.100s? A client's base URL ends in /v1",
+                method, path, longer);
+    else
+        err_set(err, E_NOTFOUND, "there is no route %s %.100s", method, path);
+}
+
 void api_on_headers(void *api, struct httpd_request *r)
 {
     struct api *a = api;
-    char allowed[64], text[256];
+    char allowed[64], text[320];
     struct api_call *c = api_call_open(a, r);
     c->route = route_find(httpd_method(r), httpd_path(r), &c->rest, allowed);
     if (guard_check(a, r) < 0)
@@ -122,9 +143,11 @@ void api_on_headers(void *api, struct httpd_request *r)
         guard_preflight(r);
     } else if (!c->route) {
         struct err err = ERR_INIT; /* cleans what it quotes */
-        err_set(&err, E_NOTFOUND,
-                allowed[0] ? "%s %.100s: this route answers %s" : "there is no route %s %.100s%s",
-                httpd_method(r), httpd_path(r), allowed);
+        if (allowed[0])
+            err_set(&err, E_NOTFOUND, "%s %.100s: this route answers %s", httpd_method(r),
+                    httpd_path(r), allowed);
+        else
+            put_no_route(httpd_method(r), httpd_path(r), &err);
         snprintf(text, sizeof(text), "%s", err.msg);
         if (allowed[0])
             httpd_set_header(r, "Allow", allowed);

@@ -42,15 +42,15 @@ static int check_request(const struct sched *s, const struct engine_request *r, 
             err, E_CONTEXT,
             "the prompt has %u tokens and the context %u; with room for at least one "
             "token of the answer a prompt can have %u: shorten it or the conversation, or "
-            "give the daemon a larger max-model-len",
+            "declare a larger one: `berth configure MODEL --context-size N`",
             r->n_prompt, s->n_ctx, s->n_ctx - 1);
     if (p->max_tokens > s->n_ctx - r->n_prompt)
         return err_set(err, E_CONTEXT,
                        "the prompt has %u tokens and max_tokens is %u, %llu together; the context "
                        "has %u: lower max_tokens, leave it away for an answer up to the context's "
-                       "end, or give the daemon a larger max-model-len",
-                       r->n_prompt, p->max_tokens,
-                       (unsigned long long)r->n_prompt + p->max_tokens, s->n_ctx);
+                       "end, or declare a larger one: `berth configure MODEL --context-size N`",
+                       r->n_prompt, p->max_tokens, (unsigned long long)r->n_prompt + p->max_tokens,
+                       s->n_ctx);
     if (p->n < 1 || p->n > LIMIT_REQUEST_CHOICES)
         return err_set(err, E_INVALID, "n is %u; 1 to %u choices are possible", p->n,
                        LIMIT_REQUEST_CHOICES);
