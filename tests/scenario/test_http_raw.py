@@ -169,7 +169,7 @@ class Raw(unittest.TestCase):
     def setUpClass(cls):
         cls.models = tempfile.TemporaryDirectory(prefix="berth-raw-")
         tiny_gguf.write(os.path.join(cls.models.name, "tiny.gguf"))
-        cls.d = Daemon(models_dir=cls.models.name, args=["--threads", "1", *cls.args], env=cls.env)
+        cls.d = Daemon(models_dir=cls.models.name, args=["--threads", "1", *cls.args], env=cls.env, timeout=60 * SLOW)
         cls.d.start()
         cls.d.post("/v1/completions", BODY)
 
@@ -457,7 +457,7 @@ class Stalled(Raw):
         for _ in range(4):  # streams nobody reads
             w = self.wire(rcvbuf=4096)
             w.push(post("/v1/completions", json.dumps({"model": "tiny", "prompt": "a", "ignore_eos": True, "n": 8,
-                                                       "max_tokens": 4000, "stream": True})))
+                                                       "max_tokens": int(4000 / SLOW), "stream": True})))
             slow.append(w)
         for i in range(60):
             self.assertEqual(self.d.post("/v1/completions", BODY)[0], 200)
