@@ -5,12 +5,14 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/runner/digest.h"
 #include "daemon/runner/runner.h"
 #include "daemon/runner/times.h"
 #include "lib/base/limits.h"
@@ -563,6 +565,42 @@ static void answers_name_their_bytes(void **state)
     runner_free(r);
 }
 
+static void note_digest(void *ctx, uint64_t id, const char *digest)
+{
+    (void)digest;
+    atomic_store((_Atomic uint64_t *)ctx, id + (digest[0] ? 100 : 0));
+}
+
+/* Between the opening of a file and its hashing a pipe took its place: no digest, and no thread
+ * that waits for somebody to write into it, for the daemon's end would wait with it. */
+static void a_pipe_in_a_file_s_place_holds_up_nobody(void **state)
+{
+    (void)state;
+    struct digests *d;
+    struct err err = ERR_INIT;
+    char file[256], fifo[256], digest[DIGEST_BYTES], *path = fifo;
+    bool is_small;
+    _Atomic uint64_t told = 0;
+    path_of(dir, "a1", ".gguf", file);
+    path_of(dir, "pipe", ".gguf", fifo);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    int fd = open(file, O_RDONLY);
+    assert_true(fd >= 0);
+    struct model_files files = {.n = 1, .fds = &fd, .paths = &path};
+    assert_int_equal(digests_open(NULL, &d, &err), 0);
+    assert_int_equal(digests_get(d, &files, 7, note_digest, (void *)&told, digest, &is_small), 0);
+    for (int i = 0; i < 2000 && atomic_load(&told) == 0; i++)
+        usleep(10000);
+    uint64_t said = atomic_load(&told);
+    int writer = open(fifo, O_WRONLY | O_NONBLOCK); /* lets go who waits */
+    digests_close(d);
+    if (writer >= 0)
+        close(writer);
+    close(fd);
+    unlink(fifo);
+    assert_int_equal(said, 7);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 2 && strcmp(argv[1], "worker") == 0)
@@ -583,6 +621,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(settings_outlive_the_daemon),
         cmocka_unit_test(busy_models_may_keep_their_settings),
         cmocka_unit_test(answers_name_their_bytes),
+        cmocka_unit_test(a_pipe_in_a_file_s_place_holds_up_nobody),
     };
     return cmocka_run_group_tests_name("runner_life", tests, setup, teardown);
 }

@@ -71,6 +71,8 @@ static void mistakes_are_named_and_change_nothing(void **state)
         {"{\"xyzzy\":1}", "'xyzzy' is not a setting of a model"},
         {"{\"temperature\":-1}", "'temperature' is -1, and must be at least 0 and at most 100"},
         {"{\"top-p\":0}", "must be above 0"},
+        {"{\"top-p\":1e-60}", "must be above 0"}, /* 0 where it is kept, and refused from there */
+        {"{\"repetition-penalty\":1e-46}", "must be above 0"},
         {"{\"kv-cache-type\":\"q4\"}", "must be \"f32\" or \"f16\""},
         {"{\"keep-alive\":\"soon\"}", "'keep-alive': 'soon' is not a time"},
         {"{\"keep-alive\":-2}", "-1 for ever"},

@@ -62,16 +62,17 @@ static void key_print(const struct stat *st, char out[KEY_BYTES])
 
 _Static_assert(DIGEST_BYTES > SHA256_STRING_CHARS, "a digest fits");
 
-/* The whole of fd; false when it cannot be read or the daemon ends. */
-static bool hash_fd(struct digests *d, int fd, char out[DIGEST_BYTES])
+/* The first size bytes of fd, which are all: a file of /proc has none, and reading on would wait
+ * for the kernel.  False when it cannot be read or the daemon ends. */
+static bool hash_fd(struct digests *d, int fd, off_t size, char out[DIGEST_BYTES])
 {
     struct sha256 h;
     char *bytes = mem_alloc(READ_BYTES);
     bool ok = true;
     ssize_t n = 1;
     sha256_init(&h);
-    for (off_t at = 0; ok && n > 0; at += n) {
-        n = pread(fd, bytes, READ_BYTES, at);
+    for (off_t at = 0; ok && n > 0 && at < size; at += n) {
+        n = pread(fd, bytes, (size_t)MIN_OF((off_t)READ_BYTES, size - at), at);
         ok = n >= 0 && !atomic_load(&d->is_closing);
         sha256_add(&h, bytes, (size_t)MAX_OF(n, 0));
     }
@@ -86,11 +87,12 @@ static bool hash_path(struct digests *d, const char *path, const char *key, char
 {
     struct stat st;
     char now[KEY_BYTES] = "";
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    /* By now a pipe may stand there: opening must not wait for who writes to it. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     bool ok = fd >= 0 && fstat(fd, &st) == 0;
     if (ok)
         key_print(&st, now);
-    ok = ok && strcmp(now, key) == 0 && hash_fd(d, fd, out) && fstat(fd, &st) == 0;
+    ok = ok && strcmp(now, key) == 0 && hash_fd(d, fd, st.st_size, out) && fstat(fd, &st) == 0;
     if (ok)
         key_print(&st, now);
     ok = ok && strcmp(now, key) == 0;

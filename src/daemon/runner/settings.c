@@ -151,11 +151,13 @@ static int apply_float(struct model_settings *s, const struct field *f, const js
     if (!json_is_number(v))
         return err_set(err, E_INVALID, "'%s' must be a number, not %s", f->key, json_kind(v));
     double n = json_number_value(v);
-    bool is_low = f->flags & NOT_ZERO ? !(n > f->min) : !(n >= f->min);
+    float kept =
+        (float)n; /* above 0 as a double may be 0 here, and no file may say what we refuse */
+    bool is_low = f->flags & NOT_ZERO ? !((double)kept > f->min) : !(n >= f->min);
     if (is_low || n > f->max)
         return err_set(err, E_INVALID, "'%s' is %g, and must be %s %g and at most %g", f->key, n,
                        f->flags & NOT_ZERO ? "above" : "at least", f->min, f->max);
-    *(float *)value_of(s, f) = (float)n;
+    *(float *)value_of(s, f) = kept;
     return 0;
 }
 
