@@ -240,8 +240,16 @@ class Conversation(ChatCase):
         t.until("shell$ ")
         t.type("fg\r")
         t.until("> kept words")
-        self.enter(t, "!")
+        self.assertNotIn("kept words", self.enter(t, "!"))  # drawn once
         self.assertEqual(self.saved(t)["messages"][0]["content"], "kept words!")
+        # A line of 132 columns, whose cursor a terminal of 31 has moved to the fifth row by itself.
+        t.type("0123456789" * 13)
+        for _ in range(13):
+            t.until("9")
+        t.resize(10, 31)
+        t.until("\x1b[4A\r\x1b[J> 0123")
+        t.type("\x15")
+        t.until(HINT)
         t.type("\x04")
         t.until("shell$ ")
 

@@ -147,20 +147,65 @@ static void stop_here(struct line_reader *r)
 {
     struct termios ours;
     struct sigaction dfl = {.sa_handler = SIG_DFL}, old;
-    sigset_t tstp, mask;
+    sigset_t both, mask;
     tcgetattr(STDIN_FILENO, &ours);
     line_restore_terminal();
     sigaction(SIGTSTP, &dfl, &old);
-    sigemptyset(&tstp);
-    sigaddset(&tstp, SIGTSTP);
+    sigemptyset(&both);
+    sigaddset(&both, SIGTSTP);
+    sigaddset(&both, SIGCONT); /* handled here, or it would draw the line once more */
     raise(SIGTSTP);
-    sigprocmask(SIG_UNBLOCK, &tstp, &mask); /* stops here */
+    sigprocmask(SIG_UNBLOCK, &both, &mask); /* stops here */
     sigprocmask(SIG_SETMASK, &mask, NULL);
     sigaction(SIGTSTP, &old, NULL);
     tcsetattr(STDIN_FILENO, TCSADRAIN, &ours);
     put(PASTE_ON);
     r->is_hinted = false;
     must_redraw = 1;
+}
+
+static void redraw(EditLine *el, struct line_reader *r)
+{
+    edit.wset(el, EL_REFRESH);
+    const LineInfoW *line = edit.wline(el);
+    if (line->lastchar == line->buffer)
+        show_hint(r);
+}
+
+/* How many rows below the prompt's the cursor stands on a terminal of so many columns. */
+static unsigned cursor_row(EditLine *el, const struct line_reader *r, unsigned columns)
+{
+    const LineInfoW *line = edit.wline(el);
+    unsigned row = 0, column = (unsigned)wcslen(r->prompt);
+    for (const wchar_t *c = line->buffer; c < line->cursor; c++) {
+        int width = *c == L'\t' ? (int)(8 - column % 8) : wcwidth(*c);
+        unsigned n = width < 0 ? 2 : (unsigned)width; /* ^X */
+        bool ends = *c == L'\n' || column + n > columns;
+        row += ends;
+        column = *c == L'\n' ? 0 : ends ? n : column + n;
+        if (column == columns && *c != L'\n') {
+            row++;
+            column = 0;
+        }
+    }
+    return row;
+}
+
+/* A new window size.  Terminals break long lines anew by themselves, which libedit does not know:
+ * the line is drawn again from where its prompt stands now. */
+static void resize(EditLine *el, struct line_reader *r)
+{
+    struct winsize w;
+    char up[16];
+    hide_hint(r);
+    edit.resize(el);
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0 || w.ws_col == 0)
+        return;
+    unsigned row = cursor_row(el, r, w.ws_col);
+    snprintf(up, sizeof(up), "\033[%uA", MIN_OF(row, (unsigned)w.ws_row));
+    put(row ? up : "");
+    put("\r\033[J");
+    redraw(el, r);
 }
 
 /* What signals asked for.  False: the line is over. */
@@ -174,12 +219,11 @@ static bool attend(EditLine *el, struct line_reader *r)
     }
     if (must_resize) {
         must_resize = 0;
-        hide_hint(r);
-        edit.resize(el);
+        resize(el, r);
     }
     if (must_redraw) {
         must_redraw = 0;
-        edit.wset(el, EL_REFRESH);
+        redraw(el, r);
     }
     if (!interrupt_take())
         return true;
