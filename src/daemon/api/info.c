@@ -187,3 +187,23 @@ char *info_only_model(struct api *a, struct err *err)
     model_list_release(&l);
     return name;
 }
+
+void info_answer(struct api *a, struct httpd_request *r, const char *name,
+                 void (*put)(const struct model_info *m, struct buf *out))
+{
+    struct model_list list;
+    struct err err = ERR_INIT;
+    if (!info_list(a, r, &list))
+        return;
+    const struct model_info *m = info_find(&list, name);
+    if (m) {
+        struct buf out;
+        buf_init(&out, INFO_LIST_MAX_BYTES);
+        put(m, &out);
+        api_answer_json(r, 200, &out);
+    } else {
+        info_not_found(a, name, &err);
+        api_answer_err(r, &err);
+    }
+    model_list_release(&list);
+}

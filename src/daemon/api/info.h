@@ -18,6 +18,9 @@ uint32_t info_retry_in(struct api *a, const char *name);
 void info_put_openai(const struct model_info *m, struct buf *out);
 /* Everything: what was declared, what counts, what runs. */
 void info_put(const struct model_info *m, struct buf *out);
+/* Answers r with what put writes of the model called name, or that there is none. */
+void info_answer(struct api *a, struct httpd_request *r, const char *name,
+                 void (*put)(const struct model_info *m, struct buf *out));
 /* A list, or false and the request is answered. */
 bool info_list(struct api *a, struct httpd_request *r, struct model_list *ret);
 /* The name of the one model that can be meant when none is named: the one that is loaded, or known.

@@ -37,19 +37,5 @@ void handle_models(struct api *a, struct httpd_request *r, const char *rest)
 
 void handle_model(struct api *a, struct httpd_request *r, const char *rest)
 {
-    struct model_list list;
-    struct err err = ERR_INIT;
-    if (!info_list(a, r, &list))
-        return;
-    const struct model_info *m = info_find(&list, rest);
-    if (m) {
-        struct buf out;
-        buf_init(&out, INFO_LIST_MAX_BYTES);
-        info_put_openai(m, &out);
-        api_answer_json(r, 200, &out);
-    } else {
-        info_not_found(a, rest, &err);
-        api_answer_err(r, &err);
-    }
-    model_list_release(&list);
+    info_answer(a, r, rest, info_put_openai);
 }
