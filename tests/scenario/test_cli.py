@@ -223,6 +223,13 @@ class Manage(CliCase):
             self.assertIn("finds no models", err)
         self.assertIn("/nonexistent/models", d.output())
 
+    def test_a_daemon_without_a_place_for_its_state(self):
+        with Daemon(env={"XDG_STATE_HOME": "/dev/null/x"}) as d:
+            rc, out, err = self.berth("run", "stories", "Once", "-n", "2", "--port", str(d.port))
+            self.assertEqual(rc, 0, err)
+            self.assertIn("will not be kept across restarts: cannot create the folder /dev/null/x", d.output())
+            self.refused(1, "cannot create the folder /dev/null/x", "configure", "stories", "--pin", "--port", str(d.port))
+
     def test_stop_takes_a_path(self):
         path = os.path.join(MODELS, "stories.gguf")
         self.ok("run", path, "Once", "-n", "2")

@@ -263,7 +263,7 @@ static void lane_end(struct lane *l)
     pthread_cond_destroy(&l->for_work);
 }
 
-int digests_open(const char *dir, struct digests **ret, struct err *err)
+struct digests *digests_open(const char *dir)
 {
     struct digests *d = mem_alloc(sizeof(*d));
     pthread_mutex_init(&d->lock, NULL);
@@ -271,20 +271,19 @@ int digests_open(const char *dir, struct digests **ret, struct err *err)
     lane_init(&d->small, d, false);
     lane_init(&d->large, d, true);
     atomic_init(&d->is_closing, false);
-    *ret = d;
     if (!dir || !dir[0])
-        return 0;
-    int rc = file_make_dirs(dir, err);
-    if (rc < 0) {
-        digests_close(d);
-        return rc;
+        return d;
+    struct err why = ERR_INIT;
+    if (file_make_dirs(dir, &why) < 0) { /* a cache: a daemon without a home works, too */
+        log_warn("digests of models will not be kept across restarts: %s", why.msg);
+        return d;
     }
     struct buf b;
     buf_init(&b, 8192);
     buf_printf(&b, "%s/digests.json", dir);
     d->path = buf_take(&b);
     known_read(d);
-    return 0;
+    return d;
 }
 
 void digests_close(struct digests *d)

@@ -19,8 +19,8 @@
 
 struct digests;
 
-/* dir NULL: nothing is kept. */
-int digests_open(const char *dir, struct digests **ret, struct err *err) MUST_USE;
+/* dir NULL: nothing is kept; nor where the folder cannot be made, which the log then says. */
+struct digests *digests_open(const char *dir) MUST_USE;
 /* Gives up what is being hashed; no callback comes any more. */
 void digests_close(struct digests *d);
 

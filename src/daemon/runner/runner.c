@@ -154,7 +154,7 @@ int runner_new(const struct runner_config *cfg, struct runner **ret_runner, stru
     int rc = state_open(cfg->state_dir, &r->state, err);
     if (rc == 0) {
         r->declared = json_incref(r->state.models);
-        rc = digests_open(cfg->state_dir, &r->digests, err);
+        r->digests = digests_open(cfg->state_dir);
     }
     if (rc == 0)
         rc = loop_new(&r->loop, err);
