@@ -61,13 +61,15 @@ static void box_close(void)
     outbox_release(&box);
 }
 
-/* Until the writer has come no further for a while. */
+/* Until the box is full and the writer has come no further for a while. */
 static uint32_t wait_until_stuck(void)
 {
     uint32_t before = UINT32_MAX;
-    for (int i = 0; i < 100 && (before != atomic_load(&n_put) || before == 0); i++) {
+    bool is_full = false;
+    for (int i = 0; i < 300 && (before != atomic_load(&n_put) || !is_full); i++) {
         before = atomic_load(&n_put);
         usleep(100000);
+        outbox_is_pending(&box, &is_full);
     }
     return atomic_load(&n_put);
 }

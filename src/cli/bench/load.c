@@ -75,7 +75,9 @@ static json_t *request_body(const struct load *l, uint32_t n)
     uint64_t state = mix(l->seed + n);
     for (uint32_t i = 0; i < l->prompt_len; i++) {
         state = mix(state);
-        json_array_append(ids, json_array_get(l->tokens, state % json_array_size(l->tokens)));
+        const json_t *id = json_array_get(l->tokens, state % json_array_size(l->tokens));
+        /* a number of its own: threads must not share a count of references */
+        json_array_append_new(ids, json_integer(json_integer_value(id)));
     }
     return json_pack("{s:s, s:o, s:i, s:i, s:b, s:b, s:{s:b}}", "model", l->model, "prompt", ids,
                      "max_tokens", (int)l->output_len, "temperature", 0, "ignore_eos", 1, "stream",
