@@ -153,9 +153,9 @@ class Queues(Faults):
 
 class Signals(Faults):
     def test_sigterm_lets_100_streams_end(self):
-        self.start("--max-num-seqs", "32")
+        self.start("--max-num-seqs", "32", "--drain-timeout", "10m")
         self.text()
-        wires = [Wire(self.d.port, timeout=120) for _ in range(100)]
+        wires = [Wire(self.d.port, timeout=60 * SLOW) for _ in range(100)]
         for w in wires:
             w.push(post("/v1/completions", json.dumps(self.body(stream=True, max_tokens=600, ignore_eos=True))))
         with concurrent.futures.ThreadPoolExecutor(100) as pool:

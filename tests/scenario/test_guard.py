@@ -590,10 +590,10 @@ class Drain(Folder):
         return False
 
     def test_running_answers_end_whole(self):
-        d, streams = self.begin(n=4)
+        d, streams = self.begin("--drain-timeout", "10m", n=4)
         os.kill(d.pid, signal.SIGTERM)
         self.assertTrue(wait_until(lambda: self.refuses(d)))
-        self.assertEqual(d.stop(sig=0, timeout=120), 0)
+        self.assertEqual(d.stop(sig=0, timeout=60 * SLOW), 0)
         for s in streams:
             self.assertEqual((s.end().data, s.error), ("[DONE]", None))
             self.assertEqual(s.events[-2].json["choices"][0]["finish_reason"], "length")
