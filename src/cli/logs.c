@@ -95,7 +95,7 @@ static int from_file(struct out *o, const struct client *c, uint64_t n_lines, st
         return rc;
     }
     buf_append_str(&path, "/serve.log");
-    rc = file_read_all(buf_str(&path), MAX_FILE_BYTES, &text, err);
+    rc = file_read_regular(buf_str(&path), MAX_FILE_BYTES, &text, err);
     if (rc == -E_NOTFOUND)
         rc = err_set(err, E_NOTFOUND,
                      "no daemon listens on %s, and none that a command started has left a log; a "

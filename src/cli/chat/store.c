@@ -79,7 +79,7 @@ void history_load(struct line_reader *r)
         buf_release(&path);
         return;
     }
-    if (file_read_all(buf_str(&path), HISTORY_MAX_BYTES, &all, &err) < 0) {
+    if (file_read_regular(buf_str(&path), HISTORY_MAX_BYTES, &all, &err) < 0) {
         if (err.code == E_LIMIT)
             unlink(buf_str(&path)); /* no such thing grows by typing */
         all.len = 0;
@@ -110,7 +110,8 @@ void history_add(const char *text)
     buf_append_char(&line, '\n');
     int fd = -1;
     if (history_path(&path) == 0 && !line.failed)
-        fd = open(buf_str(&path), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+        fd = open(buf_str(&path),
+                  O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
     if (fd >= 0) {
         ssize_t done = write(fd, buf_str(&line), line.len);
         (void)done;
@@ -125,7 +126,7 @@ static json_t *read_saved(const char *path, struct err *err)
 {
     struct buf text;
     json_t *j = NULL;
-    if (file_read_all(path, LIMIT_ANSWER_BYTES, &text, err) == 0 &&
+    if (file_read_regular(path, LIMIT_ANSWER_BYTES, &text, err) == 0 &&
         json_parse((struct str){buf_str(&text), text.len}, &j, err) < 0)
         err_wrap(err, "%s", path);
     buf_release(&text);

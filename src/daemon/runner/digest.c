@@ -136,7 +136,7 @@ static void known_read(struct digests *d)
     struct buf text;
     struct err err = ERR_INIT;
     json_t *root = NULL;
-    int rc = file_read_all(d->path, CACHE_MAX_BYTES, &text, &err);
+    int rc = file_read_regular(d->path, CACHE_MAX_BYTES, &text, &err);
     if (rc == 0)
         rc = json_parse((struct str){buf_str(&text), text.len}, &root, &err);
     buf_release(&text);

@@ -60,7 +60,7 @@ static int state_parse(struct state *s, struct str text, struct err *err)
 static int state_read(struct state *s, struct err *err)
 {
     struct buf text;
-    int rc = file_read_all(s->path, STATE_MAX_BYTES, &text, err);
+    int rc = file_read_regular(s->path, STATE_MAX_BYTES, &text, err);
     if (rc == 0) {
         rc = state_parse(s, (struct str){buf_str(&text), text.len}, err);
         if (rc < 0) {

@@ -35,21 +35,48 @@ static int read_to_end(int fd, struct buf *out)
     }
 }
 
+/* What fd holds; errors speak of name. */
+static int read_fd(int fd, const char *name, struct buf *out, struct err *err)
+{
+    if (read_to_end(fd, out) < 0)
+        return err_set_sys(err, E_IO, "reading %.300s", name);
+    return buf_status(out, name, err);
+}
+
+static int open_to_read(const char *path, int flags, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | flags);
+    if (fd < 0)
+        err_set_sys(err, errno == ENOENT || errno == ENOTDIR ? E_NOTFOUND : E_IO, "opening %.300s",
+                    path);
+    return fd;
+}
+
 int file_read_all(const char *path, size_t max_bytes, struct buf *out, struct err *err)
 {
-    bool is_stdin = strcmp(path, "-") == 0;
-    const char *name = is_stdin ? "standard input" : path;
     buf_init(out, max_bytes);
-    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    if (strcmp(path, "-") == 0)
+        return read_fd(STDIN_FILENO, "standard input", out, err);
+    int fd = open_to_read(path, 0, err);
     if (fd < 0)
-        return err_set_sys(err, errno == ENOENT || errno == ENOTDIR ? E_NOTFOUND : E_IO,
-                           "opening %.300s", name);
-    int rc = read_to_end(fd, out);
-    if (rc < 0)
-        rc = err_set_sys(err, E_IO, "reading %.300s", name);
-    if (!is_stdin)
-        close(fd);
-    return rc < 0 ? rc : buf_status(out, name, err);
+        return -err->code;
+    int rc = read_fd(fd, path, out, err);
+    close(fd);
+    return rc;
+}
+
+int file_read_regular(const char *path, size_t max_bytes, struct buf *out, struct err *err)
+{
+    struct stat st;
+    buf_init(out, max_bytes);
+    int fd = open_to_read(path, O_NONBLOCK, err);
+    if (fd < 0)
+        return -err->code;
+    int rc = fstat(fd, &st) == 0 && S_ISREG(st.st_mode)
+                 ? read_fd(fd, path, out, err)
+                 : err_set(err, E_IO, "%.300s is not a regular file", path);
+    close(fd);
+    return rc;
 }
 
 static int write_all(int fd, const char *p, size_t n)
