@@ -427,7 +427,7 @@ class Tls(Folder):
             shutil.copy(self.path("one." + kind), self.path("live." + kind))
         d = self.daemon("--tls-cert", self.path("live.pem"), "--tls-key", self.path("live.key"),
                         "--api-keys", write_keys(self.path("keys")))
-        self.assertIn("https://", d.output())
+        self.assertTrue(wait_until(lambda: "https://" in d.output()))
         self.assertEqual(self.get(d.port, "ca1", bearer(INFER)), 200)
         self.assertEqual(self.get(d.port, "ca1"), 401)
         self.assertRaises(ssl.SSLCertVerificationError, self.get, d.port, "ca2")
@@ -674,6 +674,7 @@ class Terminal(Folder):
                     os.dup2(slave, fd)
                 os.set_inheritable(w, True)
                 os.chdir(self.dir)  # nohup writes there
+                signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup themselves
                 argv = [*prefix, BERTH, "serve", "--port", "0", "--ready-fd", str(w)]
                 os.execvpe(argv[0], argv, {**os.environ, "HOME": self.dir})
             finally:

@@ -178,14 +178,14 @@ static void reserve_open(struct httpd *h)
 static void accept_shed(struct http_thread *t, struct listener *l)
 {
     struct httpd *h = t->h;
+    atomic_fetch_add(&h->n_accept_failed, 1);
     int reserve = atomic_exchange(&h->reserve_fd, -1);
-    if (reserve >= 0) {
+    if (reserve >=
+        0) { /* another thread may be quicker with the descriptor, and serve that client */
         close(reserve);
         int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd >= 0) {
-            atomic_fetch_add(&h->n_accept_failed, 1);
+        if (fd >= 0)
             close(fd);
-        }
         reserve_open(h);
     }
     accept_pause(t);
