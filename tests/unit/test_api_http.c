@@ -37,7 +37,7 @@ struct runner {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     uint64_t next_id;
-    unsigned n_running, n_canceled;
+    unsigned n_running, n_canceled, n_tokens_jobs;
     atomic_bool is_stopping;
     struct play *plays;
     struct model_settings settings[16]; /* of fake_names */
@@ -83,7 +83,7 @@ void runner_stop(struct runner *r)
     atomic_store(&r->is_stopping, true);
     for (struct play *p = r->plays; p; p = p->next)
         atomic_store(&p->canceled, true);
-    while (r->n_running)
+    while (r->n_running || r->n_tokens_jobs)
         pthread_cond_wait(&r->changed, &r->lock);
     pthread_mutex_unlock(&r->lock);
 }
@@ -491,6 +491,7 @@ int runner_load(struct runner *r, const char *model, const struct run_options *o
 
 /* A token is a byte; 256 goes before a text, 257 is what "<end>" spells. */
 struct tokens_play {
+    struct runner *runner;
     int32_t ids[64];
     uint32_t n;
     char text[64];
@@ -511,18 +512,28 @@ static void *tokens_run(void *arg)
     }
     t.text = (struct str){p->text, p->n};
     p->fn(p->ctx, &t);
+    /* The real runner answers from a thread that it joins; here runner_stop() waits for this. */
+    struct runner *r = p->runner;
     mem_free(p);
+    pthread_mutex_lock(&r->lock);
+    r->n_tokens_jobs--;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->lock);
     return NULL;
 }
 
 static int tokens_start(const char *model, const struct tokens_play *what, struct err *err)
 {
+    struct runner *r = what->runner;
     pthread_t t;
     pthread_attr_t attr;
     if (!is_known(model))
         return err_set(err, E_NOTFOUND, "no model is called '%s'", model);
     struct tokens_play *p = mem_alloc(sizeof(*p));
     *p = *what;
+    pthread_mutex_lock(&r->lock);
+    r->n_tokens_jobs++;
+    pthread_mutex_unlock(&r->lock);
     pthread_attr_init(&attr);
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     BUG_ON(pthread_create(&t, &attr, tokens_run, p) != 0);
@@ -533,8 +544,7 @@ static int tokens_start(const char *model, const struct tokens_play *what, struc
 int runner_tokenize(struct runner *r, const char *model, struct str text, bool special,
                     bool parse_special, runner_tokens_fn fn, void *ctx, struct err *err)
 {
-    (void)r;
-    struct tokens_play p = {.fn = fn, .ctx = ctx};
+    struct tokens_play p = {.runner = r, .fn = fn, .ctx = ctx};
     if (special)
         p.ids[p.n++] = 256;
     if (parse_special && str_is(text, "<end>"))
@@ -548,8 +558,7 @@ int runner_tokenize(struct runner *r, const char *model, struct str text, bool s
 int runner_detokenize(struct runner *r, const char *model, const int32_t *tokens, uint32_t n_tokens,
                       runner_tokens_fn fn, void *ctx, struct err *err)
 {
-    (void)r;
-    struct tokens_play p = {.fn = fn, .ctx = ctx, .is_text = true, .n = MIN_OF(n_tokens, 64u)};
+    struct tokens_play p = {.runner = r, .fn = fn, .ctx = ctx, .is_text = true, .n = MIN_OF(n_tokens, 64u)};
     memcpy(p.ids, tokens, p.n * sizeof(*tokens));
     return tokens_start(model, &p, err);
 }
