@@ -236,12 +236,16 @@ class Conversation(ChatCase):
         t.resize(10, 40)
         t.type("kept words")
         t.until("kept words")
-        t.type("\x1a")
-        t.until("shell$ ")
-        t.type("fg\r")
-        t.until("> kept words")
-        self.assertNotIn("kept words", self.enter(t, "!"))  # drawn once
-        self.assertEqual(self.saved(t)["messages"][0]["content"], "kept words!")
+        for i, key in enumerate("VWXYZ"):  # the window changes at the moment of Ctrl-Z, and the line is drawn once all the same
+            t.resize(10, 41 + i)
+            t.type("\x1a")
+            t.until("shell$ ")
+            t.type("fg\r")
+            t.until("> kept words")
+            t.type(key)
+            self.assertNotIn(b"kept words", t.until(key))
+        self.assertNotIn("kept words", self.enter(t, "!"))
+        self.assertEqual(self.saved(t)["messages"][0]["content"], "kept wordsVWXYZ!")
         # A line of 132 columns, whose cursor a terminal of 31 has moved to the fifth row by itself.
         t.type("0123456789" * 13)
         for _ in range(13):

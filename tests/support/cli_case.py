@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A test case that runs berth's commands in a home of its own, on a port of its own."""
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -15,9 +16,15 @@ LIMIT_S = 60 * SLOW
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens at, below those that the system gives to connections and to port 0."""
+    while True:
+        port = random.randrange(10000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 class CliCase(unittest.TestCase):

@@ -161,7 +161,9 @@ static void stop_here(struct line_reader *r)
     tcsetattr(STDIN_FILENO, TCSADRAIN, &ours);
     put(PASTE_ON);
     r->is_hinted = false;
-    must_redraw = 1;
+    must_redraw = 1; /* from where the cursor is now: what stood above it is the shell's */
+    must_resize = 0;
+    edit.resize(r->el); /* of a window that changed meanwhile nobody told a stopped process */
 }
 
 static void redraw(EditLine *el, struct line_reader *r)
@@ -217,14 +219,12 @@ static bool attend(EditLine *el, struct line_reader *r)
         must_stop = 0;
         stop_here(r);
     }
-    if (must_resize) {
-        must_resize = 0;
+    bool is_resized = must_resize, is_continued = must_redraw;
+    must_resize = must_redraw = 0;
+    if (is_resized) /* draws too */
         resize(el, r);
-    }
-    if (must_redraw) {
-        must_redraw = 0;
+    else if (is_continued)
         redraw(el, r);
-    }
     if (!interrupt_take())
         return true;
     const LineInfoW *line = edit.wline(el);
