@@ -4,6 +4,7 @@
 folder), and Python's where it is installed.  Skipped, saying so, where node, npm or the registry is out of reach."""
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import tiny_gguf  # noqa: E402
-from berth_test import BUILD, ROOT, SLOW, Daemon, wait_until  # noqa: E402
+from berth_test import BUILD, ROOT, SLOW, Daemon  # noqa: E402
 
 SOURCE = os.path.join(ROOT, "tests/support/npm")
 KEY = "0123456789abcdef-client"
@@ -27,7 +28,10 @@ def node_folder():
     with open(os.path.join(SOURCE, "package-lock.json"), encoding="utf-8") as f:
         wanted = f.read()
     mark = os.path.join(at, "installed")
-    have = open(mark, encoding="utf-8").read() if os.path.exists(mark) else ""
+    have = ""
+    if os.path.exists(mark):
+        with open(mark, encoding="utf-8") as f:
+            have = f.read()
     if have != wanted:
         for name in ("package.json", "package-lock.json"):
             shutil.copy(os.path.join(SOURCE, name), at)
@@ -45,7 +49,9 @@ def node_folder():
     return at, None
 
 
-class Clients(unittest.TestCase):
+class Clients:
+    """The cases, for each of the clients below."""
+
     def setUp(self):
         models = tempfile.TemporaryDirectory(prefix="berth-clients-")
         self.addCleanup(models.cleanup)
@@ -58,14 +64,10 @@ class Clients(unittest.TestCase):
         self.addCleanup(d.stop)
         return d
 
-
-class Npm(Clients):
-    def run_case(self, d, case, *more):
-        at, why = node_folder()
-        if at is None:
-            self.skipTest("OpenAI's npm client was NOT tried: " + why)
-        p = subprocess.run(["node", "client.mjs", case, f"http://127.0.0.1:{d.port}", *more], cwd=at,
-                           stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120 * SLOW)
+    def checks(self, command, folder):
+        """Runs a client that says "ok NAME" of each of its checks."""
+        p = subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           timeout=120 * SLOW)
         lines = p.stdout.decode("utf-8", "replace").splitlines()
         self.assertTrue(any(line.startswith("ok ") for line in lines), lines)
         self.assertEqual([line for line in lines if not line.startswith("ok ")], [])
@@ -93,26 +95,26 @@ class Npm(Clients):
         self.run_case(self.daemon("--api-keys", keys), "keys", KEY)
 
 
-@unittest.skipUnless(importlib.util.find_spec("openai"), "OpenAI's Python client was NOT tried: it is not installed")
-class Python(Clients):
-    def test_answers_and_errors(self):
-        import openai  # pylint: disable=import-outside-toplevel
-        d = self.daemon()
-        c = openai.OpenAI(base_url=f"http://127.0.0.1:{d.port}/v1", api_key="none", max_retries=0)
-        self.assertIn("tiny", [m.id for m in c.models.list()])
-        body = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 20, "seed": 1}
-        whole = c.chat.completions.create(**body)
-        self.assertEqual(whole.usage.completion_tokens, 20)
-        text = "".join(p.choices[0].delta.content or "" for p in c.chat.completions.create(stream=True, **body))
-        self.assertEqual(text, whole.choices[0].message.content)
-        with self.assertRaises(openai.NotFoundError):
-            c.chat.completions.create(**{**body, "model": "nobody"})
-        with self.assertRaises(openai.BadRequestError):
-            c.chat.completions.create(temperature=-1, **body)
-        s = c.chat.completions.create(stream=True, extra_body={"ignore_eos": True}, **{**body, "max_tokens": 4000})
-        next(iter(s))
-        s.close()
-        self.assertTrue(wait_until(lambda: all(not m.get("n_running") for m in d.get("/berth/v1/models")[2]["models"])))
+class Npm(Clients, unittest.TestCase):
+    def run_case(self, d, case, *more):
+        at, why = node_folder()
+        if at is None:
+            self.skipTest("OpenAI's npm client was NOT tried: " + why)
+        self.checks(["node", "client.mjs", case, f"http://127.0.0.1:{d.port}", *more], at)
+
+
+class Python(Clients, unittest.TestCase):
+    """BERTH_TEST_PYTHON may name a command that runs another Python, one that has the package, in the script's folder."""
+    FOLDER = os.path.join(ROOT, "tests/support")
+    COMMAND = shlex.split(os.environ.get("BERTH_TEST_PYTHON", "")) or [sys.executable]
+
+    @classmethod
+    def setUpClass(cls):
+        if cls.COMMAND == [sys.executable] and not importlib.util.find_spec("openai"):
+            raise unittest.SkipTest("OpenAI's Python client was NOT tried: the package openai is not installed")
+
+    def run_case(self, d, case, *more):
+        self.checks([*self.COMMAND, "openai_client.py", case, f"http://127.0.0.1:{d.port}", *more], self.FOLDER)
 
 
 if __name__ == "__main__":
