@@ -431,8 +431,9 @@ class Tls(Folder):
         self.assertEqual(self.get(d.port, "ca1", bearer(INFER)), 200)
         self.assertEqual(self.get(d.port, "ca1"), 401)
         self.assertRaises(ssl.SSLCertVerificationError, self.get, d.port, "ca2")
-        with self.assertRaises((http.client.HTTPException, ConnectionError)):  # no plain text on that port
-            d.get("/livez")
+        status, headers, answer = d.get("/v1/models", bearer(INFER))  # plain HTTP on that port
+        self.assertEqual((status, headers["connection"]), (400, "close"))
+        self.assertIn("https://", answer["error"]["message"])
 
         def reload(said):
             before = d.output().count("reloaded, told by SIGHUP")

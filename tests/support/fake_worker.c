@@ -314,7 +314,7 @@ void caller_wait(struct caller *c, const bool *flag)
 {
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 20;
+    until.tv_sec += 60;
     pthread_mutex_lock(&c->lock);
     int rc = 0;
     while (!*flag && rc == 0)

@@ -16,9 +16,9 @@
 
 static int patient(int fd)
 {
-    struct timeval ten = {.tv_sec = 10};
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &ten, sizeof(ten));
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &ten, sizeof(ten));
+    struct timeval limit = {.tv_sec = 60};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
     return fd;
 }
 

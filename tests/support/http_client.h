@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A client of raw bytes, for tests of the HTTP server.  Nothing waits longer than ten seconds. */
+/* A client of raw bytes, for tests of the HTTP server.  Nothing waits longer than a minute. */
 #ifndef TESTS_SUPPORT_HTTP_CLIENT_H
 #define TESTS_SUPPORT_HTTP_CLIENT_H
 
@@ -17,7 +17,7 @@ void client_send_bytes(int fd, const void *p, size_t n);
 char *client_read_all(int fd);
 /* What comes until text is in it, or the end. */
 char *client_read_until(int fd, const char *text);
-/* Whether the server closes (or resets) within ten seconds, without a byte more. */
+/* Whether the server closes (or resets) within a minute, without a byte more. */
 bool client_sees_end(int fd);
 void client_reset(int fd);                              /* closes with a RST */
 unsigned client_count(const char *s, const char *part); /* how often part is in s */

@@ -357,13 +357,27 @@ static void tls_serves_requests(void **state)
     assert_null(tls_dial(ctx, port, NULL));
     SSL_CTX_free(ctx);
 
-    int fd = client_dial(port); /* plain HTTP, and half a handshake */
-    client_send(fd, LAST);
-    mem_free(client_read_all(fd));
-    fd = client_dial(port);
-    client_send_bytes(fd, "\x16\x03\x01\x02", 4);
-    assert_true(client_sees_end(fd));
-    close(fd);
+    static const char *const plain[] = {
+        LAST, "G", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"};
+    for (size_t i = 0; i < ARRAY_LEN(plain); i++) { /* told in its own words, and closed */
+        int fd = client_dial(port);
+        client_send(fd, plain[i]);
+        char *got = client_read_all(fd);
+        if (strncmp(got, "HTTP/1.1 400 ", 13) != 0 || !strstr(got, "ask again with https://") ||
+            !strstr(got, "Connection: close"))
+            fail_msg("%s: %.500s", plain[i], got);
+        mem_free(got);
+    }
+    static const struct str others[] = {STR_LIT("\x16\x03\x01\x02"), STR_LIT("\0GET"),
+                                        STR_LIT("get / HTTP/1.1\r\n\r\n"), STR_LIT("")};
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) { /* half a handshake, and what is none */
+        int fd = client_dial(port);
+        client_send_bytes(fd, others[i].p, others[i].len);
+        char *got = client_read_all(fd);
+        assert_int_equal(client_count(got, "HTTP/"), 0);
+        assert_int_equal(client_count(got, "<timeout>"), 0);
+        mem_free(got);
+    }
     httpd_stop(h);
     unlink(cert);
     unlink(key);

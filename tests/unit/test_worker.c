@@ -455,7 +455,7 @@ static void fifty_loads_leave_nothing_behind(void **state)
         client_release(&c);
         assert_int_equal(runner_unload(runner, "whole", &was_loaded, &err), 0);
         assert_true(was_loaded);
-        for (int k = 0; k < 100 && before && fds_count() > before; k++)
+        for (int k = 0; k < 1000 && before && fds_count() > before; k++)
             usleep(20000); /* the last one is still being reaped */
         if (i == 0) {
             usleep(500000);
@@ -488,7 +488,7 @@ static struct child_end worker_fed(const void *bytes, size_t n)
             break;
         done += (size_t)k;
     }
-    for (int i = 0; i < 500 && child_reap(&child, &end) == 0; i++) {
+    for (int i = 0; i < 3000 && child_reap(&child, &end) == 0; i++) {
         usleep(20000);
         if (i == 10)
             shutdown(pair[0], SHUT_WR); /* it waits for more: the daemon is gone */
@@ -584,7 +584,7 @@ static void workers_die_with_the_daemon(void **state)
     assert_int_equal(waitpid(daemon, NULL, 0), daemon);
     /* Gone, or a zombie that waits for whoever adopted it. */
     bool is_gone = false;
-    for (int i = 0; i < 250 && !is_gone; i++) {
+    for (int i = 0; i < 3000 && !is_gone; i++) {
         char path[64], line[256] = "";
         snprintf(path, sizeof(path), "/proc/%d/stat", pid);
         FILE *f = fopen(path, "r");

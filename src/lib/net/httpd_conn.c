@@ -512,9 +512,14 @@ static int step(struct conn *c)
         return -1;
     if (c->handshaking) {
         int rc = tls_handshake(c);
-        if (rc != 1)
+        if (rc < 0)
             return rc == -1 ? 0 : -1;
         c->handshaking = false;
+        if (rc == 0) {
+            tls_close(c, false); /* what follows goes out as it is */
+            conn_refuse(c, 400,
+                        "this port speaks HTTPS: ask again with https:// instead of http://");
+        }
         return 1;
     }
     if (c->lingers)

@@ -247,7 +247,8 @@ bool request_unfinished_locked(const struct httpd_request *r);
 /* Cuts r from its connection for good; tells its owner that the client left, when that matters. */
 void request_end(struct httpd_request *r, bool complete);
 
-/* httpd_tls.c: the same codes as conn_read; handshake: 1 done, -1 not now, -2 broken. */
+/* httpd_tls.c: the same codes as conn_read; handshake: 1 done, 0 plain
+ * HTTP and nothing read of it, -1 not now, -2 broken. */
 int tls_load(struct httpd *h, struct err *err) MUST_USE;
 void tls_unload(struct httpd *h);
 bool tls_open(struct conn *c);

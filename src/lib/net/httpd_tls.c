@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* TLS 1.2 and 1.3 under a connection, by OpenSSL 3, never blocking.  OpenSSL is not touched, nor
  * does it cost memory, unless a certificate is configured. */
+#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "lib/base/mem.h"
 #include "lib/net/httpd_impl.h"
@@ -128,10 +130,28 @@ static int verdict(struct conn *c, int rc)
     }
 }
 
+/* 1: the client begins with a letter, as HTTP does and no handshake can; 0: with something else;
+ * -1: it has said nothing yet. */
+static int begins_plainly(struct conn *c)
+{
+    char first = '\0';
+    ssize_t n = recv(c->fd, &first, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        c->readable = false;
+        return -1;
+    }
+    return n == 1 && first >= 'A' && first <= 'Z';
+}
+
 int tls_handshake(struct conn *c)
 {
     if (c->blocked)
         return -1;
+    if (SSL_in_before(c->tls)) {
+        int plain = begins_plainly(c);
+        if (plain != 0)
+            return plain == 1 ? 0 : -1;
+    }
     ERR_clear_error();
     int rc = SSL_do_handshake(c->tls);
     if (rc == 1)
