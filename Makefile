@@ -8,7 +8,7 @@ DATE    := $(shell date -u $(if $(SOURCE_DATE_EPOCH),-d @$(SOURCE_DATE_EPOCH),-r
 V       ?= 0
 Q       := $(if $(filter 1,$(V)),,@)
 
-PKGS    := libssl libcrypto jansson libseccomp libutf8proc libpcre2-8
+PKGS    := libssl libcrypto jansson libseccomp libutf8proc libpcre2-8 zlib libzstd
 CFLAGS  ?= -O2 -g
 WARN    := -Wall -Wextra -Wvla -Wformat=2 -Wmissing-prototypes -Wstrict-prototypes -Wpointer-arith \
            -Wwrite-strings -Wundef

@@ -2,7 +2,7 @@
 # Sourced by dev/run and dev/test: installs Debian packages, and only those that are missing.
 
 BUILD_PACKAGES="gcc libc6-dev make pkg-config libjansson-dev libseccomp-dev libutf8proc-dev
-    libpcre2-dev libssl-dev libcurl4 libcurl4-openssl-dev libedit2 libedit-dev"
+    libpcre2-dev libssl-dev zlib1g-dev libzstd-dev libcurl4 libcurl4-openssl-dev libedit2 libedit-dev"
 TEST_PACKAGES="libcmocka-dev python3-minimal libpython3-stdlib clang libclang-rt-14-dev libasan8 libubsan1 libtsan2
     procps"
 

@@ -83,6 +83,7 @@
 /* Artifacts (lib/oci, daemon/store, daemon/registry) */
 #define LIMIT_OCI_MANIFEST_BYTES   (4u << 20) /* as registries have it */
 #define LIMIT_OCI_LAYERS           4096u
+#define LIMIT_OCI_CONFIG_BYTES     (4u << 20)
 #define LIMIT_OCI_BLOB_BYTES       (1ull << 48)
 #define LIMIT_OCI_PATH_BYTES       1024u /* of a file inside a model */
 #define LIMIT_OCI_MEDIA_TYPE_BYTES 255u  /* RFC 6838, 4.2: 127 characters on each side */

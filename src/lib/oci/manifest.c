@@ -8,9 +8,9 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "lib/codec/json.h"
-#include "lib/codec/utf8.h"
+#include "lib/codec/relpath.h"
 
-#define PATH_ANNOTATION "org.cncf.model.filepath"
+#define PATH_ANNOTATION OCI_ANNOTATION_PATH
 
 static const struct {
     const char *type;
@@ -48,45 +48,53 @@ enum oci_packing oci_media_packing(enum oci_media m)
 
 int oci_path_check(struct str path, struct err *err)
 {
-    bool ok = path.len > 0 && path.len <= LIMIT_OCI_PATH_BYTES && utf8_is_valid(path);
-    bool first = true;
-    for (size_t from = 0; ok && from <= path.len;) {
-        size_t n = 0;
-        while (from + n < path.len && path.p[from + n] != '/') {
-            unsigned char c = (unsigned char)path.p[from + n++];
-            ok = ok && c >= ' ' && c != 0x7f && c != '\\' && !(first && c == ':');
-        }
-        const char *part = path.p + from;
-        ok = ok && n > 0 && !(n == 1 && part[0] == '.') && !(n == 2 && memcmp(part, "..", 2) == 0);
-        from += n + 1;
-        first = false;
-    }
-    return ok ? 0
-              : err_set(
-                    err, E_INVALID,
-                    "'%.*s' cannot be the path of a model's file: it must be relative, stay inside "
-                    "the model's folder and have at most %u bytes of plain text",
-                    (int)MIN_OF(path.len, 160), path.p ? path.p : "", LIMIT_OCI_PATH_BYTES);
+    if (relpath_is_inside(path, LIMIT_OCI_PATH_BYTES))
+        return 0;
+    return err_set(err, E_INVALID,
+                   "'%.*s' cannot be the path of a model's file: it must be relative, stay inside "
+                   "the model's folder and have at most %u bytes of plain text",
+                   (int)MIN_OF(path.len, 160), path.p ? path.p : "", LIMIT_OCI_PATH_BYTES);
 }
 
-/* What a file of weights is, by its name's ending. */
-static enum oci_role role_of_path(const char *path)
+static bool has_ending(const char *s, const char *ending)
 {
-    static const struct {
-        const char *ending;
-        enum oci_role role;
-    } endings[] = {{".gguf", ROLE_GGUF}, {".safetensors", ROLE_SAFETENSORS}, {".dduf", ROLE_DDUF}};
-    size_t n = path ? strlen(path) : 0;
-    for (size_t i = 0; i < ARRAY_LEN(endings); i++) {
-        size_t len = strlen(endings[i].ending);
-        if (n >= len && strcasecmp(path + n - len, endings[i].ending) == 0) {
-            const char *base = strrchr(path, '/');
-            bool is_mmproj =
-                endings[i].role == ROLE_GGUF && strcasestr(base ? base : path, "mmproj");
-            return is_mmproj ? ROLE_MMPROJ : endings[i].role;
-        }
+    size_t n = strlen(s), len = strlen(ending);
+    return n >= len && strcasecmp(s + n - len, ending) == 0;
+}
+
+enum oci_role oci_role_of_name(const char *path)
+{
+    static const char *const licenses[] = {"license", "licence", "copying", "notice"};
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if (has_ending(name, ".gguf"))
+        return strcasestr(name, "mmproj") ? ROLE_MMPROJ : ROLE_GGUF;
+    if (has_ending(name, ".safetensors"))
+        return ROLE_SAFETENSORS;
+    if (has_ending(name, ".dduf"))
+        return ROLE_DDUF;
+    if (has_ending(name, ".mmproj"))
+        return ROLE_MMPROJ;
+    if (has_ending(name, ".jinja") || strcasestr(name, "chat_template"))
+        return ROLE_TEMPLATE;
+    for (size_t i = 0; i < ARRAY_LEN(licenses); i++) {
+        if (strcasestr(name, licenses[i]))
+            return ROLE_LICENSE;
     }
-    return ROLE_WEIGHT;
+    return ROLE_FILE;
+}
+
+/* ModelPack says of a layer only that it is weights, or what goes with them: the name tells more.
+ */
+static enum oci_role role_refine(enum oci_role role, enum oci_media media, const char *path)
+{
+    if (!path || oci_media_packing(media) != PACKING_RAW)
+        return role;
+    enum oci_role told = oci_role_of_name(path);
+    bool is_weight =
+        told == ROLE_GGUF || told == ROLE_SAFETENSORS || told == ROLE_DDUF || told == ROLE_MMPROJ;
+    if (role == ROLE_WEIGHT)
+        return is_weight ? told : role;
+    return media == MEDIA_CNCF_FILE && told == ROLE_TEMPLATE ? told : role;
 }
 
 static int need_str(const json_t *obj, const char *name, size_t max, struct str *ret,
@@ -102,6 +110,22 @@ static int need_str(const json_t *obj, const char *name, size_t max, struct str 
     return 0;
 }
 
+/* All annotations as they are, for writing the descriptor again. */
+static int take_notes(const json_t *notes, struct arena *a, struct oci_descriptor *ret,
+                      struct err *err)
+{
+    struct buf text;
+    buf_init(&text, LIMIT_OCI_MANIFEST_BYTES);
+    json_put_value(&text, notes);
+    int rc = buf_status(&text, "'annotations'", err);
+    if (rc == 0) {
+        ret->annotations = arena_try_dup(a, text.data, text.len, err);
+        rc = ret->annotations ? 0 : -err->code;
+    }
+    buf_release(&text);
+    return rc;
+}
+
 static int take_path(const json_t *obj, struct arena *a, struct oci_descriptor *ret,
                      struct err *err)
 {
@@ -109,6 +133,8 @@ static int take_path(const json_t *obj, struct arena *a, struct oci_descriptor *
     struct str path;
     int rc = json_field_obj(obj, "annotations", &notes, err);
     if (rc == 1)
+        rc = take_notes(notes, a, ret, err);
+    if (rc == 0 && notes)
         rc = json_field_str(notes, PATH_ANNOTATION, &path, err);
     if (rc <= 0)
         return rc;
@@ -146,9 +172,7 @@ static int descriptor_parse(const json_t *obj, struct arena *a, struct oci_descr
     rc = d.media_type ? take_path(obj, a, &d, err) : -err->code;
     if (rc < 0)
         return rc;
-    d.role = oci_media_role(d.media);
-    if (d.role == ROLE_WEIGHT && oci_media_packing(d.media) == PACKING_RAW)
-        d.role = role_of_path(d.path);
+    d.role = role_refine(oci_media_role(d.media), d.media, d.path);
     *ret = d;
     return 0;
 }
@@ -320,7 +344,9 @@ static void put_descriptor(const struct oci_descriptor *d, struct buf *out)
     buf_append_str(out, "{\"mediaType\":");
     json_put_str(out, str_from(d->media_type));
     buf_printf(out, ",\"digest\":\"%s\",\"size\":%llu", d->digest, (unsigned long long)d->size);
-    if (d->path) {
+    if (d->annotations) {
+        buf_printf(out, ",\"annotations\":%s", d->annotations);
+    } else if (d->path) {
         buf_append_str(out, ",\"annotations\":{\"" PATH_ANNOTATION "\":");
         json_put_str(out, str_from(d->path));
         buf_append_char(out, '}');

@@ -42,13 +42,22 @@ const char *oci_media_type(enum oci_media m); /* not of MEDIA_UNKNOWN */
 enum oci_role oci_media_role(enum oci_media m);
 enum oci_packing oci_media_packing(enum oci_media m);
 
+#define OCI_ANNOTATION_PATH     "org.cncf.model.filepath"
+#define OCI_ANNOTATION_METADATA "org.cncf.model.file.metadata+json"
+#define OCI_ANNOTATION_UNTESTED "org.cncf.model.file.mediatype.untested"
+
+/* What a file is, by its name, as Docker Model Runner tells it: weights by their ending (mmproj in
+ * a GGUF's name makes it a projector), templates, licences; ROLE_FILE for everything else. */
+enum oci_role oci_role_of_name(const char *path);
+
 struct oci_descriptor {
     enum oci_media media;
     const char *media_type; /* as given */
     char digest[OCI_DIGEST_CHARS + 1];
     uint64_t size;
-    const char *path;   /* org.cncf.model.filepath: relative, plain, inside; NULL: none */
-    enum oci_role role; /* of a layer: media's, and for ROLE_WEIGHT what path's ending says */
+    const char *path;        /* org.cncf.model.filepath: relative, plain, inside; NULL: none */
+    const char *annotations; /* all of them, a JSON object as text; NULL: none */
+    enum oci_role role; /* of a layer: media's, refined by path where ModelPack leaves it open */
 };
 
 struct oci_manifest {
@@ -78,8 +87,8 @@ int oci_index_parse(struct str text, struct arena *a, struct oci_index *ret,
                     struct err *err) MUST_USE;
 
 /* Appends the manifest as canonical JSON: fixed key order, no spaces, so that the same model gives
- * the same digest.  Descriptors' digest, size, media and path count; artifact_type "" is left away.
- * buf_status tells of failure. */
+ * the same digest.  Of a descriptor, digest, size, media_type and annotations count, or path where
+ * it has no annotations; artifact_type "" is left away. buf_status tells of failure. */
 void oci_manifest_put(const struct oci_manifest *m, struct buf *out);
 
 /* A path that a layer may claim: relative, no empty, "." or ".." part, no backslash, no colon in
