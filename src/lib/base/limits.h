@@ -71,6 +71,7 @@
 #define LIMIT_HTTP_HEAD_MS          10000u
 #define LIMIT_HTTP_WRITE_MS         60000u
 #define LIMIT_HTTP_BODY_RATE        1024u /* bytes a second, after LIMIT_HTTP_HEAD_MS of grace */
+#define LIMIT_HTTP_WINDOW_BYTES     (1u << 20) /* of a streamed body that nobody has taken yet */
 #define LIMIT_RUNTIME_FLAGS         256u /* of one configure request */
 #define LIMIT_JSON_DEPTH            512u
 #define LIMIT_JSON_VALUES           (1u << 21) /* in one text: some 60 bytes of memory each */

@@ -4,8 +4,8 @@
  *
  * Owns the listening sockets, its threads and every request object.  A handler gets a request on an
  * HTTP thread and answers it there or, having kept it (httpd_request_ref), later from any one
- * thread.  While nobody has anything to say the connection costs no thread.  A client that leaves is
- * noticed at once, also then: the request's gone callback is called, on whichever thread saw it.
+ * thread.  While nobody has anything to say the connection costs no thread.  A client that leaves
+ * is noticed at once, also then: the request's gone callback is called, on whichever thread saw it.
  *
  * A client that closes its sending half counts as one that leaves, as in most servers of this kind:
  * a closed browser tab looks no different.  What is answered at once is still answered; a refusal
@@ -116,6 +116,17 @@ const char *httpd_header(const struct httpd_request *r, const char *name); /* NU
 /* How many there are of that name: of those that should stand once, two mean trouble. */
 uint32_t httpd_header_count(const struct httpd_request *r, const char *name);
 
+/* ---- bodies too large to be kept ---- */
+
+/* In on_headers, instead of an answer: the body is handed over in pieces by httpd_body_take and
+ * on_request is called at once, with the body still to come; max_body_bytes does not count for it.
+ * At most LIMIT_HTTP_WINDOW_BYTES of it wait here: the client is not read from meanwhile. */
+void httpd_body_stream(struct httpd_request *r, uint64_t max_bytes);
+/* Waits for the next piece, which replaces what out holds: 1, or 0 at the body's end.  -E_CANCELED:
+ * the client has left; -E_FORMAT, -E_LIMIT, -E_TIMEOUT: it sent no such body, and wants an answer.
+ * One thread, which is none of httpd's. */
+int httpd_body_take(struct httpd_request *r, struct buf *out, struct err *err) MUST_USE;
+
 /* A decoded value of the query, NULL when absent or malformed; lives as long as
  * the request. */
 const char *httpd_query_value(struct httpd_request *r, const char *name);
@@ -149,6 +160,11 @@ void httpd_close_after(struct httpd_request *r);
  * and -E_CANCELED from then on or when the client has left. */
 void httpd_stream_begin(struct httpd_request *r, int status, const char *content_type);
 int httpd_stream_write(struct httpd_request *r, struct str piece);
+/* As httpd_stream_write, for streams of any size: waits while LIMIT_HTTP_WINDOW_BYTES are unsent.
+ * Not on a thread of httpd. */
+int httpd_stream_write_wait(struct httpd_request *r, struct str piece);
+/* Bytes that the client has not taken yet: a teller of progress leaves something out then. */
+size_t httpd_stream_unsent(struct httpd_request *r);
 void httpd_stream_end(struct httpd_request *r);
 
 /* Calls fn on an HTTP thread soon, for work that the thread which has news must

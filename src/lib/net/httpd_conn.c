@@ -225,10 +225,6 @@ static void head_complete(struct conn *c)
     c->keep_alive = !head->wants_close && (!head->is_1_0 || head->wants_keep_alive);
     if (!split_target(c))
         return;
-    if (head->length > h->cfg.max_body_bytes) {
-        refuse(c, 413, "the request's body is larger than this server accepts");
-        return;
-    }
     bool has_body = head->is_chunked || head->length > 0;
     r->told = true;
     c->t->running = r;
@@ -239,13 +235,29 @@ static void head_complete(struct conn *c)
         r->received = !has_body;
         if (has_body)
             discard_body(c);
+    } else if (head->length > (r->body_streams ? r->body_max : h->cfg.max_body_bytes)) {
+        refuse(c, 413, "the request's body is larger than this server accepts");
     } else if (!has_body) {
+        if (r->body_streams)
+            request_body_end(r, E_OK, NULL);
         dispatch(c);
     } else {
         http_chunked_init(&r->chunks);
         if (head->wants_continue)
             buf_append_str(&c->out.head, "HTTP/1.1 100 Continue\r\n\r\n");
+        if (r->body_streams) {
+            dispatch(c);
+            r->received = false;
+        }
     }
+}
+
+/* A streamed body will not be whole: who takes it is told, and answers. */
+static void body_fail(struct conn *c, enum err_code rc, const char *why)
+{
+    c->r->discards = true;
+    c->keep_alive = false;
+    request_body_end(c->r, rc, why);
 }
 
 /* Keeps n bytes of the body, which are counted first.  False: the request was refused. */
@@ -256,6 +268,12 @@ static bool body_count(struct conn *c, size_t n)
     r->received_bytes += n;
     if (r->discards)
         return true;
+    if (r->body_streams) {
+        r->body_ms = c->t->now_ms;
+        if (r->received_bytes > r->body_max)
+            body_fail(c, E_LIMIT, "the request's body is larger than this server accepts");
+        return !r->discards;
+    }
     if (atomic_fetch_add(&h->body_bytes, n) + n > LIMIT_HTTP_BODIES_BYTES) {
         atomic_fetch_sub(&h->body_bytes, n);
         refuse(c, 503, "too many large requests at once; try again later");
@@ -273,7 +291,11 @@ static void body_keep(struct conn *c, struct str data)
     if (data.len == 0 || !body_count(c, data.len) || r->discards)
         return;
     int rc = buf_append(&r->body, data.p, data.len);
-    if (rc == -E_LIMIT)
+    if (rc == 0 && r->body_streams)
+        request_body_add(r, &r->body);
+    else if (rc < 0 && r->body_streams)
+        body_fail(c, E_NOMEM, "no memory for the request's body");
+    else if (rc == -E_LIMIT)
         refuse(c, 413, "the request's body is larger than this server accepts");
     else if (rc < 0)
         refuse(c, 503, "no memory for the request's body");
@@ -281,7 +303,9 @@ static void body_keep(struct conn *c, struct str data)
 
 static void body_complete(struct conn *c)
 {
-    if (c->r->discards)
+    if (c->r->body_streams)
+        request_body_end(c->r, E_OK, NULL);
+    if (c->r->discards || c->r->body_streams)
         c->r->received = true;
     else
         dispatch(c);
@@ -303,7 +327,7 @@ static size_t feed_chunks(struct conn *c, const char *p, size_t n)
         rc = http_chunked_feed(&r->chunks, p + at, n - at, &used, &data);
         at += used;
         body_keep(c, data);
-        if (!r->discards && r->chunks.in_data &&
+        if (!r->discards && !r->body_streams && r->chunks.in_data &&
             r->chunks.left > c->t->h->cfg.max_body_bytes - r->body.len)
             refuse(c, 413, "the request's body is larger than this server accepts");
         if (r->discards && r->received_bytes > HTTPD_DRAIN_MAX)
@@ -313,6 +337,8 @@ static size_t feed_chunks(struct conn *c, const char *p, size_t n)
         body_complete(c);
     else if (rc != HTTP_MORE && r->discards)
         c->keep_alive = false;
+    else if (rc != HTTP_MORE && r->body_streams)
+        body_fail(c, E_FORMAT, r->chunks.why);
     else if (rc != HTTP_MORE)
         refuse(c, rc, r->chunks.why);
     return at;
@@ -359,9 +385,13 @@ static size_t feed(struct conn *c, const char *p, size_t n)
 static int receive_body(struct conn *c)
 {
     struct httpd_request *r = c->r;
-    size_t n = r->body_left < 65536 ? (size_t)r->body_left : 65536;
+    size_t most = r->body_streams ? HTTPD_STREAM_PIECE : 65536;
+    size_t n = r->body_left < most ? (size_t)r->body_left : most;
     if (buf_reserve(&r->body, n) < 0) {
-        refuse(c, 503, "no memory for the request's body");
+        if (r->body_streams)
+            body_fail(c, E_NOMEM, "no memory for the request's body");
+        else
+            refuse(c, 503, "no memory for the request's body");
         return 1;
     }
     ssize_t got = conn_read(c, r->body.data + r->body.len, n);
@@ -371,6 +401,8 @@ static int receive_body(struct conn *c)
     if (body_count(c, (size_t)got)) {
         r->body.len += (size_t)got;
         r->body.data[r->body.len] = '\0';
+        if (r->body_streams)
+            request_body_add(r, &r->body);
         if (r->body_left == 0)
             body_complete(c);
     }
@@ -380,6 +412,8 @@ static int receive_body(struct conn *c)
 static int receive(struct conn *c)
 {
     struct httpd_request *r = c->r;
+    if (r && r->body_streams && !r->discards && !request_body_has_room(r))
+        return 0; /* who takes it will have us look again */
     if (c->left.len > 0) {
         size_t used = feed(c, c->left.data, c->left.len);
         buf_consume(&c->left, used);
@@ -433,6 +467,8 @@ static int compose(struct conn *c, struct httpd_request *r)
     int ret = 0;
     pthread_mutex_lock(&r->lock);
     r->in_flight = 0;
+    if (r->is_write_awaited)
+        pthread_cond_broadcast(&r->moved);
     if (r->later_fn) {
         later = r->later_fn;
         ctx = r->later_ctx;
@@ -469,6 +505,7 @@ static int finish(struct conn *c)
 {
     struct httpd_request *r = c->r;
     bool received = r->received;
+    c->keep_alive &= received || !r->body_streams; /* answered before it was whole */
     if (!received && c->keep_alive)
         return 0; /* the rest of a refused body is still to be dropped */
     c->r = NULL;
@@ -544,7 +581,9 @@ static int step(struct conn *c)
 /* When the request's body will be too late unless more of it comes. */
 static uint64_t body_deadline(const struct conn *c)
 {
-    const struct httpd_request *r = c->r;
+    struct httpd_request *r = c->r;
+    if (r->body_streams) /* a pause that we make is not the client's */
+        return request_body_has_room(r) ? r->body_ms + c->t->h->cfg.write_timeout_ms : TIMER_NEVER;
     return r->body_ms + c->t->h->cfg.head_timeout_ms +
            r->received_bytes * 1000 / LIMIT_HTTP_BODY_RATE + 1;
 }
@@ -627,6 +666,11 @@ static void deadline_passed(struct conn *c)
         return;
     }
     atomic_fetch_add(&h->n_timed_out, 1);
+    if (r->body_streams && r->dispatched && !r->discards && out_is_empty(&c->out)) {
+        body_fail(c, E_TIMEOUT, "the request's body came too slowly");
+        conn_run(c);
+        return;
+    }
     if (!out_is_empty(&c->out) || r->discards || c->handshaking) {
         conn_close(c, true);
         return;

@@ -22,13 +22,14 @@
 #define HTTPD_LISTEN_MAX   16
 #define HTTPD_THREADS_MAX  64
 #define HTTPD_SCRATCH      16384 /* bytes read at once, and left over from one request to the next */
-#define HTTPD_PACE_MS      2     /* between two sends of one stream */
-#define HTTPD_PACE_BYTES   16384       /* unless so much waits */
-#define HTTPD_LINGER_MS    5000        /* how long a refused client may go on sending */
-#define HTTPD_DISCARD_MAX  (64u << 20) /* and how much */
-#define HTTPD_DRAIN_MAX    (1u << 20)  /* of a refused body, to keep the connection */
-#define HTTPD_SPARE_CONNS  64          /* beyond the maximum, to be told so */
-#define HTTPD_ACCEPT_PAUSE 100         /* milliseconds, when descriptors are out */
+#define HTTPD_STREAM_PIECE (256u << 10) /* read at once of a body that is handed over in pieces */
+#define HTTPD_PACE_MS      2            /* between two sends of one stream */
+#define HTTPD_PACE_BYTES   16384        /* unless so much waits */
+#define HTTPD_LINGER_MS    5000         /* how long a refused client may go on sending */
+#define HTTPD_DISCARD_MAX  (64u << 20)  /* and how much */
+#define HTTPD_DRAIN_MAX    (1u << 20)   /* of a refused body, to keep the connection */
+#define HTTPD_SPARE_CONNS  64           /* beyond the maximum, to be told so */
+#define HTTPD_ACCEPT_PAUSE 100          /* milliseconds, when descriptors are out */
 
 struct ssl_st;
 struct ssl_ctx_st;
@@ -174,6 +175,10 @@ struct httpd_request {
     void *ctx;
     void (*free_fn)(void *ctx);
 
+    /* By httpd_body_stream, in on_headers; constant from then on. */
+    bool body_streams;
+    uint64_t body_max;
+
     pthread_mutex_t lock;       /* guards everything below */
     struct http_thread *thread; /* NULL once the request has ended, or httpd has */
     size_t body_counted;        /* its share of body_bytes */
@@ -194,6 +199,13 @@ struct httpd_request {
     uint32_t quiet_ms;
     void (*quiet_fn)(void *ctx);
     void *quiet_ctx;
+
+    pthread_cond_t moved;  /* a piece came or went, or the request has ended */
+    struct buf body_ready; /* body_streams: pieces that came and were not taken */
+    bool body_done;        /* no more of it comes */
+    enum err_code body_rc; /* why not, when it is not whole; 0: it is */
+    const char *body_why;  /* static */
+    bool is_write_awaited; /* by httpd_stream_write_wait */
 
     struct httpd_request *news_next; /* under the thread's lock */
 };
@@ -244,6 +256,10 @@ bool answer_head(struct conn *c, struct httpd_request *r, struct buf *out, size_
 struct httpd_request *request_new(struct conn *c);
 /* The answer is not complete yet, so leaving now matters.  Under lock. */
 bool request_unfinished_locked(const struct httpd_request *r);
+/* body_streams: so much of the body has come; whether there is room for more. */
+bool request_body_has_room(struct httpd_request *r);
+void request_body_add(struct httpd_request *r, struct buf *piece); /* may take piece's memory */
+void request_body_end(struct httpd_request *r, enum err_code rc, const char *why);
 /* Cuts r from its connection for good; tells its owner that the client left, when that matters. */
 void request_end(struct httpd_request *r, bool complete);
 

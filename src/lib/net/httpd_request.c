@@ -48,7 +48,9 @@ struct httpd_request *request_new(struct conn *c)
     arena_init(&r->arena, ARENA_BYTES);
     buf_init(&r->body, t->h->cfg.max_body_bytes);
     buf_init(&r->pending, SIZE_MAX / 4);
+    buf_init(&r->body_ready, SIZE_MAX / 4);
     pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->moved, NULL);
     return r;
 }
 
@@ -67,7 +69,9 @@ void httpd_request_unref(struct httpd_request *r)
     http_head_release(&r->head);
     buf_release(&r->body);
     buf_release(&r->pending);
+    buf_release(&r->body_ready);
     arena_release(&r->arena);
+    pthread_cond_destroy(&r->moved);
     pthread_mutex_destroy(&r->lock);
     mem_free(r);
 }
@@ -100,6 +104,7 @@ void request_end(struct httpd_request *r, bool complete)
                                   .total_ms = (double)(httpd_now_us() - r->first_us) / 1000,
                                   .complete = complete};
     buf_release(&r->pending);
+    pthread_cond_broadcast(&r->moved);
     pthread_mutex_unlock(&r->lock);
     r->conn = NULL;
     atomic_fetch_sub(&h->body_bytes, counted);
@@ -310,12 +315,102 @@ int httpd_stream_write(struct httpd_request *r, struct str piece)
     return ret;
 }
 
+int httpd_stream_write_wait(struct httpd_request *r, struct str piece)
+{
+    pthread_mutex_lock(&r->lock);
+    r->is_write_awaited = true;
+    while (r->thread && !r->aborted &&
+           r->pending.len + r->in_flight + piece.len > LIMIT_HTTP_WINDOW_BYTES &&
+           r->pending.len + r->in_flight > 0)
+        pthread_cond_wait(&r->moved, &r->lock);
+    r->is_write_awaited = false;
+    pthread_mutex_unlock(&r->lock);
+    return httpd_stream_write(r, piece);
+}
+
+size_t httpd_stream_unsent(struct httpd_request *r)
+{
+    pthread_mutex_lock(&r->lock);
+    size_t n = r->pending.len + r->in_flight;
+    pthread_mutex_unlock(&r->lock);
+    return n;
+}
+
 void httpd_stream_end(struct httpd_request *r)
 {
     pthread_mutex_lock(&r->lock);
     r->ended = true;
     notify_locked(r);
     pthread_mutex_unlock(&r->lock);
+}
+
+/* --- bodies in pieces --- */
+
+void httpd_body_stream(struct httpd_request *r, uint64_t max_bytes)
+{
+    r->body_streams = true;
+    r->body_max = max_bytes;
+    r->body.max = SIZE_MAX / 4;
+}
+
+bool request_body_has_room(struct httpd_request *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool has_room = r->body_ready.len < LIMIT_HTTP_WINDOW_BYTES;
+    pthread_mutex_unlock(&r->lock);
+    return has_room;
+}
+
+/* Nobody waiting for an earlier piece, the memory itself changes hands. */
+void request_body_add(struct httpd_request *r, struct buf *piece)
+{
+    pthread_mutex_lock(&r->lock);
+    if (r->body_ready.len == 0) {
+        struct buf empty = r->body_ready;
+        r->body_ready = *piece;
+        *piece = empty;
+    } else if (buf_append(&r->body_ready, piece->data, piece->len) < 0) {
+        r->body_done = true;
+        r->body_rc = E_NOMEM;
+        r->body_why = "no memory for the request's body";
+    }
+    buf_clear(piece);
+    pthread_cond_broadcast(&r->moved);
+    pthread_mutex_unlock(&r->lock);
+}
+
+void request_body_end(struct httpd_request *r, enum err_code rc, const char *why)
+{
+    pthread_mutex_lock(&r->lock);
+    if (!r->body_done) {
+        r->body_done = true;
+        r->body_rc = rc;
+        r->body_why = why;
+    }
+    pthread_cond_broadcast(&r->moved);
+    pthread_mutex_unlock(&r->lock);
+}
+
+int httpd_body_take(struct httpd_request *r, struct buf *out, struct err *err)
+{
+    int rc = 1;
+    buf_clear(out);
+    pthread_mutex_lock(&r->lock);
+    while (r->body_ready.len == 0 && !r->body_done && r->thread && !r->aborted)
+        pthread_cond_wait(&r->moved, &r->lock);
+    if (!r->thread || r->aborted) {
+        rc = err_set(err, E_CANCELED, "the client has left before its request was whole");
+    } else if (r->body_ready.len > 0) {
+        struct buf piece = r->body_ready;
+        r->body_ready = *out;
+        r->body_ready.max = SIZE_MAX / 4;
+        *out = piece;
+        notify_locked(r); /* there is room again */
+    } else {
+        rc = r->body_rc ? err_set(err, r->body_rc, "%s", r->body_why) : 0;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return rc;
 }
 
 /* --- calls back --- */
