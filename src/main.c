@@ -15,6 +15,7 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "worker/kernel/kern.h"
+#include "worker/serve/bench.h"
 #include "worker/serve/debug.h"
 #include "worker/serve/worker.h"
 
@@ -200,6 +201,20 @@ static int debug(const struct cli_args *a)
     return rc < 0 ? cli_fail(&err) : CLI_OK;
 }
 
+/* `berth bench limits` and `berth bench kernels`. */
+static int bench(const struct cli_args *a)
+{
+    struct err err = ERR_INIT;
+    const char *level = config_str(&a->config, CONFIG_cpu);
+    struct bench_request r = {.n_threads = threads_of(&a->config),
+                              .cpu_level = level && level[0] ? level : NULL,
+                              .type = cli_flag(a, "type"),
+                              .as_json = cli_has(a, "json")};
+    bool is_limits = strcmp(a->command->name, "bench limits") == 0;
+    int rc = is_limits ? bench_limits(&r, &err) : bench_kernels(&r, &err);
+    return rc < 0 ? cli_fail(&err) : CLI_OK;
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "worker") == 0)
@@ -212,7 +227,9 @@ int main(int argc, char **argv)
     switch (args.command->role) {
     case CLI_ROLE_CLI: status = args.command->run(&args); break;
     case CLI_ROLE_SERVE: status = serve(&args); break;
-    case CLI_ROLE_DEBUG: status = debug(&args); break;
+    case CLI_ROLE_DEBUG:
+        status = strncmp(args.command->name, "bench ", 6) == 0 ? bench(&args) : debug(&args);
+        break;
     }
     cli_args_release(&args);
     return cli_end(status);

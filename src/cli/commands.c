@@ -58,6 +58,26 @@ static const struct cli_flag bench_flags[] = {
     {"num-prompts", 0, "N", "requests of each level, instead of a duration", 0},
     {"prompt-len", 0, "N", "tokens of each prompt; default 128", 0},
     {"output-len", 0, "N", "tokens of each answer; default 128", 0},
+    {"prefix-len", 0, "N", "of each prompt's tokens, the first N are the same in all; default 0",
+     0},
+    {"request-rate", 0, "X",
+     "X requests a second that arrive by chance (Poisson), instead of one "
+     "as soon as another ends",
+     0},
+    {"warmup", 0, "N", "requests before the first that counts; default 1", 0},
+    {"rounds", 0, "N", "times that each level is run; default 1, with --vs 3", 0},
+    {"seed", 0, "N", "the same seed draws the same prompts; default: other ones each time", 0},
+    {"timeout", 0, "SECONDS", "a request without an end by then has failed; default: none", 0},
+    {"vs", 0, "URL", "another server that speaks OpenAI's API, under the same load, in turns", 0},
+    {"vs-model", 0, "NAME", "its model; default: the first that it names", 0},
+    {"vs-key", 0, "KEY", "its API key", 0},
+    {"plot", 0, "FILE", "write throughput against latency as a picture (SVG)", 0},
+    {"no-limits", 0, NULL, "do not first measure what the machine can do at most", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag bench_kernels_flags[] = {
+    {"type", 0, "TYPE", "of weights, such as Q4_K; default: all", 0},
     {"json", 0, NULL, "print JSON for machines", 0},
     {NULL, 0, NULL, NULL, 0}};
 
@@ -270,12 +290,31 @@ static const struct cli_command commands[] = {
     {"bench", "MODEL", 1, 1, CLI_ROLE_CLI, cmd_bench, "throughput and latency under load",
      "Loads MODEL and has it answer prompts of equal length, so many at once, level by level: "
      "streamed completions over HTTP, a connection each, as clients that do not know each other. "
-     "Tells requests and tokens a second, the time to the first token (TTFT, connecting included) "
-     "and between tokens of one answer (ITL). No two prompts begin alike, so that none is "
-     "found in the cache. Exits 1 when a request failed.",
+     "Tells requests and tokens a second; the time to the first token (TTFT, connecting included), "
+     "per further token of an answer (TPOT), between pieces (ITL) and to the last (E2E); the "
+     "memory "
+     "of the processes; and what that is of the machine's own limits, which it measures first (as "
+     "`berth bench limits` does). No two prompts begin alike, so that none is found in the cache. "
+     "With --vs another server, such as llama.cpp's or vLLM's, gets the same prompts, round by "
+     "round in turns, and ratios are printed. Exits 1 when a request failed. docs/BENCH.md tells "
+     "what every figure means.",
      "berth bench stories --concurrency 1,8 --duration 5s\t\n"
-     "berth bench ./model.gguf --num-prompts 100 --prompt-len 512 --output-len 128 --json\t\n",
+     "berth bench ./model.gguf --num-prompts 100 --prompt-len 512 --output-len 128 --json\t\n"
+     "berth bench ./model.gguf -c 1,16 --vs http://127.0.0.1:8080\tbeside llama-server\n",
      bench_flags, WHERE},
+    {"bench limits", "", 0, 0, CLI_ROLE_DEBUG, NULL, "what this machine can do at most",
+     "Measures, with all compute threads: bytes read from memory a second, and operations a second "
+     "of every unit that multiplies (FMA, VNNI, BF16, AMX; on Arm NEON and its extensions). An "
+     "operation is a multiplication or an addition. No model is read and no daemon asked; best on "
+     "a machine that does nothing else.",
+     "berth bench limits --threads 1\t\n", json_flags, BIT(threads)},
+    {"bench kernels", "", 0, 0, CLI_ROLE_DEBUG, NULL, "how fast the engine's own routines are",
+     "For every type of weights, with all compute threads: bytes of weights read a second for one "
+     "token (what decoding is made of) and for eight, as shares of the memory bus, and operations "
+     "a "
+     "second for 512 tokens (what reading a prompt is made of) as a share of the best unit's peak; "
+     "then attention. --cpu chooses an instruction set.",
+     "berth bench kernels --type Q4_K\t\n", bench_kernels_flags, BIT(threads) | BIT(cpu)},
     {"version", "", 0, 0, CLI_ROLE_CLI, cmd_version, "versions of this program and of the daemon",
      "Prints the version of this program, and of the daemon when one answers within a "
      "quarter of a second. Starts no daemon.",

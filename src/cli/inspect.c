@@ -4,110 +4,21 @@
  *
  * The file is read by a process of its own, `berth debug show`, in the sandbox of a worker: this
  * one reads its JSON and not a byte of the model. */
-#include <errno.h>
-#include <fcntl.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "cli/models.h"
+#include "cli/self.h"
 #include "cli/table.h"
 #include "lib/base/limits.h"
 #include "lib/codec/json.h"
 
 #define SHOWN_MAX_BYTES (256u << 20)
 #define TEXT_COLUMNS    60
-
-static int spawn_show(const char *path, int out_fd, int err_fd, pid_t *ret, struct err *err)
-{
-    const char *argv[] = {"berth", "debug", "show", "--config", "/dev/null", "--", path, NULL};
-    extern char **environ;
-    posix_spawn_file_actions_t fa;
-    int e = posix_spawn_file_actions_init(&fa);
-    BUG_ON(e != 0); /* glibc's allocates nothing */
-    e = posix_spawn_file_actions_addopen(&fa, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-    e = e ? e : posix_spawn_file_actions_adddup2(&fa, out_fd, STDOUT_FILENO);
-    e = e ? e : posix_spawn_file_actions_adddup2(&fa, err_fd, STDERR_FILENO);
-    e = e ? e : posix_spawn_file_actions_addclosefrom_np(&fa, STDERR_FILENO + 1);
-    e = e ? e : posix_spawn(ret, "/proc/self/exe", &fa, NULL, (char **)argv, environ);
-    posix_spawn_file_actions_destroy(&fa);
-    if (e) {
-        errno = e;
-        return err_set_sys(err, E_IO, "starting the process that reads the model");
-    }
-    return 0;
-}
-
-/* Everything that comes down the pipe, at most out->max bytes; the rest is thrown away. */
-static void drain(int fd, struct buf *out)
-{
-    char piece[65536];
-    ssize_t n;
-    while ((n = read(fd, piece, sizeof(piece))) > 0 || (n < 0 && errno == EINTR)) {
-        if (n > 0)
-            buf_append(out, piece, (size_t)n);
-    }
-}
-
-/* What the reader said on standard error, without its own name before it. */
-static int refusal(const char *path, struct buf *said, struct err *err)
-{
-    static const char me[] = "berth: ";
-    char *s = said->data ? said->data : (char *)"";
-    s[strcspn(s, "\n")] = '\0';
-    if (strncmp(s, me, sizeof(me) - 1) == 0)
-        s += sizeof(me) - 1;
-    if (*s)
-        return err_set(err, E_FORMAT, "%s", s);
-    return err_set(err, E_GONE, "the process that reads %s ended without a word", path);
-}
-
-/* What the file says of itself (new reference). */
-static int file_show(const char *path, json_t **ret, struct err *err)
-{
-    int out[2], said[2], status = 0;
-    struct buf text, words;
-    pid_t pid = 0;
-    buf_init(&text, SHOWN_MAX_BYTES);
-    buf_init(&words, 4096);
-    if (pipe2(out, O_CLOEXEC) < 0)
-        return err_set_sys(err, E_IO, "making a pipe");
-    if (pipe2(said, O_CLOEXEC) < 0) {
-        close(out[0]);
-        close(out[1]);
-        return err_set_sys(err, E_IO, "making a pipe");
-    }
-    /* What does not fit into the second pipe is lost: the reader must not wait for us. */
-    fcntl(said[1], F_SETFL, O_NONBLOCK);
-    int rc = spawn_show(path, out[1], said[1], &pid, err);
-    close(out[1]);
-    close(said[1]);
-    if (rc == 0) {
-        drain(out[0], &text);
-        drain(said[0], &words);
-        while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-            ;
-        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-            rc = refusal(path, &words, err);
-    }
-    close(out[0]);
-    close(said[0]);
-    if (rc == 0)
-        rc = buf_status(&text, "what the model says of itself", err);
-    if (rc == 0) {
-        *ret = json_loadb(buf_str(&text), text.len, 0, NULL);
-        if (!*ret)
-            rc = err_set(err, E_FORMAT, "what %s says of itself is not JSON", path);
-    }
-    buf_release(&words);
-    buf_release(&text);
-    return rc;
-}
 
 static const char *metadata_text(const json_t *file, const char *key)
 {
@@ -285,7 +196,7 @@ int cmd_inspect(const struct cli_args *a)
     int rc = look_up(a, &s, &err);
     /* A daemon on another machine has its files there. */
     if (rc == 0 && (!s.known || access(buf_str(&s.path), R_OK) == 0))
-        rc = file_show(buf_str(&s.path), &s.file, &err);
+        rc = self_show_model(buf_str(&s.path), &s.file, &err);
     if (rc == 0 && cli_has(a, "json")) {
         json_t *j =
             s.known ? json_deep_copy(s.known) : json_pack("{s:s}", "path", buf_str(&s.path));

@@ -215,22 +215,6 @@ class Daemon(CliCase):
         self.assertGreater([r for r in d["rows"] if r["type"] == "logs"][0]["bytes"], 0)
         self.assertRegex(self.ok("df"), rf"(?m)^models +2 +2\.\d+ MB +[\d.]+ [GTP]B +{re.escape(MODELS)}$")
 
-    def test_bench(self):
-        b = json.loads(self.ok("bench", "stories", "-c", "1,3", "--num-prompts", "4", "--prompt-len", "20",
-                               "--output-len", "10", "--json"))
-        self.assertEqual([(x["concurrency"], x["requests"], x["failed"], x["prompt_tokens"], x["generated_tokens"])
-                          for x in b["levels"]], [(1, 4, 0, 80, 40), (3, 4, 0, 80, 40)])
-        for x in b["levels"]:
-            self.assertEqual(x["cached_tokens"], 0)
-            for q in (x["ttft_ms"], x["itl_ms"]):
-                self.assertTrue(0 < q["p50"] <= q["p90"] <= q["p99"], q)
-        rows = self.ok("bench", "stories", "-c", "2", "-d", "1s", "--output-len", "5").splitlines()
-        self.assertRegex(rows[-1], r"^2 +\d+ +[\d.]+ +[\d.]+ ( +[\d.]+ ms){6}$")
-        rc, out, err = self.berth("bench", "stories", "-c", "1", "--num-prompts", "1", "--prompt-len", "100000", "--json")
-        self.assertEqual((rc, json.loads(out)["levels"][0]["failed"]), (1, 1))
-        self.assertRegex(err, "^berth: 1 of 1 requests failed at concurrency 1: .*context")
-        self.refused(2, "--concurrency: '0'|--concurrency: 0 is out of range", "bench", "stories", "-c", "0")
-
     def test_stop_and_list_for_machines(self):
         self.assertEqual(json.loads(self.ok("stop", "--all", "--json")), {"unloaded": [], "stopped_daemon": False})
         self.assertEqual(self.ok("list", "--quiet"), "stories\nstories-chat\n")

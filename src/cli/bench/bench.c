@@ -1,213 +1,144 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* `berth bench`: what a daemon and a model do under load, level by level, as clients see it. */
+/* `berth bench`: what a daemon and a model do under load, level by level, as clients see it; beside
+ * another server under the same load where one is named, and as shares of what this machine can do
+ * at most. */
+#include "cli/bench/bench.h"
+
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
-#include "cli/bench/load.h"
 #include "cli/commands.h"
 #include "cli/models.h"
+#include "cli/self.h"
 #include "cli/table.h"
 #include "lib/base/limits.h"
 
-#define MAX_LEVELS      16u
-#define MAX_CONCURRENCY 1024u
+/* More than these at once, at a rate: the server has long lost. */
+#define RATE_CONCURRENCY "256"
+#define VS_ROUNDS        3
 
-struct bench {
-    const struct cli_args *args;
-    struct client client;
-    struct buf model;
-    struct load load;
-    json_t *tokens; /* owned */
-    uint32_t levels[MAX_LEVELS];
-    unsigned n_levels;
-    json_t *rows; /* owned */
-    struct table table;
-    unsigned n_failed;
-};
-
-/* "1,2,4,8" */
-static int read_levels(struct bench *b, const char *text, struct err *err)
+static int read_u32(const struct cli_args *a, const char *name, uint64_t min, uint64_t max,
+                    uint32_t *ret, struct err *err)
 {
-    for (const char *s = text; *s;) {
-        char word[16];
-        size_t n = strcspn(s, ",");
-        uint64_t v = 0;
-        snprintf(word, sizeof(word), "%.*s", (int)MIN_OF(n, sizeof(word) - 1), s);
-        if (config_parse_number(word, 1, MAX_CONCURRENCY, &v, err) < 0)
-            return err_wrap(err, "--concurrency");
-        if (b->n_levels == MAX_LEVELS)
-            return err_set(err, E_INVALID, "--concurrency: more than %u levels", MAX_LEVELS);
-        b->levels[b->n_levels++] = (uint32_t)v;
-        s += n + (s[n] == ',');
-    }
-    return b->n_levels ? 0 : err_set(err, E_INVALID, "--concurrency names no level");
+    uint64_t v = *ret;
+    int rc = cli_number(a, name, min, max, &v, err);
+    *ret = (uint32_t)v;
+    return rc;
 }
 
-static int read_flags(struct bench *b, struct err *err)
+static int read_load(struct bench_run *b, const struct cli_args *a, struct err *err)
 {
-    const struct cli_args *a = b->args;
     const char *levels = cli_flag(a, "concurrency"), *duration = cli_flag(a, "duration");
-    uint64_t n_prompts = 0, prompt_len = 128, output_len = 128, seconds = 10;
-    int rc = read_levels(b, levels ? levels : "1,2,4,8", err);
+    int rc = cli_real(a, "request-rate", 0.001, 100000, &b->request_rate, err);
     if (rc == 0)
-        rc = cli_number(a, "num-prompts", 1, 1000000, &n_prompts, err);
+        rc = bench_read_levels(b,
+                               levels                ? levels
+                               : b->request_rate > 0 ? RATE_CONCURRENCY
+                                                     : "1,2,4,8",
+                               err);
     if (rc == 0)
-        rc = cli_number(a, "prompt-len", 1, LIMIT_MODEL_CONTEXT, &prompt_len, err);
-    if (rc == 0)
-        rc = cli_number(a, "output-len", 1, LIMIT_MODEL_CONTEXT, &output_len, err);
-    if (n_prompts)
-        seconds = 86400;
-    if (rc == 0 && duration && config_parse_duration(duration, 1, 86400, &seconds, err) < 0)
+        rc = read_u32(a, "num-prompts", 1, 1000000, &b->n_prompts, err);
+    if (b->n_prompts)
+        b->duration_s = 86400;
+    if (rc == 0 && duration && config_parse_duration(duration, 1, 86400, &b->duration_s, err) < 0)
         rc = err_wrap(err, "--duration");
-    b->load.n_prompts = (uint32_t)n_prompts;
-    b->load.prompt_len = (uint32_t)prompt_len;
-    b->load.output_len = (uint32_t)output_len;
-    b->load.duration_s = MIN_OF(seconds, 86400);
+    b->duration_s = MIN_OF(b->duration_s, 86400);
     return rc;
 }
 
-/* Ids that prompts are drawn from: those of a plain sentence. */
-static int make_tokens(struct bench *b, struct err *err)
+static int read_flags(struct bench_run *b, const struct cli_args *a, struct err *err)
 {
-    static const char sentence[] =
-        "The ship lay at the quay and nobody knew where she would go, but "
-        "every morning one more box was carried on board.";
-    json_t *answer = NULL;
-    json_t *body = json_pack("{s:s, s:s}", "model", buf_str(&b->model), "content", sentence);
-    int rc = client_json(&b->client, "POST", "/tokenize", body, &answer, err);
-    if (rc == 0 && json_array_size(json_object_get(answer, "tokens")) == 0)
-        rc = err_set(err, E_FORMAT, "the daemon makes no tokens of a text");
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME,
+                  &now); /* not the seed of the last run, whose prompts are cached */
+    uint64_t seed = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    b->n_rounds = cli_has(a, "vs") ? VS_ROUNDS : 1;
+    int rc = read_load(b, a, err);
     if (rc == 0)
-        b->tokens = json_incref(json_object_get(answer, "tokens"));
-    json_decref(answer);
-    json_decref(body);
+        rc = read_u32(a, "prompt-len", 1, LIMIT_MODEL_CONTEXT, &b->prompts.prompt_len, err);
+    if (rc == 0)
+        rc = read_u32(a, "prefix-len", 0, LIMIT_MODEL_CONTEXT, &b->prompts.prefix_len, err);
+    if (rc == 0)
+        rc = read_u32(a, "output-len", 1, LIMIT_MODEL_CONTEXT, &b->prompts.output_len, err);
+    if (rc == 0)
+        rc = read_u32(a, "warmup", 0, 1000, &b->n_warmup, err);
+    if (rc == 0)
+        rc = read_u32(a, "rounds", 1, BENCH_MAX_ROUNDS, &b->n_rounds, err);
+    if (rc == 0)
+        rc = read_u32(a, "timeout", 1, 86400, &b->timeout_s, err);
+    if (rc == 0)
+        rc = cli_number(a, "seed", 0, INT64_MAX, &seed, err);
+    b->prompts.seed = seed;
+    if (rc == 0 && b->prompts.prefix_len > b->prompts.prompt_len)
+        rc = err_set(err, E_INVALID, "--prefix-len %u is longer than the prompt, %u tokens",
+                     b->prompts.prefix_len, b->prompts.prompt_len);
+    if (rc == 0 && !cli_has(a, "vs") && (cli_has(a, "vs-model") || cli_has(a, "vs-key")))
+        rc = err_set(err, E_INVALID, "--vs-model and --vs-key belong to --vs");
     return rc;
 }
 
-static json_t *quantiles_json(const struct load_quantiles *q)
+/* Limits of the machine, and the model's work: without them there are no shares, and that is said.
+ */
+static void look_at_machine(struct bench_run *b)
 {
-    return json_pack("{s:f, s:f, s:f, s:f}", "mean", q->mean, "p50", q->p50, "p90", q->p90, "p99",
-                     q->p99);
+    struct err err = ERR_INIT;
+    json_t *models = NULL, *file = NULL;
+    int rc = machine_measure(&b->machine, &err);
+    if (rc == 0)
+        rc = models_fetch(&b->targets[0].client, &models, &err);
+    const json_t *m = models_pick(models, buf_str(&b->targets[0].model));
+    if (rc == 0 && m)
+        rc = self_show_model(answer_text(m, "path"), &file, &err);
+    if (rc == 0 && file)
+        work_of(file, &b->machine, &b->work);
+    if (rc < 0)
+        fprintf(stderr, "berth: no shares of the machine's limits: %s\n", err.msg);
+    json_decref(file);
+    json_decref(models);
 }
 
-static void add_time(struct table *t, double ms)
+static int open_targets(struct bench_run *b, const struct cli_args *a, struct err *err)
 {
-    char s[32];
-    snprintf(s, sizeof(s), ms >= 100 ? "%.0f ms" : "%.2f ms", ms);
-    table_add(t, s);
-}
-
-static void add_rate(struct table *t, double rate)
-{
-    char s[32];
-    snprintf(s, sizeof(s), "%.1f", rate);
-    table_add(t, s);
-}
-
-static void report(struct bench *b, const struct load_result *r)
-{
-    double wall = r->wall_s > 0 ? r->wall_s : 1e-9;
-    struct table *t = &b->table;
-    table_add_number(t, b->load.concurrency);
-    table_add_number(t, r->n_requests - r->n_failed);
-    add_rate(t, (double)(r->n_requests - r->n_failed) / wall);
-    add_rate(t, (double)r->n_tokens / wall);
-    add_time(t, r->ttft.p50);
-    add_time(t, r->ttft.p90);
-    add_time(t, r->ttft.p99);
-    add_time(t, r->itl.p50);
-    add_time(t, r->itl.p90);
-    add_time(t, r->itl.p99);
-    json_array_append_new(
-        b->rows,
-        json_pack("{s:i, s:i, s:i, s:f, s:I, s:I, s:I, s:f, s:f, s:o, s:o, s:s?}", "concurrency",
-                  (int)b->load.concurrency, "requests", (int)r->n_requests, "failed",
-                  (int)r->n_failed, "seconds", r->wall_s, "prompt_tokens",
-                  (json_int_t)r->n_prompt_tokens, "cached_tokens", (json_int_t)r->n_cached_tokens,
-                  "generated_tokens", (json_int_t)r->n_tokens, "requests_per_second",
-                  (double)(r->n_requests - r->n_failed) / wall, "tokens_per_second",
-                  (double)r->n_tokens / wall, "ttft_ms", quantiles_json(&r->ttft), "itl_ms",
-                  quantiles_json(&r->itl), "first_failure",
-                  r->first_failure.code ? r->first_failure.msg : NULL));
-    if (r->n_failed)
-        fprintf(stderr, "berth: %u of %u requests failed at concurrency %u: %s\n", r->n_failed,
-                r->n_requests, b->load.concurrency, r->first_failure.msg);
-    b->n_failed += r->n_failed;
-}
-
-static int run_levels(struct bench *b, struct err *err)
-{
-    for (unsigned i = 0; i < b->n_levels; i++) {
-        struct load_result r;
-        b->load.concurrency = b->levels[i];
-        if (load_run(&b->load, &r, err) < 0)
-            return -err->code;
-        b->load.seed += r.n_requests;
-        report(b, &r);
+    int rc = target_open(&b->targets[BENCH_US], &a->config, a->operands[0], err);
+    if (rc == 0 && cli_has(a, "vs")) {
+        b->n_targets = 2;
+        rc = target_open_url(&b->targets[BENCH_PEER], cli_flag(a, "vs"), cli_flag(a, "vs-model"),
+                             cli_flag(a, "vs-key"), err);
     }
-    return 0;
-}
-
-static int prepare(struct bench *b, struct err *err)
-{
-    json_t *answer = NULL;
-    int rc = client_init(&b->client, &b->args->config, err);
-    if (rc == 0)
-        rc = client_ensure(&b->client, err);
-    if (rc == 0)
-        rc = model_name(&b->client, b->args->operands[0], &b->model, err);
-    if (rc == 0) { /* loading is not what is measured */
-        json_t *body = json_pack("{s:s}", "model", buf_str(&b->model));
-        rc = client_json(&b->client, "POST", "/berth/v1/load", body, &answer, err);
-        json_decref(body);
-        json_decref(answer);
-    }
-    if (rc == 0)
-        rc = make_tokens(b, err);
-    b->load.client = &b->client;
-    b->load.model = buf_str(&b->model);
-    b->load.tokens = b->tokens;
-    b->load.seed = (uint64_t)time(NULL) << 20; /* not those of the last run, which are cached */
     return rc;
 }
 
-static void print(const struct bench *b)
+static int run(struct bench_run *b, const struct cli_args *a, struct err *err)
 {
-    if (!cli_has(b->args, "json")) {
-        printf("%s: prompts of %u tokens, answers of %u\n\n", buf_str(&b->model),
-               b->load.prompt_len, b->load.output_len);
-        table_print(&b->table);
-        return;
+    int rc = open_targets(b, a, err);
+    if (rc == 0 && !cli_has(a, "no-limits"))
+        look_at_machine(b);
+    if (rc == 0)
+        rc = bench_run_levels(b, err);
+    if (rc == 0 && cli_has(a, "json")) {
+        json_t *j = bench_json(b);
+        cli_print_json(j);
+        json_decref(j);
+    } else if (rc == 0) {
+        bench_print(b);
     }
-    json_t *j = json_pack("{s:s, s:i, s:i, s:O}", "model", buf_str(&b->model), "prompt_len",
-                          (int)b->load.prompt_len, "output_len", (int)b->load.output_len, "levels",
-                          b->rows);
-    cli_print_json(j);
-    json_decref(j);
+    if (rc == 0 && cli_has(a, "plot"))
+        rc = bench_plot(b, cli_flag(a, "plot"), err);
+    return rc;
 }
 
 int cmd_bench(const struct cli_args *a)
 {
-    static const char *const titles[] = {"AT ONCE",  "REQUESTS", "REQ/S",   "TOKENS/S", "TTFT P50",
-                                         "TTFT P90", "TTFT P99", "ITL P50", "ITL P90",  "ITL P99"};
     struct err err = ERR_INIT;
-    struct bench b = {.args = a};
-    if (read_flags(&b, &err) < 0) {
+    struct bench_run b;
+    bench_init(&b);
+    if (read_flags(&b, a, &err) < 0) {
         cli_fail(&err);
         return CLI_USAGE;
     }
-    buf_init(&b.model, LIMIT_PATH_BYTES);
-    table_init(&b.table, titles, ARRAY_LEN(titles));
-    b.rows = json_array();
-    int rc = prepare(&b, &err);
-    if (rc == 0)
-        rc = run_levels(&b, &err);
-    if (rc == 0)
-        print(&b);
-    json_decref(b.rows);
-    json_decref(b.tokens);
-    table_release(&b.table);
-    buf_release(&b.model);
-    return rc < 0 ? cli_fail(&err) : b.n_failed ? CLI_FAILED : CLI_OK;
+    int rc = run(&b, a, &err);
+    uint32_t n_failed = bench_n_failed(&b);
+    bench_release(&b);
+    return rc < 0 ? cli_fail(&err) : n_failed ? CLI_FAILED : CLI_OK;
 }
