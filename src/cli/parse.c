@@ -29,6 +29,8 @@ int cli_end(int status)
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout))
         return status;
+    if (errno == 0 && write(STDOUT_FILENO, "", 0) < 0) /* what failed earlier fails again */
+        errno = errno ? errno : EIO;
     if (errno == EPIPE) { /* the reader has left: end as any filter does */
         signal(SIGPIPE, SIG_DFL);
         raise(SIGPIPE);

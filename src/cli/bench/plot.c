@@ -9,7 +9,7 @@
 #include "cli/bench/bench.h"
 #include "lib/sys/file.h"
 
-enum { WIDTH = 960, HEIGHT = 470, TOP = 96, BOTTOM = 70, PANEL = 370, LEFT0 = 80, LEFT1 = 560 };
+enum { WIDTH = 960, HEIGHT = 484, TOP = 110, BOTTOM = 70, PANEL = 370, LEFT0 = 80, LEFT1 = 560 };
 #define MAX_SVG_BYTES (4u << 20)
 
 static const char *const colors[BENCH_TARGETS] = {"#1f6feb", "#d4730b"};
@@ -102,21 +102,21 @@ static void put_axes(struct buf *out, const struct panel *p)
                TOP - 18, p->title, p->y.max >= 10000 ? "s" : "ms");
 }
 
-/* Half of the requests are below the line, 99 of 100 below the upper edge of the band. */
+/* A line through the medians; from each point up to where 99 of 100 requests lie below. */
 static void put_curve(struct buf *out, const struct bench_run *b, const struct panel *p,
                       unsigned target)
 {
     int bottom = HEIGHT - BOTTOM;
-    buf_printf(out, "<path fill=\"%s\" fill-opacity=\"0.12\" d=\"", colors[target]);
-    for (unsigned i = 0; i < 2 * b->n_levels; i++) { /* there along p50, back along p99 */
-        unsigned l = i < b->n_levels ? i : 2 * b->n_levels - 1 - i;
-        const struct bench_stats *s = &b->levels[l].cells[target].stats;
-        struct bench_times t = p->times(s);
-        buf_printf(out, "%c%.1f %.1f", i ? 'L' : 'M', p->left + at(&p->x, rate_of(s)),
-                   bottom - at(&p->y, i < b->n_levels ? t.p50 : t.p99));
+    for (unsigned i = 0; i < b->n_levels; i++) {
+        const struct bench_stats *s = &b->levels[i].cells[target].stats;
+        double x = p->left + at(&p->x, rate_of(s)), top = bottom - at(&p->y, p->times(s).p99);
+        buf_printf(out,
+                   "<path fill=\"none\" stroke=\"%s\" stroke-opacity=\"0.45\" "
+                   "stroke-width=\"1.5\" d=\"M%.1f %.1fL%.1f %.1fM%.1f %.1fh10\"/>\n",
+                   colors[target], x, bottom - at(&p->y, p->times(s).p50), x, top, x - 5, top);
     }
     buf_printf(out,
-               "Z\"/>\n<path fill=\"none\" stroke=\"%s\" stroke-width=\"2.5\" "
+               "<path fill=\"none\" stroke=\"%s\" stroke-width=\"2.5\" "
                "stroke-linejoin=\"round\" d=\"",
                colors[target]);
     for (unsigned i = 0; i < b->n_levels; i++) {
@@ -130,9 +130,8 @@ static void put_curve(struct buf *out, const struct bench_run *b, const struct p
         double x = p->left + at(&p->x, rate_of(s)), y = bottom - at(&p->y, p->times(s).p50);
         buf_printf(out, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"%s\"/>", x, y,
                    colors[target]);
-        buf_printf(out,
-                   "<text class=\"point\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%u</text>\n",
-                   x, y - 9, b->levels[i].concurrency);
+        buf_printf(out, "<text class=\"point\" x=\"%.1f\" y=\"%.1f\">%u</text>\n", x + 8,
+                   y + (target ? 13 : -6), b->levels[i].concurrency);
     }
 }
 
@@ -169,8 +168,8 @@ static void put_head(struct buf *out, const struct bench_run *b)
     put_text(out, buf_str(&b->targets[0].model));
     buf_printf(out,
                "</text>\n<text class=\"label\" x=\"40\" y=\"54\">prompts of %u tokens, answers of "
-               "%u; the number at a point: answers at once; line: median, band: up to the 99th of "
-               "100</text>\n",
+               "%u; the number at a point: answers at once; line: median, whisker: 99 of 100 are "
+               "below</text>\n",
                b->prompts.prompt_len, b->prompts.output_len);
     for (unsigned t = 0; b->n_targets > 1 && t < b->n_targets; t++) {
         int x = WIDTH - 40 - (t == 0 ? 330 : 240);
