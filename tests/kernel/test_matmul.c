@@ -4,7 +4,8 @@
  * split of rows or the address. */
 #include "tests/kernel/kernel_test.h"
 
-enum { ROWS = 9, LD = 13, MAX_TOK = 35 };
+/* Rows: two panels and a part of one, for kernels that take them so. */
+enum { ROWS = 41, LD = 45, MAX_TOK = 35 };
 
 /* One random problem and ref's answer. */
 struct problem {
@@ -121,7 +122,7 @@ static void check_all(const struct kern *k, const struct kern *ref, const struct
 }
 
 static const uint32_t float_cols[] = {1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 576, 2048};
-static const uint32_t quant_cols[] = {32, 64, 96, 224, 256, 288, 576, 2048};
+static const uint32_t quant_cols[] = {32, 64, 96, 224, 256, 288, 576, 1056, 2048, 2400};
 
 /* The i-th width to try for a type, 0 when there are no more. */
 static uint32_t width(enum dtype type, size_t i)
@@ -129,7 +130,7 @@ static uint32_t width(enum dtype type, size_t i)
     switch (dtype_info(type)->block_elements) {
     case 1: return i < ARRAY_LEN(float_cols) ? float_cols[i] : 0;
     case 32: return i < ARRAY_LEN(quant_cols) ? quant_cols[i] : 0;
-    default: return i < 3 ? (uint32_t[]){256, 512, 2048}[i] : 0;
+    default: return i < 4 ? (uint32_t[]){256, 512, 1280, 2048}[i] : 0;
     }
 }
 
@@ -163,8 +164,8 @@ static void cuts(const struct kern *k, const struct kern *ref)
         problem_init(&p, ref, type, dtype_info(type)->block_elements == 1 ? 83 : 512, MAX_TOK, 1,
                      false);
         k->matmul[type](&p.w, 0, ROWS, &p.x, y, LD);
-        for (uint32_t r0 = 0; r0 < ROWS; r0++) {
-            for (uint32_t r1 = r0 + 1; r1 <= ROWS; r1 += 3) {
+        for (uint32_t r0 = 0; r0 < ROWS; r0 += 3) {
+            for (uint32_t r1 = r0 + 1; r1 <= ROWS; r1 += 5) {
                 uint32_t t0 = rng() % MAX_TOK, n = 1 + rng() % (MAX_TOK - t0);
                 struct kern_act x = p.x;
                 x.rows = (const char *)x.rows + t0 * x.row_bytes;

@@ -149,9 +149,9 @@ static void every_slot_is_filled(void **state)
 {
     (void)state;
     for_levels(slots);
-    assert_int_equal(kern_act_row_bytes(ACT_Q8, 32), 320);
-    assert_int_equal(kern_act_row_bytes(ACT_Q8, 256), 320);
-    assert_int_equal(kern_act_row_bytes(ACT_Q8, 288), 640);
+    assert_int_equal(kern_act_row_bytes(ACT_Q8, 32), 448);
+    assert_int_equal(kern_act_row_bytes(ACT_Q8, 256), 448);
+    assert_int_equal(kern_act_row_bytes(ACT_Q8, 288), 896);
     assert_int_equal(kern_act_row_bytes(ACT_F32, 1), 64);
     assert_int_equal(kern_act_row_bytes(ACT_F32, 16), 64);
 }

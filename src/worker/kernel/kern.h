@@ -14,6 +14,10 @@
 
 #include "worker/kernel/dtype.h"
 
+/* Cuts of the rows of a matrix at its multiples are the fast ones; any cut gives the same values.
+ */
+enum { KERN_ROW_STEP = 32 };
+
 /* The forms a row of activations may take before a matrix product. */
 enum act_format {
     ACT_F32, /* float32, as it is: for F32, F16, BF16 weights */
@@ -25,13 +29,15 @@ enum act_format {
  *
  * Element e = 16 h + 4 j + i (h < 2, j < 4, i < 4) of block b:  x ~= d[b] * q[64 j + 32 h + 4 b +
  * i]. So the four bytes of a 32-bit lane belong to one half block, and adding up over j needs no
- * step across lanes.  sum[2 b + h] is that of half h's q.
+ * step across lanes.  sum[2 b + h] is that of half h's q; off and off_half hold -128 times such
+ * sums, where a product with weights + 128 begins; ds[b] = d[b] * (the sum of block b), rounded.
  *
  * d = max|x| / 127, q = x * (127 / max|x|) to the nearest, ties to even.  A block with max|x| <
  * 1e-30 is all zero; one with an infinity or a NaN has q = 0 and d = NaN.  Blocks past the row's
  * end in its last group are zero. */
 struct act_q8 {
-    float d[8];
+    float d[8], ds[8];
+    int32_t off[8], off_half[16];
     int16_t sum[16];
     int8_t q[256];
 };

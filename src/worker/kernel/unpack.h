@@ -11,9 +11,23 @@
 
 /* 8 blocks of 32 weights.  Element i of block b, with h = 2 b + i / 16:
  *     w = d[b] * sc[h] * q[32 b + i] + m[b] * mn[h]
- * The product with a group of activations takes the same shape: per block the exact integers
- *     I = sum_h sc[h] * (q . x)_h,  M = sum_h mn[h] * (sum of x)_h,  both below 2^24,
- * and lane b of the accumulator gains (d * dx) * I + (m * dx) * M, every operation rounded. */
+ * The product with a group of activations takes the same shape.  By kind of type, lane b of the
+ * accumulator gains first D dx I, then with mins M, each by one fused multiply-add, where
+ *     scales per block:       D = d sc  (exact),  I = q . x,                      M = (m mn) (dx
+ * sum x) scales per half block:  D = d,              I = sum_h sc[h] (q . x)_h,      M = m (dx
+ * (sum_h mn[h] (sum x)_h)) and all products but the last of each are rounded; the integers are
+ * below 2^24 and so exact. */
+/* The float lanes fold every so many columns: what lets a kernel work through a long row in parts.
+ */
+enum { QUANT_CHUNK = 1024 };
+
+enum weight_kind {
+    W_PLAIN = 0,
+    W_MIN = 1,  /* has m, mn */
+    W_HALF = 2, /* scales per half block */
+    W_HALF_MIN = 3
+};
+
 struct wgroup {
     float d[8], m[8];
     int16_t sc[16], mn[16];
@@ -235,21 +249,21 @@ enum {
     GROUP_BYTES_MXFP4 = 8 * sizeof(struct block_mxfp4),
 };
 
-/* X(dtype): the plain types.  X(dtype, unpacker, has a min): every quantised type. */
+/* X(dtype): the plain types.  X(dtype, unpacker, weight_kind): every quantised type. */
 #define FLOAT_TYPES(X) X(F32) X(F16) X(BF16)
 #define QUANT_TYPES(X)                                                                             \
-    X(Q4_0, unpack_q4_0, false)                                                                    \
-    X(Q4_1, unpack_q4_1, true)                                                                     \
-    X(Q5_0, unpack_q5_0, false)                                                                    \
-    X(Q5_1, unpack_q5_1, true)                                                                     \
-    X(Q8_0, unpack_q8_0, false)                                                                    \
-    X(Q2_K, unpack_q2_k, true)                                                                     \
-    X(Q3_K, unpack_q3_k, false)                                                                    \
-    X(Q4_K, unpack_q4_k, true)                                                                     \
-    X(Q5_K, unpack_q5_k, true)                                                                     \
-    X(Q6_K, unpack_q6_k, false)                                                                    \
-    X(IQ4_NL, unpack_iq4_nl, false)                                                                \
-    X(IQ4_XS, unpack_iq4_xs, false)                                                                \
-    X(MXFP4, unpack_mxfp4, false)
+    X(Q4_0, unpack_q4_0, W_PLAIN)                                                                  \
+    X(Q4_1, unpack_q4_1, W_MIN)                                                                    \
+    X(Q5_0, unpack_q5_0, W_PLAIN)                                                                  \
+    X(Q5_1, unpack_q5_1, W_MIN)                                                                    \
+    X(Q8_0, unpack_q8_0, W_PLAIN)                                                                  \
+    X(Q2_K, unpack_q2_k, W_HALF_MIN)                                                               \
+    X(Q3_K, unpack_q3_k, W_HALF)                                                                   \
+    X(Q4_K, unpack_q4_k, W_MIN)                                                                    \
+    X(Q5_K, unpack_q5_k, W_MIN)                                                                    \
+    X(Q6_K, unpack_q6_k, W_HALF)                                                                   \
+    X(IQ4_NL, unpack_iq4_nl, W_PLAIN)                                                              \
+    X(IQ4_XS, unpack_iq4_xs, W_PLAIN)                                                              \
+    X(MXFP4, unpack_mxfp4, W_PLAIN)
 
 #endif

@@ -19,10 +19,10 @@ static inline void quant_dequant(const void *src, float *dst, uint32_t n, size_t
     }
 }
 
-#define X(TYPE, UNPACK, HAS_MIN)                                                                   \
+#define X(TYPE, UNPACK, KIND)                                                                      \
     static void dequant_##TYPE(const void *src, float *dst, uint32_t n)                            \
     {                                                                                              \
-        quant_dequant(src, dst, n, GROUP_BYTES_##TYPE, UNPACK, HAS_MIN);                           \
+        quant_dequant(src, dst, n, GROUP_BYTES_##TYPE, UNPACK, (KIND)&W_MIN);                      \
     }
 QUANT_TYPES(X)
 #undef X

@@ -2,10 +2,12 @@
 /* Matrix products in plain C: the definition of the order in which every level adds up.
  *
  * Quantised weights: column c belongs to block c / 32; integers are exact within a block, and block
- * b adds to float lane b % 8 (unpack.h gives the terms).  All levels do just this, so all agree bit
- * for bit. Float weights: column c adds to lane c % 16, in ascending order; other levels fuse
- * multiply and add. In the end lane l takes in lane l + half, halving until one is left.  Any
- * thread; see kern.h. */
+ * b adds to float lane b % 8 (unpack.h gives the terms); every QUANT_CHUNK columns the lanes fold
+ * and add to the result.  All levels do just this, so all agree bit for bit. Float weights: column
+ * c adds to lane c % 16, in ascending order; other levels fuse multiply and add. In the end lane l
+ * takes in lane l + half, halving until one is left.  Any thread; see kern.h. */
+#include <math.h>
+
 #include "worker/kernel/ref/ref.h"
 #include "worker/kernel/unpack.h"
 
@@ -28,46 +30,55 @@ static uint32_t slab_rows(const struct kern_mat *w)
     return n < 1 ? 1 : (uint32_t)n;
 }
 
-/* acc[b] += (d dx) I + (m dx) M for blocks b < nb. */
-static inline void group_add(const struct wgroup *g, const struct act_q8 *x, uint32_t nb,
-                             bool has_min, float acc[8])
+/* Block b of a group: see unpack.h. */
+static inline float block_add(const struct wgroup *g, const struct act_q8 *x, uint32_t b,
+                              enum weight_kind kind, float acc)
 {
-    for (uint32_t b = 0; b < nb; b++) {
-        int32_t isum = 0, msum = 0;
-        for (uint32_t h = 2 * b; h < 2 * b + 2; h++) {
-            int32_t dot = 0;
-            for (uint32_t i = 0; i < 16; i++)
-                dot += g->q[16 * h + i] * x->q[act_q8_at(16 * h + i)];
-            isum += g->sc[h] * dot;
-            msum += has_min ? g->mn[h] * x->sum[h] : 0;
-        }
-        float p = g->d[b] * x->d[b] * (float)isum;
-        if (has_min)
-            p += g->m[b] * x->d[b] * (float)msum;
-        acc[b] += p;
+    const bool half = kind & W_HALF;
+    int32_t isum = 0, msum = 0;
+    for (uint32_t h = 2 * b; h < 2 * b + 2; h++) {
+        int32_t dot = 0;
+        for (uint32_t i = 0; i < 16; i++)
+            dot += g->q[16 * h + i] * x->q[act_q8_at(16 * h + i)];
+        isum += half ? g->sc[h] * dot : dot;
+        msum += kind == W_HALF_MIN ? g->mn[h] * x->sum[h] : 0;
     }
+    const float d = half ? g->d[b] : g->d[b] * (float)g->sc[2 * b];
+    acc = fmaf((float)isum, d * x->d[b], acc);
+    if (!(kind & W_MIN))
+        return acc;
+    const float m = half ? g->m[b] : g->m[b] * (float)g->mn[2 * b];
+    return fmaf(m, half ? x->d[b] * (float)msum : x->ds[b], acc);
 }
 
 /* One weight row times up to TOKENS tokens. */
 static inline void quant_row(const char *row, uint32_t n_cols, size_t group_bytes, unpack_fn unpack,
-                             bool has_min, const char *x, size_t x_row_bytes, uint32_t n_tok,
-                             float *y, size_t ld_y)
+                             enum weight_kind kind, const char *x, size_t x_row_bytes,
+                             uint32_t n_tok, float *y, size_t ld_y)
 {
-    float acc[TOKENS][8] = {{0}};
+    float total[TOKENS] = {0}, acc[TOKENS][8] = {{0}};
     for (uint32_t c = 0, i = 0; c < n_cols; c += 256, i++) {
         uint32_t nb = MIN_OF(n_cols - c, 256u) / 32;
         struct wgroup g;
         unpack(row + i * group_bytes, nb, &g);
-        for (uint32_t t = 0; t < n_tok; t++)
-            group_add(&g, (const struct act_q8 *)(x + t * x_row_bytes) + i, nb, has_min, acc[t]);
+        const bool last = (c + 256) % QUANT_CHUNK == 0 || n_cols - c <= 256;
+        for (uint32_t t = 0; t < n_tok; t++) {
+            const struct act_q8 *xg = (const struct act_q8 *)(x + t * x_row_bytes) + i;
+            for (uint32_t b = 0; b < nb; b++)
+                acc[t][b] = block_add(&g, xg, b, kind, acc[t][b]);
+            if (!last)
+                continue;
+            total[t] += fold(acc[t], 8);
+            memset(acc[t], 0, sizeof(acc[t]));
+        }
     }
     for (uint32_t t = 0; t < n_tok; t++)
-        y[t * ld_y] = fold(acc[t], 8);
+        y[t * ld_y] = total[t];
 }
 
 static inline void quant_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                                 const struct kern_act *x, float *y, size_t ld_y, size_t group_bytes,
-                                unpack_fn unpack, bool has_min)
+                                unpack_fn unpack, enum weight_kind kind)
 {
     for (uint32_t r0 = row0, r1; r0 < row1; r0 = r1) {
         r1 = r0 + MIN_OF(slab_rows(w), row1 - r0);
@@ -75,17 +86,17 @@ static inline void quant_matmul(const struct kern_mat *w, uint32_t row0, uint32_
             const char *xt = (const char *)x->rows + t * x->row_bytes;
             for (uint32_t r = r0; r < r1; r++)
                 quant_row((const char *)w->data + r * w->row_bytes, w->n_cols, group_bytes, unpack,
-                          has_min, xt, x->row_bytes, MIN_OF(x->n_tok - t, (uint32_t)TOKENS),
+                          kind, xt, x->row_bytes, MIN_OF(x->n_tok - t, (uint32_t)TOKENS),
                           y + t * ld_y + (r - row0), ld_y);
         }
     }
 }
 
-#define X(TYPE, UNPACK, HAS_MIN)                                                                   \
+#define X(TYPE, UNPACK, KIND)                                                                      \
     static void matmul_##TYPE(const struct kern_mat *w, uint32_t row0, uint32_t row1,              \
                               const struct kern_act *x, float *y, size_t ld_y)                     \
     {                                                                                              \
-        quant_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, UNPACK, HAS_MIN);              \
+        quant_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, UNPACK, KIND);                 \
     }
 QUANT_TYPES(X)
 #undef X
@@ -141,7 +152,7 @@ FLOAT_TYPES(X)
 
 void ref_matmul_fill(struct kern *k)
 {
-#define X(TYPE, UNPACK, HAS_MIN)                                                                   \
+#define X(TYPE, UNPACK, KIND)                                                                      \
     k->matmul[DTYPE_##TYPE] = matmul_##TYPE;                                                       \
     k->act_for[DTYPE_##TYPE] = ACT_Q8;
     QUANT_TYPES(X)

@@ -43,6 +43,11 @@ static void act_q8_block(const float *x, struct act_q8 *g, uint32_t b)
         g->q[act_q8_at(32 * b + i)] = q;
         g->sum[2 * b + i / 16] = (int16_t)(g->sum[2 * b + i / 16] + q);
     }
+    int sum0 = g->sum[2 * b], sum1 = g->sum[2 * b + 1];
+    g->off_half[2 * b] = -128 * sum0;
+    g->off_half[2 * b + 1] = -128 * sum1;
+    g->off[b] = -128 * (sum0 + sum1);
+    g->ds[b] = g->d[b] * (float)(sum0 + sum1);
 }
 
 static void act_q8(const float *src, void *dst, uint32_t n)

@@ -206,7 +206,7 @@ static uint32_t argmax(const float *x, uint32_t n)
 }
 
 /* 16 rounded values to their places; their sum. */
-static inline int16_t put_half(v16 x, v16 inv, int8_t *q)
+static inline int put_half(v16 x, v16 inv, int8_t *q)
 {
     __m128i bytes = v16i_to_bytes(v16_to_int(v16_mul(x, inv)));
     uint32_t dword[4];
@@ -214,7 +214,7 @@ static inline int16_t put_half(v16 x, v16 inv, int8_t *q)
     for (int j = 0; j < 4; j++)
         memcpy(q + 64 * j, &dword[j], 4);
     __m128i sad = _mm_sad_epu8(_mm_xor_si128(bytes, _mm_set1_epi8(-128)), _mm_setzero_si128());
-    return (int16_t)(_mm_cvtsi128_si32(sad) + _mm_extract_epi16(sad, 4) - 16 * 128);
+    return _mm_cvtsi128_si32(sad) + _mm_extract_epi16(sad, 4) - 16 * 128;
 }
 
 static void act_q8_block(const float *x, struct act_q8 *g, uint32_t b)
@@ -230,8 +230,14 @@ static void act_q8_block(const float *x, struct act_q8 *g, uint32_t b)
         inv = 127.0f / max;
     }
     g->d[b] = d;
-    g->sum[2 * b] = put_half(x0, v16_set1(inv), g->q + 4 * b);
-    g->sum[2 * b + 1] = put_half(x1, v16_set1(inv), g->q + 32 + 4 * b);
+    const int sum0 = put_half(x0, v16_set1(inv), g->q + 4 * b);
+    const int sum1 = put_half(x1, v16_set1(inv), g->q + 32 + 4 * b);
+    g->sum[2 * b] = (int16_t)sum0;
+    g->sum[2 * b + 1] = (int16_t)sum1;
+    g->off_half[2 * b] = -128 * sum0;
+    g->off_half[2 * b + 1] = -128 * sum1;
+    g->off[b] = -128 * (sum0 + sum1);
+    g->ds[b] = d * (float)(sum0 + sum1);
 }
 
 static void act_q8(const float *src, void *dst, uint32_t n)

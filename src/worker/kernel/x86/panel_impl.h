@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Matrix products of many tokens with quantised weights: panels of 16 rows.  Included once by each
+ * quant_*.c whose registers hold 16 lanes, after load_impl.h.  Bit for bit quant_impl.h and ref.
+ *
+ * One 32-bit lane per weight row: a register holds 4 consecutive columns of 16 rows, and an
+ * activation's 4 bytes are broadcast against it, so that a product needs no step across lanes, and
+ * scales are plain vectors.  Rows are brought into that form, a chunk of QUANT_CHUNK columns of two
+ * panels at a time, in a scratch on the stack that stays in the first-level cache while all tokens
+ * of the call pass over it.  ref's 8 float lanes are taken one after the other: blocks b, b + 8,
+ * ... of a chunk, then the next; the sums meet as ref folds them. */
+
+enum {
+    PANEL_ROWS = 16,
+    PANEL_BLOCKS = QUANT_CHUNK / QK,
+    PANEL_TOKENS = 4, /* of a tile */
+    PANEL_PREFETCH = 2
+};
+
+/* 16 rows of a block of 32 columns, bytes (+ 128 unless the type has mins) and floats. */
+struct panel_block {
+    uint8_t q[8][64]; /* [k]: columns 4 k .. 4 k + 3 of each row */
+    float d[16], m[16];
+    float sc[2][16];   /* of half blocks */
+    int16_t mn[16][2]; /* likewise */
+};
+
+/* Where the sizes differ by type: what of panel_block it uses. */
+INLINED size_t panel_block_bytes(const int flags)
+{
+    return flags & W_HALF  ? sizeof(struct panel_block)
+           : flags & W_MIN ? offsetof(struct panel_block, sc)
+                           : offsetof(struct panel_block, m);
+}
+
+/* The float lanes in an order in which neighbours meet: ((0 4)(2 6)) ((1 5)(3 7)). */
+static const uint8_t panel_lanes[8] = {0, 4, 2, 6, 1, 5, 3, 7};
+
+/* ret_at[b]: the place of block b of nb. */
+INLINED void panel_order(uint32_t nb, uint8_t ret_at[PANEL_BLOCKS])
+{
+    uint8_t n = 0;
+    for (uint32_t i = 0; i < 8; i++)
+        for (uint32_t b = panel_lanes[i]; b < nb; b += 8)
+            ret_at[b] = n++;
+}
+
+/* t[4 L + j] = dword j of 128-bit lane L of each of v[0..16). */
+INLINED void transpose16(const __m512i v[16], __m512i t[16])
+{
+    __m512i a[4][4]; /* [four rows][j], each 128-bit lane by itself */
+    UNROLL
+    for (int s = 0; s < 4; s++) {
+        const __m512i *r = v + 4 * s;
+        __m512i lo0 = _mm512_unpacklo_epi32(r[0], r[1]), hi0 = _mm512_unpackhi_epi32(r[0], r[1]);
+        __m512i lo1 = _mm512_unpacklo_epi32(r[2], r[3]), hi1 = _mm512_unpackhi_epi32(r[2], r[3]);
+        a[s][0] = _mm512_unpacklo_epi64(lo0, lo1);
+        a[s][1] = _mm512_unpackhi_epi64(lo0, lo1);
+        a[s][2] = _mm512_unpacklo_epi64(hi0, hi1);
+        a[s][3] = _mm512_unpackhi_epi64(hi0, hi1);
+    }
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        __m512i p = _mm512_shuffle_i32x4(a[0][j], a[1][j], 0x88);
+        __m512i q = _mm512_shuffle_i32x4(a[2][j], a[3][j], 0x88);
+        __m512i r = _mm512_shuffle_i32x4(a[0][j], a[1][j], 0xdd);
+        __m512i s = _mm512_shuffle_i32x4(a[2][j], a[3][j], 0xdd);
+        t[0 + j] = _mm512_shuffle_i32x4(p, q, 0x88);
+        t[4 + j] = _mm512_shuffle_i32x4(r, s, 0x88);
+        t[8 + j] = _mm512_shuffle_i32x4(p, q, 0xdd);
+        t[12 + j] = _mm512_shuffle_i32x4(r, s, 0xdd);
+    }
+}
+
+/* Row r's 8 floats go to lane r of 8 vectors. */
+INLINED void transpose_floats(const __m256 v[16], __m512 t[8])
+{
+    __m512 w[8], a[8];
+    UNROLL
+    for (int r = 0; r < 8; r++) /* rows r, r + 8 */
+        w[r] = _mm512_insertf32x8(_mm512_castps256_ps512(v[r]), v[r + 8], 1);
+    UNROLL
+    for (int s = 0; s < 2; s++) {
+        const __m512 *r = w + 4 * s;
+        __m512d lo0 = _mm512_castps_pd(_mm512_unpacklo_ps(r[0], r[1]));
+        __m512d hi0 = _mm512_castps_pd(_mm512_unpackhi_ps(r[0], r[1]));
+        __m512d lo1 = _mm512_castps_pd(_mm512_unpacklo_ps(r[2], r[3]));
+        __m512d hi1 = _mm512_castps_pd(_mm512_unpackhi_ps(r[2], r[3]));
+        a[4 * s + 0] = _mm512_castpd_ps(_mm512_unpacklo_pd(lo0, lo1));
+        a[4 * s + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(lo0, lo1));
+        a[4 * s + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(hi0, hi1));
+        a[4 * s + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(hi0, hi1));
+    }
+    const __m512i first =
+        _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+    const __m512i second =
+        _mm512_setr_epi32(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    UNROLL
+    for (int j = 0; j < 4; j++) {
+        t[j] = _mm512_permutex2var_ps(a[j], first, a[4 + j]);
+        t[4 + j] = _mm512_permutex2var_ps(a[j], second, a[4 + j]);
+    }
+}
+
+/* w + 128 as unsigned bytes; where there are mins, w as it is. */
+INLINED __m512i panel_bytes(__m512i q, const int flags)
+{
+    if (flags & W_MIN)
+        return q;
+    if (flags & IS_SIGNED)
+        return _mm512_xor_si512(q, _mm512_set1_epi8(-128));
+    return _mm512_add_epi8(q, _mm512_set1_epi8((char)(128 - OFFSET(flags))));
+}
+
+/* A group of 16 rows, unpacked and not yet turned. */
+struct panel_group {
+    __m512i q[4][16];
+    __m256 d[16], m[16];
+    int8_t sc[16][16], mn[16][16];
+};
+
+INLINED void panel_half_scales(const struct panel_group *g, uint32_t b, struct panel_block *to,
+                               const int flags)
+{
+    for (int r = 0; r < 16; r++)
+        for (int h = 0; h < 2; h++) {
+            to->sc[h][r] = g->sc[r][2 * b + (uint32_t)h];
+            if (flags & W_MIN)
+                to->mn[r][h] = g->mn[r][2 * b + (uint32_t)h];
+        }
+}
+
+/* The first nb blocks of *g to their places. */
+INLINED void panel_group_store(const struct panel_group *g, uint32_t nb, char *panel,
+                               const uint8_t *at, const int flags)
+{
+    const size_t stride = panel_block_bytes(flags);
+    __m512 d[8], m[8];
+    transpose_floats(g->d, d);
+    if (flags & W_MIN)
+        transpose_floats(g->m, m);
+    UNROLL
+    for (uint32_t i = 0; i < 4; i++) {
+        __m512i t[16];
+        transpose16(g->q[i], t);
+        UNROLL
+        for (uint32_t half = 0; half < 2; half++) {
+            const uint32_t b = i + 4 * half;
+            if (b >= nb)
+                continue;
+            struct panel_block *to = (struct panel_block *)(panel + at[b] * stride);
+            UNROLL
+            for (uint32_t k = 0; k < 8;
+                 k++) /* lanes: half 0 of i, of i + 4, half 1 of i, of i + 4 */
+                _mm512_store_si512(to->q[k], t[8 * (k / 4) + 4 * half + k % 4]);
+            _mm512_store_ps(to->d, d[b]);
+            if (flags & W_MIN)
+                _mm512_store_ps(to->m, m[b]);
+            if (flags & W_HALF)
+                panel_half_scales(g, b, to, flags);
+        }
+    }
+}
+
+/* Columns c0 <= c < c1 of n rows (1 .. 16) to a panel; the rows after them repeat the last. */
+INLINED void panel_unpack(const char *rows, size_t row_bytes, uint32_t n, uint32_t c0, uint32_t c1,
+                          uint32_t n_cols, char *panel, const uint8_t *at, const size_t group_bytes,
+                          load_fn load, const int flags)
+{
+    char last[8 * sizeof(struct block_q8_0)];
+    for (uint32_t c = c0; c < c1; c += 256, at += 8) {
+        _Alignas(64) struct panel_group g;
+        for (uint32_t r = 0; r < PANEL_ROWS; r++) {
+            const char *row = rows + MIN_OF(r, n - 1) * row_bytes;
+            struct wregs w;
+            for (size_t o = 0; o < group_bytes; o += 64)
+                _mm_prefetch(row + PANEL_PREFETCH * PANEL_ROWS * row_bytes + c / 256 * group_bytes +
+                                 o,
+                             _MM_HINT_T0);
+            load(group_at(row, c, n_cols, group_bytes, last, sizeof(last)), &w);
+            UNROLL
+            for (int i = 0; i < 4; i++)
+                g.q[i][r] = panel_bytes(w.q[i], flags);
+            g.d[r] = w.d;
+            if (flags & W_MIN)
+                g.m[r] = w.m;
+            if (flags & W_HALF)
+                _mm_storeu_si128((__m128i *)g.sc[r], w.sc);
+            if (flags & W_HALF && flags & W_MIN)
+                _mm_storeu_si128((__m128i *)g.mn[r], w.mn);
+        }
+        panel_group_store(&g, MIN_OF(c1 - c, 256u) / QK, panel, at, flags);
+    }
+}
+
+INLINED __m512i bcast(const void *p)
+{
+    return _mm512_set1_epi32((int)get32(p));
+}
+
+/* Sums of products of R panels' block with T tokens' block b of 8. */
+INLINED void panel_dots(const struct panel_block *const w[2], const struct act_q8 *const x[],
+                        uint32_t b, const uint32_t k0, const uint32_t k1, const uint32_t R,
+                        const uint32_t T, __m512i s[2][PANEL_TOKENS])
+{
+    UNROLL
+    for (uint32_t k = k0; k < k1; k++) {
+        __m512i wk[2];
+        UNROLL
+        for (uint32_t r = 0; r < R; r++)
+            wk[r] = _mm512_load_si512(w[r]->q[k]);
+        UNROLL
+        for (uint32_t t = 0; t < T; t++) {
+            __m512i xk = bcast(x[t]->q + 64 * (k % 4) + 32 * (k / 4) + 4 * b);
+            UNROLL
+            for (uint32_t r = 0; r < R; r++)
+                s[r][t] = _mm512_dpbusd_epi32(s[r][t], wk[r], xk);
+        }
+    }
+}
+
+/* acc += what a block adds: unpack.h. */
+INLINED void panel_step(const struct panel_block *const w[2], const struct act_q8 *const x[],
+                        uint32_t b, const uint32_t R, const uint32_t T, __m512 acc[2][PANEL_TOKENS],
+                        const int flags)
+{
+    __m512i s[2][PANEL_TOKENS], s1[2][PANEL_TOKENS];
+    UNROLL
+    for (uint32_t t = 0; t < T; t++) {
+        UNROLL
+        for (uint32_t r = 0; r < R; r++) {
+            if (flags & W_HALF) {
+                s[r][t] = flags & W_MIN ? _mm512_setzero_si512() : bcast(&x[t]->off_half[2 * b]);
+                s1[r][t] =
+                    flags & W_MIN ? _mm512_setzero_si512() : bcast(&x[t]->off_half[2 * b + 1]);
+            } else {
+                s[r][t] = flags & W_MIN ? _mm512_setzero_si512() : bcast(&x[t]->off[b]);
+            }
+        }
+    }
+    panel_dots(w, x, b, 0, flags & W_HALF ? 4 : 8, R, T, s);
+    __m512 f[2][PANEL_TOKENS];
+    UNROLL
+    for (uint32_t t = 0; t < T; t++) {
+        UNROLL
+        for (uint32_t r = 0; r < R; r++) {
+            f[r][t] = _mm512_cvtepi32_ps(s[r][t]);
+            if (flags & W_HALF)
+                f[r][t] = _mm512_mul_ps(f[r][t], _mm512_load_ps(w[r]->sc[0]));
+        }
+    }
+    if (flags & W_HALF) {
+        panel_dots(w, x, b, 4, 8, R, T, s1);
+        UNROLL
+        for (uint32_t t = 0; t < T; t++) {
+            UNROLL
+            for (uint32_t r = 0; r < R; r++)
+                f[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s1[r][t]), _mm512_load_ps(w[r]->sc[1]),
+                                          f[r][t]);
+        }
+    }
+    UNROLL
+    for (uint32_t t = 0; t < T; t++) {
+        const __m512 dx = _mm512_set1_ps(x[t]->d[b]), ds = _mm512_set1_ps(x[t]->ds[b]);
+        UNROLL
+        for (uint32_t r = 0; r < R; r++) {
+            acc[r][t] =
+                _mm512_fmadd_ps(f[r][t], _mm512_mul_ps(_mm512_load_ps(w[r]->d), dx), acc[r][t]);
+            if (!(flags & W_MIN))
+                continue;
+            __m512 ms = ds;
+            if (flags & W_HALF) {
+                __m512i sums = bcast(&x[t]->sum[2 * b]);
+                __m512i mn = _mm512_load_si512(w[r]->mn);
+                ms = _mm512_mul_ps(dx, _mm512_cvtepi32_ps(_mm512_madd_epi16(mn, sums)));
+            }
+            acc[r][t] = _mm512_fmadd_ps(_mm512_load_ps(w[r]->m), ms, acc[r][t]);
+        }
+    }
+}
+
+/* A chunk of nb blocks of R panels times T tokens; y gains it, or becomes it.  Of the last panel
+ * the lanes of `mask` exist. */
+INLINED void panel_tile(const char *panels, size_t panel_bytes_, uint32_t nb, const char *x,
+                        size_t x_row_bytes, const uint32_t R, const uint32_t T, float *y,
+                        size_t ld_y, __mmask16 mask, bool first, const int flags)
+{
+    const size_t stride = panel_block_bytes(flags);
+    __m512 wait[3][2][PANEL_TOKENS], acc[2][PANEL_TOKENS];
+    for (uint32_t i = 0; i < 8; i++) {
+        UNROLL
+        for (uint32_t r = 0; r < R; r++) {
+            UNROLL
+            for (uint32_t t = 0; t < T; t++)
+                acc[r][t] = _mm512_setzero_ps();
+        }
+        const char *xg = x;
+        for (uint32_t b = panel_lanes[i]; b < nb; b += 8) {
+            const struct panel_block *w[2];
+            const struct act_q8 *xt[PANEL_TOKENS];
+            UNROLL
+            for (uint32_t r = 0; r < R; r++)
+                w[r] = (const struct panel_block *)(panels + r * panel_bytes_);
+            UNROLL
+            for (uint32_t t = 0; t < T; t++)
+                xt[t] = (const struct act_q8 *)(xg + t * x_row_bytes);
+            panel_step(w, xt, panel_lanes[i], R, T, acc, flags);
+            panels += stride;
+            xg += sizeof(struct act_q8);
+        }
+        for (uint32_t level = 0;; level++) { /* as carries run: a sum waits for its neighbour */
+            const bool meets = i >> level & 1;
+            UNROLL
+            for (uint32_t r = 0; r < R; r++) {
+                UNROLL
+                for (uint32_t t = 0; t < T; t++)
+                    if (meets)
+                        acc[r][t] = _mm512_add_ps(wait[level][r][t], acc[r][t]);
+                    else if (level < 3)
+                        wait[level][r][t] = acc[r][t];
+            }
+            if (!meets)
+                break;
+        }
+    }
+    UNROLL
+    for (uint32_t t = 0; t < T; t++) {
+        UNROLL
+        for (uint32_t r = 0; r < R; r++) {
+            float *to = y + t * ld_y + 16 * r;
+            const __mmask16 m = r + 1 == R ? mask : (__mmask16)0xffff;
+            __m512 before = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(m, to);
+            _mm512_mask_storeu_ps(to, m, _mm512_add_ps(before, acc[r][t]));
+        }
+    }
+}
+
+/* All tokens over a chunk of up to 32 rows. */
+INLINED void panel_tokens(const char *panels, size_t panel_bytes_, uint32_t n_rows, uint32_t nb,
+                          const char *x, size_t x_row_bytes, uint32_t n_tok, float *y, size_t ld_y,
+                          bool first, const int flags)
+{
+    const uint32_t tail = (n_rows - 1) % PANEL_ROWS + 1;
+    const __mmask16 mask = (__mmask16)(0xffffu >> (16 - tail));
+#define TILE(R, T)                                                                                 \
+    panel_tile(panels, panel_bytes_, nb, x + t * x_row_bytes, x_row_bytes, R, T, y + t * ld_y,     \
+               ld_y, mask, first, flags)
+    uint32_t t = 0;
+    if (n_rows > PANEL_ROWS) {
+        for (; t + 4 <= n_tok; t += 4)
+            TILE(2, 4);
+        for (; t + 2 <= n_tok; t += 2)
+            TILE(2, 2);
+        for (; t < n_tok; t++)
+            TILE(2, 1);
+    } else {
+        for (; t + 4 <= n_tok; t += 4)
+            TILE(1, 4);
+        for (; t < n_tok; t++)
+            TILE(1, 1);
+    }
+#undef TILE
+}
+
+INLINED void panel_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
+                          const struct kern_act *x, float *y, size_t ld_y, const size_t group_bytes,
+                          load_fn load, const int flags)
+{
+    _Alignas(64) char panels[2 * PANEL_BLOCKS * sizeof(struct panel_block)];
+    const size_t one = PANEL_BLOCKS * panel_block_bytes(flags);
+    for (uint32_t r = row0, n; r < row1; r += n) {
+        n = MIN_OF(row1 - r, 2u * PANEL_ROWS);
+        for (uint32_t c = 0, c1; c < w->n_cols; c = c1) {
+            uint8_t at[PANEL_BLOCKS];
+            c1 = MIN_OF(w->n_cols, c + QUANT_CHUNK);
+            panel_order((c1 - c) / QK, at);
+            for (uint32_t p = 0; p * PANEL_ROWS < n; p++)
+                panel_unpack((const char *)w->data + (r + p * PANEL_ROWS) * w->row_bytes,
+                             w->row_bytes, MIN_OF(n - p * PANEL_ROWS, (uint32_t)PANEL_ROWS), c, c1,
+                             w->n_cols, panels + p * one, at, group_bytes, load, flags);
+            panel_tokens(panels, one, n, (c1 - c) / QK,
+                         (const char *)x->rows + c / 256 * sizeof(struct act_q8), x->row_bytes,
+                         x->n_tok, y + (r - row0), ld_y, c == 0, flags);
+        }
+    }
+}
