@@ -400,6 +400,8 @@ class Json(Api):
             self.assertEqual((status, answer["error"]["code"]), (400, "invalid_json"), name)
             if name not in ("array", "string", "nothing"):
                 self.assertRegex(answer["error"]["message"], r"at byte \d+", name)
+            if name in ("huge", "huge exponent", "seed"):  # the field and its range
+                self.assertRegex(answer["error"]["message"], r"'(temperature|seed)' is an? (number|integer) beyond [-\d.e]+", name)
         status, _, answer = self.d.post("/v1/completions", b'{"model":"words","prompt":"\xff\xfe"}')
         self.assertEqual((status, answer["error"]["code"]), (400, "invalid_json"))
         self.assertEqual(self.d.post("/v1/completions", good[:-1] + ',"temperature":-0}')[0], 200)

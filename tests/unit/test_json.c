@@ -76,6 +76,24 @@ static void refusal(const char *text, size_t n, int code, const char *wanted)
         fail_msg("'%.40s': '%s' without '%s'", text, err.msg, wanted);
 }
 
+static void numbers_too_large_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *said;
+    } cases[] = {
+        {"{\"a\":1,\"seed\" : 9223372036854775808}", ": 'seed' is an integer beyond -92"},
+        {"{\"seed\":-9223372036854775809,\"b\":1}", ": 'seed' is an integer beyond -92"},
+        {"{\"min_p\":1e400}", ": 'min_p' is a number beyond 1.8e308"},
+        {"[1,99999999999999999999]", ": there is an integer beyond -92"},
+        {"99999999999999999999", ": there is an integer beyond -92"},
+        {"{\"a\\\"b\":99999999999999999999}", ": there is an integer"},
+        {"{\"\":99999999999999999999}", ": there is an integer"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        refusal(cases[i].text, strlen(cases[i].text), E_FORMAT, cases[i].said);
+}
+
 static void refusals_say_where(void **state)
 {
     (void)state;
@@ -83,7 +101,7 @@ static void refusals_say_where(void **state)
     refusal("{\"a\":1,\"a\":2}", 13, E_FORMAT, "duplicate");
     refusal("\xEF\xBB\xBF{}", 5, E_FORMAT, "byte order mark");
     refusal("\xFF\xFE{\0}\0", 6, E_FORMAT, "UTF-16");
-    refusal("[1e400]", 7, E_FORMAT, "overflow");
+    refusal("[1e400]", 7, E_FORMAT, "beyond");
     refusal("[1180591620717411303424]", 24, E_FORMAT, "integer");
     refusal("[\"\\ud800\"]", 10, E_FORMAT, "at byte");
     refusal("[NaN]", 5, E_FORMAT, "at byte");
@@ -200,6 +218,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_suite_of_others),
+        cmocka_unit_test(numbers_too_large_are_named),
         cmocka_unit_test(refusals_say_where),
         cmocka_unit_test(depth_and_size_are_bounded),
         cmocka_unit_test(getters_name_the_field),

@@ -5,6 +5,7 @@
 #include "lib/codec/json.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "lib/base/limits.h"
 
@@ -43,6 +44,41 @@ static int scan(struct str text, struct err *err)
     return 0;
 }
 
+static bool is_plain(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+/* The name of the member whose number ends before byte `end`; empty when it is an array's item, or
+ * no plain name. */
+static struct str member_of_number(struct str text, size_t end)
+{
+    size_t i = MIN_OF(end, text.len);
+    while (i > 0 && strchr("+-.0123456789eE", text.p[i - 1]))
+        i--;
+    while (i > 0 && strchr(" \t\r\n:", text.p[i - 1]))
+        i--;
+    size_t last = i;
+    if (i < 2 || text.p[i - 1] != '"')
+        return STR_LIT("");
+    for (i--; i > 0 && is_plain(text.p[i - 1]); i--)
+        ;
+    bool is_whole = i > 0 && text.p[i - 1] == '"' && (i < 2 || text.p[i - 2] != '\\');
+    return is_whole ? (struct str){text.p + i, last - 1 - i} : STR_LIT("");
+}
+
+/* jansson names the digits alone; the parameter and what it may be say more. */
+static int too_large(struct str text, const json_error_t *e, struct err *err)
+{
+    struct str name = member_of_number(text, e->position < 0 ? 0 : (size_t)e->position);
+    const char *what = strncmp(e->text, "real", 4) == 0
+                           ? "a number beyond 1.8e308"
+                           : "an integer beyond -9223372036854775808 to 9223372036854775807";
+    return err_set(err, E_FORMAT, "JSON at byte %d (line %d, column %d): %s%.*s%s %s", e->position,
+                   e->line, e->column, name.len ? "'" : "", (int)MIN_OF(name.len, 64u), name.p,
+                   name.len ? "' is" : "there is", what);
+}
+
 int json_parse(struct str text, json_t **ret, struct err *err)
 {
     if (text.len >= 3 && memcmp(text.p, "\xEF\xBB\xBF", 3) == 0)
@@ -59,6 +95,8 @@ int json_parse(struct str text, json_t **ret, struct err *err)
     if (!v) {
         if (json_error_code(&e) == json_error_out_of_memory)
             return err_set(err, E_NOMEM, "JSON of %zu bytes: no memory to read it", text.len);
+        if (json_error_code(&e) == json_error_numeric_overflow)
+            return too_large(text, &e, err);
         return err_set(err, E_FORMAT, "JSON at byte %d (line %d, column %d): %s", e.position,
                        e.line, e.column, e.text);
     }
