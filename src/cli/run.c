@@ -60,17 +60,21 @@ static enum chat_mode mode_of(const struct cli_args *a)
 }
 
 /* Declares the template for every client of the daemon, loads the model with it, and says so; one
- * that does not even load is withdrawn. */
+ * that does not even load, or cannot be compiled, is withdrawn. */
 static int load_with_template(struct chat *c, const char *path, struct err *err)
 {
     struct buf text;
     int rc = file_read_all(path, LIMIT_TEMPLATE_BYTES, &text, err);
+    if (rc == 0 && text.len == 0)
+        rc = err_set(err, E_INVALID, "%s is empty: it is no chat template", path);
     if (rc == 0)
         rc = chat_set_template(c, (struct str){buf_str(&text), text.len}, err);
     buf_release(&text);
     if (rc < 0)
         return rc;
     rc = chat_load(c, CHAT_ALWAYS, err);
+    if (rc == 0 && !c->has_template)
+        rc = chat_try(c, err);
     struct err other = ERR_INIT;
     if (rc < 0)
         (void)!chat_set_template(c, (struct str){NULL, 0}, &other);

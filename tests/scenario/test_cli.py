@@ -24,9 +24,11 @@ class Run(CliCase):
         self.assertEqual((rc, out.startswith(STORY), out[-1]), (0, True, "\n"), out)
         self.assertRegex(err, r"^berth: no daemon listens on http://127\.0\.0\.1:\d+; starting one \(log: .*serve\.log\)\n$")
         log = os.path.join(self.home, ".local/state/berth/serve.log")
-        self.assertTrue(os.path.getsize(log) > 0)
-        with open(log, encoding="utf-8") as f:
-            self.assertIn("status=200", f.read())
+
+        def logged():  # once the answer is out
+            with open(log, encoding="utf-8") as f:
+                return "status=200" in f.read()
+        self.assertTrue(wait_until(logged))
         rc, again, err = self.berth("run", "stories", "Once", "upon", "a", "time", "-t", "0", "-n", "30")
         self.assertEqual((rc, again, err), (0, out, ""))
 
@@ -88,6 +90,8 @@ class Run(CliCase):
         with open(template, "w", encoding="utf-8") as f:
             f.write("{{ messages[")
         self.refused(1, "line 1", "run", "stories", "--chat-template", template, "time")
+        self.assertNotIn("messages[", self.ok("configure", "show"))  # and not kept for others
+        self.refused(1, "is empty", "run", "stories", "--chat-template", "/dev/null", "time")
 
 
 class Interrupted(CliCase):
@@ -227,7 +231,8 @@ class Manage(CliCase):
         with Daemon(env={"XDG_STATE_HOME": "/dev/null/x"}) as d:
             rc, out, err = self.berth("run", "stories", "Once", "-n", "2", "--port", str(d.port))
             self.assertEqual(rc, 0, err)
-            self.assertIn("will not be kept across restarts: cannot create the folder /dev/null/x", d.output())
+            said = "will not be kept across restarts: cannot create the folder /dev/null/x"
+            self.assertTrue(wait_until(lambda: said in d.output()), d.output())
             self.refused(1, "cannot create the folder /dev/null/x", "configure", "stories", "--pin", "--port", str(d.port))
 
     def test_stop_takes_a_path(self):

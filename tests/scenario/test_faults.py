@@ -286,7 +286,7 @@ class Disks(Faults):
         self.start("--log-file", "/dev/full")
         for _ in range(5):
             self.text()
-        self.assertGreater(self.metric("berth_log_lines_dropped_total"), 0)
+        self.assertTrue(wait_until(lambda: self.metric("berth_log_lines_dropped_total") > 0))
 
     def test_a_log_folder_that_is_not_there(self):
         with self.assertRaisesRegex(RuntimeError, "/nowhere/log"):
@@ -328,10 +328,11 @@ class Disks(Faults):
         with open(f"/proc/{self.d.pid}/cmdline", "rb") as f:
             seen += f.read().decode()
         for name in ("log", "audit"):
-            with open(os.path.join(folder, name), encoding="utf-8") as f:
-                text = f.read()
-            self.assertIn("tiny", text)
-            seen += text
+            def text(path=os.path.join(folder, name)):
+                with open(path, encoding="utf-8") as f:
+                    return f.read()
+            self.assertTrue(wait_until(lambda: "tiny" in text()), name)
+            seen += text()
         for word in secret.split() + [key]:
             self.assertNotIn(word, seen)
 
@@ -339,10 +340,12 @@ class Disks(Faults):
         log = os.path.join(self.folder.name, "log")
         self.start("--log-file", log, "--log-level", "debug", "--log-prompts")
         self.text(prompt="zebra umbrella")
-        with open(log, encoding="utf-8") as f:
-            text = f.read()
-        self.assertIn("zebra umbrella", text)
-        self.assertRegex(text, r"warn .*log-prompts")
+
+        def text():
+            with open(log, encoding="utf-8") as f:
+                return f.read()
+        self.assertTrue(wait_until(lambda: "zebra umbrella" in text()))
+        self.assertRegex(text(), r"warn .*log-prompts")
         self.assertEqual(os.stat(log).st_mode & 0o777, 0o600)
         with self.assertRaisesRegex(RuntimeError, "log-file"):
             Daemon(models_dir=self.folder.name, args=["--log-prompts"]).start()

@@ -75,6 +75,7 @@ class Metrics(unittest.TestCase):
         kinds = {name: (kind.lower(), set(filter(None, labels.split(","))))
                  for _, name, _, kind, labels, _, _ in doc.rows()}
         complete(self.d)
+        self.assertTrue(wait_until(lambda: prom.value(scrape(self.d), "berth_request_seconds_count", model="stories")))
         families = scrape(self.d, "/metrics/vllm")
         self.assertEqual({n: f.kind for n, f in families.items()}, {n: k for n, (k, _) in kinds.items()})
         for name, family in families.items():
@@ -141,6 +142,7 @@ class Metrics(unittest.TestCase):
 
     def test_vllm_names_say_the_same(self):
         complete(self.d)
+        self.assertTrue(wait_until(lambda: prom.value(scrape(self.d), "berth_request_seconds_count", model="stories")))
         families = scrape(self.d, "/metrics/vllm")
         for theirs, ours in (("vllm:prompt_tokens_total", "berth_prompt_tokens_total"),
                              ("vllm:generation_tokens_total", "berth_generated_tokens_total"),
@@ -242,8 +244,13 @@ class Logs(unittest.TestCase):
                 status, _, answer = complete(d, {"x-request-id": "my-own-id"})
                 self.assertEqual(status, 200)
                 complete(d, {"x-request-id": "another"}, model="unknown-one")
-                text = d.request("GET", "/logs")[2].decode()
-                self.assertTrue(wait_until(lambda: d.output().endswith(text)))
+                self.assertTrue(wait_until(lambda: all(x in d.output() for x in ("my-own-id", "another"))), d.output())
+
+                def both():  # the file and the route, which say the same
+                    text = d.request("GET", "/logs")[2].decode()
+                    return text if d.output().endswith(text) else ""
+                text = wait_until(both)
+                self.assertTrue(text, d.output())
                 lines = [x for x in text.splitlines() if "my-own-id" in x]
                 self.assertEqual(len(lines), 1, text)
                 usage = answer["usage"]
@@ -282,6 +289,7 @@ class Logs(unittest.TestCase):
             while b"seen-by-followers" not in got or not got.endswith(b"\n"):
                 got += r.read1(65536)
             self.assertTrue(all(STAMP.match(x) for x in got.decode().splitlines()), got)
+            self.assertTrue(wait_until(lambda: b"seen-by-followers" in d.request("GET", "/logs")[2]))
             before = d.request("GET", "/logs")[2]
             time.sleep(0.6)  # to follow the log is no reason to log
             self.assertEqual(d.request("GET", "/logs")[2], before)
@@ -370,14 +378,16 @@ class Logs(unittest.TestCase):
                 self.assertEqual(complete(d)[0], 200)
                 os.mkdir(folder)
                 self.assertTrue(wait_until(lambda: d.get("/version")[0] == 200 and os.path.exists(path)))
+                self.assertTrue(wait_until(lambda: "log lines are being lost" in d.output()))
                 self.assertEqual(d.output().count("log lines are being lost"), 1, d.output())
 
     def test_a_log_that_cannot_be_written_stops_nothing(self):
         with Daemon(args=["--log-level", "debug", "--log-file", "/dev/full"]) as d:
             for _ in range(3):
                 self.assertEqual(complete(d)[0], 200)
-            self.assertGreater(prom.value(scrape(d), "berth_log_lines_dropped_total"), 4)
-            self.assertIn("api=completions", d.request("GET", "/logs")[2].decode())
+            self.assertTrue(wait_until(lambda: prom.value(scrape(d), "berth_log_lines_dropped_total") > 4))
+            self.assertTrue(wait_until(lambda: "api=completions" in d.request("GET", "/logs")[2].decode()))
+            self.assertTrue(wait_until(lambda: "log lines are being lost" in d.output()))
             self.assertEqual(d.output().count("log lines are being lost"), 1, d.output())
 
     def test_files_that_cannot_be_logs_are_refused_at_the_start(self):
@@ -442,7 +452,8 @@ class Audit(unittest.TestCase):
             with Daemon(args=["--audit-log", path], program=limited) as d:
                 for _ in range(5):
                     self.assertEqual(complete(d)[0], 200)
-                self.assertGreaterEqual(prom.value(scrape(d), "berth_audit_lines_dropped_total"), 3)
+                self.assertTrue(wait_until(lambda: prom.value(scrape(d), "berth_audit_lines_dropped_total") >= 3))
+                self.assertTrue(wait_until(lambda: "audit lines are being lost" in d.output()))
                 self.assertEqual(d.output().count("audit lines are being lost"), 1, d.output())
             for line in slurp(path).splitlines():
                 json.loads(line)  # none is torn

@@ -232,7 +232,7 @@ class Daemon(Client):
         return rc
 
 
-def wait_until(check, timeout=20, step=0.02):
+def wait_until(check, timeout=30 * SLOW, step=0.02):
     """Polls check() until it is true; returns its last value."""
     end = time.monotonic() + timeout
     while True:

@@ -122,6 +122,18 @@ int chat_set_template(struct chat *c, struct str text, struct err *err)
     return rc;
 }
 
+int chat_try(struct chat *c, struct err *err)
+{
+    json_t *answer = NULL;
+    json_t *body = json_pack("{s:s, s:i, s:[{s:s, s:s}]}", "model", c->model, "max_tokens", 1,
+                             "messages", "role", "user", "content", "Hello");
+    int rc = body ? client_json(&c->client, "POST", "/v1/chat/completions", body, &answer, err)
+                  : err_set(err, E_INVALID, "the model's name is not valid UTF-8");
+    json_decref(answer);
+    json_decref(body);
+    return rc;
+}
+
 static void keep_string(char **to, const json_t *v)
 {
     const char *s = json_string_value(v);
@@ -181,8 +193,8 @@ int chat_load(struct chat *c, enum chat_mode mode, struct err *err)
     if (rc == 0 && !l.model)
         rc = err_set(err, E_NET, "the daemon broke the loading of %s off; its log says why",
                      c->model);
-    bool has_template = json_is_true(json_object_get(l.model, "has_chat_template"));
-    c->is_chat = mode == CHAT_ALWAYS || (mode == CHAT_BY_TEMPLATE && has_template);
+    c->has_template = json_is_true(json_object_get(l.model, "has_chat_template"));
+    c->is_chat = mode == CHAT_ALWAYS || (mode == CHAT_BY_TEMPLATE && c->has_template);
     keep_string(&c->digest, json_object_get(l.model, "digest"));
     c->n_ctx = count_of(l.model, "n_ctx");
     buf_release(&what);

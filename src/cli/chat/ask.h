@@ -9,11 +9,12 @@
 
 struct chat { /* owns everything but the output */
     struct client client;
-    char *asked_for;  /* the model as the user named it: a name, or a path */
-    char *model;      /* the name the daemon knows it by; NULL before chat_load */
-    char *digest;     /* of the model, from its last answer or list entry; NULL while unknown */
-    int64_t n_ctx;    /* the longest that prompt and answer may be together; -1: unknown */
-    bool is_chat;     /* else completions */
+    char *asked_for; /* the model as the user named it: a name, or a path */
+    char *model;     /* the name the daemon knows it by; NULL before chat_load */
+    char *digest;    /* of the model, from its last answer or list entry; NULL while unknown */
+    int64_t n_ctx;   /* the longest that prompt and answer may be together; -1: unknown */
+    bool is_chat;    /* else completions */
+    bool has_template;
     json_t *params;   /* what every request carries */
     json_t *messages; /* the turns so far, without the system message */
     char *system;     /* NULL: none */
@@ -48,6 +49,8 @@ int chat_load(struct chat *c, enum chat_mode mode, struct err *err) MUST_USE;
 /* Declares text as the model's chat template in the daemon, for all its clients; text.p NULL: the
  * model's own again. */
 int chat_set_template(struct chat *c, struct str text, struct err *err) MUST_USE;
+/* Asks for one token of a conversation, to hear why it cannot be had. */
+int chat_try(struct chat *c, struct err *err) MUST_USE;
 
 /* Asks; the answer is shown, and becomes a turn when in a chat.  E_CANCELED when interrupted: what
  * came until then, if anything, stays as a turn marked as stopped.  After any other failure the

@@ -52,7 +52,8 @@ struct line_reader {
     const wchar_t *prompt;
     const char *hint;
     char reason[256];
-    struct buf pending; /* plain: what was read past the line */
+    struct winsize window; /* the line is drawn for */
+    struct buf pending;    /* plain: what was read past the line */
 };
 
 static struct edit_api edit;
@@ -142,6 +143,18 @@ static void hide_hint(struct line_reader *r)
     r->is_hinted = false;
 }
 
+/* Draws for the window as it is from now on; false: that is what was done before. */
+static bool take_window(struct line_reader *r)
+{
+    struct winsize w = {0};
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0)
+        return false;
+    bool is_new = w.ws_col != r->window.ws_col || w.ws_row != r->window.ws_row;
+    r->window = w;
+    edit.resize(r->el);
+    return is_new;
+}
+
 /* Ctrl-Z: the terminal as it was, until somebody continues the process. */
 static void stop_here(struct line_reader *r)
 {
@@ -163,7 +176,7 @@ static void stop_here(struct line_reader *r)
     r->is_hinted = false;
     must_redraw = 1; /* from where the cursor is now: what stood above it is the shell's */
     must_resize = 0;
-    edit.resize(r->el); /* of a window that changed meanwhile nobody told a stopped process */
+    take_window(r); /* that it changed meanwhile nobody told a stopped process */
 }
 
 static void redraw(EditLine *el, struct line_reader *r)
@@ -197,14 +210,12 @@ static unsigned cursor_row(EditLine *el, const struct line_reader *r, unsigned c
  * the line is drawn again from where its prompt stands now. */
 static void resize(EditLine *el, struct line_reader *r)
 {
-    struct winsize w;
     char up[16];
-    hide_hint(r);
-    edit.resize(el);
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &w) < 0 || w.ws_col == 0)
+    if (!take_window(r) || r->window.ws_col == 0)
         return;
-    unsigned row = cursor_row(el, r, w.ws_col);
-    snprintf(up, sizeof(up), "\033[%uA", MIN_OF(row, (unsigned)w.ws_row));
+    hide_hint(r);
+    unsigned row = cursor_row(el, r, r->window.ws_col);
+    snprintf(up, sizeof(up), "\033[%uA", MIN_OF(row, (unsigned)r->window.ws_row));
     put(row ? up : "");
     put("\r\033[J");
     redraw(el, r);
@@ -219,12 +230,14 @@ static bool attend(EditLine *el, struct line_reader *r)
         must_stop = 0;
         stop_here(r);
     }
-    bool is_resized = must_resize, is_continued = must_redraw;
-    must_resize = must_redraw = 0;
-    if (is_resized) /* draws too */
+    if (must_resize) {
+        must_resize = 0;
         resize(el, r);
-    else if (is_continued)
+    }
+    if (must_redraw) {
+        must_redraw = 0;
         redraw(el, r);
+    }
     if (!interrupt_take())
         return true;
     const LineInfoW *line = edit.wline(el);
@@ -415,7 +428,7 @@ static enum line_result read_edited(struct line_reader *r, struct buf *out)
     sigprocmask(SIG_BLOCK, &blocked, &mask); /* but while waiting for a key */
     is_reading = 1;
     put(PASTE_ON);
-    edit.resize(r->el); /* the window may have changed during an answer */
+    take_window(r); /* it may have changed during an answer */
     int n = 0;
     const wchar_t *text = edit.wgets(r->el, &n);
     put(PASTE_OFF);
