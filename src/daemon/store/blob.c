@@ -281,8 +281,8 @@ static int publish(struct store_writer *w, const char *digest, struct err *err)
     return ok ? 0 : store_io_error(s, 0, err, "publishing a blob");
 }
 
-int store_write_commit(struct store_writer *w, char ret_digest[OCI_DIGEST_CHARS + 1],
-                       struct err *err)
+static int commit(struct store_writer *w, bool hold, char ret_digest[OCI_DIGEST_CHARS + 1],
+                  struct err *err)
 {
     char is[OCI_DIGEST_CHARS + 1];
     const uint64_t n = w->hash.n_bytes;
@@ -297,13 +297,30 @@ int store_write_commit(struct store_writer *w, char ret_digest[OCI_DIGEST_CHARS 
     if (w->digest[0] && strcmp(is, w->digest) != 0)
         rc =
             err_set(err, E_CORRUPT, "what came for blob %s is %s: it was not taken", w->digest, is);
-    if (rc == 0)
+    if (rc == 0 && hold)
+        store_hold(w->store, is); /* before it is there to be collected */
+    if (rc == 0) {
         rc = publish(w, is, err);
+        if (rc < 0 && hold)
+            store_unhold(w->store, is);
+    }
     remove_part(w); /* of a published one, only the state is left */
     writer_free(w);
     if (rc == 0 && ret_digest)
         memcpy(ret_digest, is, sizeof(is));
     return rc;
+}
+
+int store_write_commit(struct store_writer *w, char ret_digest[OCI_DIGEST_CHARS + 1],
+                       struct err *err)
+{
+    return commit(w, false, ret_digest, err);
+}
+
+int store_write_commit_held(struct store_writer *w, char ret_digest[OCI_DIGEST_CHARS + 1],
+                            struct err *err)
+{
+    return commit(w, true, ret_digest, err);
 }
 
 int store_put(struct store *s, const void *p, size_t n, char ret_digest[OCI_DIGEST_CHARS + 1],

@@ -24,7 +24,7 @@ static int compare(const void *a, const void *b)
     return strcmp(a, b);
 }
 
-static int set_add(struct digest_set *d, const char *digest, struct err *err)
+int digest_set_add(struct digest_set *d, const char *digest, struct err *err)
 {
     if (d->n == d->cap) {
         size_t cap = d->cap ? 2 * d->cap : 64;
@@ -73,6 +73,21 @@ static int add_nested(struct store *s, struct digest_set *d, struct str text, st
     return rc;
 }
 
+/* A layer, and the blobs that it was unpacked to. */
+static int add_layer(struct store *s, struct digest_set *d, const struct oci_descriptor *layer,
+                     struct arena *a, struct err *err)
+{
+    struct unpacked u = {0};
+    struct err ignored = ERR_INIT; /* a record that cannot be read is made again when needed */
+    int rc = digest_set_add(d, layer->digest, err);
+    if (rc < 0 || d->no_unpacked || oci_media_packing(layer->media) == PACKING_RAW ||
+        unpacked_read(s, layer->digest, a, &u, &ignored) < 0)
+        return rc;
+    for (uint32_t i = 0; rc == 0 && i < u.n_files; i++)
+        rc = digest_set_add(d, u.files[i].digest, err);
+    return rc;
+}
+
 static int add_manifest(struct store *s, struct digest_set *d, const char *digest, int depth,
                         struct err *err)
 {
@@ -80,7 +95,7 @@ static int add_manifest(struct store *s, struct digest_set *d, const char *diges
     struct buf text;
     struct oci_manifest m;
     arena_init(&a, 32u << 20);
-    int rc = set_add(d, digest, err);
+    int rc = digest_set_add(d, digest, err);
     if (rc == 0)
         rc = store_blob_read(s, digest, LIMIT_OCI_MANIFEST_BYTES, &text, err);
     else
@@ -91,9 +106,9 @@ static int add_manifest(struct store *s, struct digest_set *d, const char *diges
         if (rc == -E_UNSUPPORTED) {
             rc = add_nested(s, d, t, &a, depth, err);
         } else if (rc == 0) {
-            rc = set_add(d, m.config.digest, err);
+            rc = digest_set_add(d, m.config.digest, err);
             for (uint32_t i = 0; rc == 0 && i < m.n_layers; i++)
-                rc = set_add(d, m.layers[i].digest, err);
+                rc = add_layer(s, d, &m.layers[i], &a, err);
         }
     }
     buf_release(&text);
@@ -133,8 +148,22 @@ int collect_set_locked(struct store *s, const struct digest_set *gone, struct di
             continue;
         if (unlinkat(s->blobs_fd, digest_hex(digest), 0) < 0 && errno != ENOENT)
             return store_io_error(s, 0, err, "deleting a blob");
+        unpacked_forget(s, digest);
     }
     return 0;
+}
+
+void store_drop_unneeded(struct store *s, const char *digest)
+{
+    struct digest_set keep = {0};
+    struct err err = ERR_INIT;
+    pthread_mutex_lock(&s->lock);
+    const struct store_held *h = store_held_find_locked(s, digest);
+    if (h && h->n == 1 && index_refresh(s, &err) == 0 &&
+        digest_set_add_index(s, &keep, s->index, &err) == 0 && !digest_set_has(&keep, digest))
+        unlinkat(s->blobs_fd, digest_hex(digest), 0);
+    pthread_mutex_unlock(&s->lock);
+    digest_set_release(&keep);
 }
 
 /* Calls fn for every file of a folder of the store, "." and ".." left out; stops at its first
@@ -174,7 +203,7 @@ struct collecting {
     struct digest_set keep;
     time_t oldest;
     uint64_t n_bytes;
-    bool is_ingest;
+    enum { IN_BLOBS, IN_INGEST, IN_UNPACKED } where;
 };
 
 static int collect_file(struct store *s, const char *name, const struct stat *st, void *ctx,
@@ -186,7 +215,13 @@ static int collect_file(struct store *s, const char *name, const struct stat *st
     if (!S_ISREG(st->st_mode) || st->st_mtime > c->oldest)
         return 0;
     bool has_digest = name_digest(name, digest);
-    if (c->is_ingest) {
+    if (c->where == IN_UNPACKED) { /* of no layer that is needed, or left by an end half way */
+        if (!has_digest || name[64] ||
+            (!digest_set_has(&c->keep, digest) && !store_held_find_locked(s, digest)))
+            unlinkat(s->unpacked_fd, name, 0);
+        return 0;
+    }
+    if (c->where == IN_INGEST) {
         if (has_digest && store_held_find_locked(s, digest))
             return 0;
         if (!has_digest && s->n_anonymous_open)
@@ -195,7 +230,7 @@ static int collect_file(struct store *s, const char *name, const struct stat *st
                store_held_find_locked(s, digest)) {
         return 0;
     }
-    if (unlinkat(c->is_ingest ? s->ingest_fd : s->blobs_fd, name, 0) == 0)
+    if (unlinkat(c->where == IN_INGEST ? s->ingest_fd : s->blobs_fd, name, 0) == 0)
         c->n_bytes += (uint64_t)st->st_size;
     return 0;
 }
@@ -209,9 +244,12 @@ int store_collect(struct store *s, uint64_t min_age_s, uint64_t *ret_bytes, stru
         rc = err_wrap(err, "nothing was deleted, since what is needed cannot be told");
     if (rc == 0)
         rc = each_file(s, s->blobs_fd, collect_file, &c, err);
-    c.is_ingest = true;
+    c.where = IN_INGEST;
     if (rc == 0)
         rc = each_file(s, s->ingest_fd, collect_file, &c, err);
+    c.where = IN_UNPACKED;
+    if (rc == 0)
+        rc = each_file(s, s->unpacked_fd, collect_file, &c, err);
     pthread_mutex_unlock(&s->lock);
     digest_set_release(&c.keep);
     *ret_bytes = c.n_bytes;
@@ -365,7 +403,7 @@ static int verify_file(struct store *s, const char *name, const struct stat *st,
 static int verify_model(struct store *s, const char *digest, const char *name, struct verifying *v,
                         struct err *err)
 {
-    struct digest_set needs = {0};
+    struct digest_set needs = {.no_unpacked = true};
     struct err why = ERR_INIT;
     int rc = 0;
     if (digest_set_add_model(s, &needs, digest, &why) < 0)

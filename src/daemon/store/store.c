@@ -130,8 +130,9 @@ int store_open(const char *path, struct store **ret, struct err *err)
 {
     struct store *s = mem_alloc(sizeof(*s));
     s->path = mem_dup(path, strlen(path));
-    s->root_fd = s->blobs_fd = s->ingest_fd = s->lock_fd = -1;
+    s->root_fd = s->blobs_fd = s->ingest_fd = s->unpacked_fd = s->lock_fd = -1;
     pthread_mutex_init(&s->lock, NULL);
+    pthread_mutex_init(&s->unpack_lock, NULL);
     int rc = 0;
     if (mkdir(path, 0755) < 0 && errno != EEXIST)
         rc = err_set_sys(err, E_IO, "making the store's folder %s", path);
@@ -152,6 +153,8 @@ int store_open(const char *path, struct store **ret, struct err *err)
     if (rc == 0)
         rc = open_dir(s, "ingest", &s->ingest_fd, err);
     if (rc == 0)
+        rc = open_dir(s, "unpacked", &s->unpacked_fd, err);
+    if (rc == 0)
         rc = index_load(s, err);
     if (rc < 0)
         store_close(s);
@@ -164,7 +167,7 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
-    int fds[] = {s->blobs_fd, s->ingest_fd, s->lock_fd, s->root_fd};
+    int fds[] = {s->blobs_fd, s->ingest_fd, s->unpacked_fd, s->lock_fd, s->root_fd};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0)
             close(fds[i]);
@@ -173,6 +176,7 @@ void store_close(struct store *s)
         BUG_ON(s->held[i].is_written);
     json_decref(s->index);
     pthread_mutex_destroy(&s->lock);
+    pthread_mutex_destroy(&s->unpack_lock);
     mem_free(s->held);
     mem_free(s->path);
     mem_free(s);

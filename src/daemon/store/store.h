@@ -2,13 +2,15 @@
 /* The store: models as blobs under their digests, and names that point to them.
  *
  * On disk it is an OCI image layout (image-spec 1.1, image-layout.md), so that other tools read it:
- *     oci-layout, index.json      the index names manifests: org.opencontainers.image.ref.name
- * holds "docker.io/ai/x:latest", and is absent for an untagged one blobs/sha256/HEX manifests,
- * configs, layers: immutable, named by their SHA-256 ingest/HEX.part, .state     blobs on their
- * way, and how far they are known to be good berth.lock                  held as long as the store
- * is open: one process at a time A blob appears under its name only when it is whole, verified and
- * on the disk; the index changes by rename.  Whatever instant the process ends at, the store opens
- * and no name points to a blob that is not there.
+ *   oci-layout, index.json  the index names manifests: org.opencontainers.image.ref.name holds
+ *                           "docker.io/ai/x:latest", and is absent for an untagged one
+ *   blobs/sha256/HEX        manifests, configs, layers: immutable, named by their SHA-256
+ *   ingest/HEX.part, .state blobs on their way, and how far they are known to be good
+ *   unpacked/HEX            what the archive that is the layer HEX was unpacked to: paths and blobs
+ *   berth.lock              held as long as the store is open: one process at a time
+ * A blob appears under its name only when it is whole, verified and on the disk; the index changes
+ * by rename.  Whatever instant the process ends at, the store opens and no name points to a blob
+ * that is not there.
  *
  * Owns its folder's descriptors and lock.  Any thread; calls about names and collection exclude
  * each other, writers of different blobs do not.  Digests given to it are checked ones. */

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
+#include "daemon/store/model.h"
 #include "daemon/store/store.h"
 
 #define REF_ANNOTATION  "org.opencontainers.image.ref.name"
@@ -20,9 +21,10 @@ struct store_held {
 
 struct store {
     char *path; /* owned, for messages */
-    int root_fd, blobs_fd, ingest_fd, lock_fd;
-    pthread_mutex_t lock; /* guards everything below, and who may delete */
-    json_t *index;        /* owned: index.json as it is on disk */
+    int root_fd, blobs_fd, ingest_fd, unpacked_fd, lock_fd;
+    pthread_mutex_t unpack_lock; /* one archive is unpacked at a time; taken before lock */
+    pthread_mutex_t lock;        /* guards everything below, and who may delete */
+    json_t *index;               /* owned: index.json as it is on disk */
     struct stat index_stat;
     struct store_held *held; /* owned, [n_held] */
     uint32_t n_held;
@@ -59,13 +61,32 @@ struct store_held *store_held_find_locked(struct store *s, const char *digest);
 struct store_held *store_hold_locked(struct store *s, const char *digest);
 void store_unhold_locked(struct store *s, const char *digest);
 
+/* blob.c: as store_write_commit, and the blob is held as if by store_hold. */
+int store_write_commit_held(struct store_writer *w, char ret_digest[OCI_DIGEST_CHARS + 1],
+                            struct err *err) MUST_USE;
+
+/* unpack.c: the files of a layer that is an archive. */
+struct unpacked {
+    struct store_file *files; /* from the arena */
+    uint32_t n_files;
+};
+/* 1 when it was unpacked before, 0 when not. */
+int unpacked_read(struct store *s, const char *layer, struct arena *a, struct unpacked *ret,
+                  struct err *err) MUST_USE;
+/* Unpacks it now if need be. */
+int unpacked_get(struct store *s, const struct oci_descriptor *d, struct arena *a,
+                 struct unpacked *ret, struct err *err) MUST_USE;
+void unpacked_forget(struct store *s, const char *layer);
+
 /* collect.c: what manifests need, as a sorted set of digests. */
 struct digest_set {
     char (*items)[OCI_DIGEST_CHARS + 1]; /* owned */
     size_t n, cap;
     bool is_sorted;
+    bool no_unpacked; /* what archives were unpacked to does not count: it can be made again */
 };
 void digest_set_release(struct digest_set *d);
+int digest_set_add(struct digest_set *d, const char *digest, struct err *err) MUST_USE;
 bool digest_set_has(struct digest_set *d, const char *digest);
 /* Adds manifest and all that it names.  E_NOTFOUND, E_CORRUPT, E_FORMAT when it cannot be known. */
 int digest_set_add_model(struct store *s, struct digest_set *d, const char *digest,
@@ -76,5 +97,7 @@ int digest_set_add_index(struct store *s, struct digest_set *d, const json_t *in
 /* Deletes those of gone that keep has not, and that nobody holds. */
 int collect_set_locked(struct store *s, const struct digest_set *gone, struct digest_set *keep,
                        struct err *err) MUST_USE;
+/* Deletes a blob that no model of the index needs and that only the caller, once, holds. */
+void store_drop_unneeded(struct store *s, const char *digest);
 
 #endif
