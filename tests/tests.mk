@@ -1,6 +1,7 @@
 # Test targets; included by the Makefile.  A test is a file: add it and it runs.
 #   tests/{unit,kernel,golden,fault}/test_*.c   cmocka programs, linked with everything but main.o
 #   tests/{scenario,golden,arch}/test_*.py      Python 3 standard-library unittest; BERTH and BUILD are in the environment
+#   tests/tool/*.c                              programs that scenarios and benches drive
 #   tests/fuzz/fuzz_*.c                         LLVMFuzzerTestOneInput; corpus in tests/fuzz/corpus/NAME/, replayed by check
 TESTC   := $(wildcard tests/unit/test_*.c tests/kernel/test_*.c tests/golden/test_*.c tests/fault/test_*.c)
 # tests/arch reads source text and links roles: once, in the ordinary build, is enough.
@@ -23,12 +24,17 @@ $(TESTBIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT) $(BUILD)/libberth.a
 $(REPLAY): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/libberth.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# Programs that scenarios drive: tests/tool/*.c
+TOOLBIN := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/tool/*.c))
+$(TOOLBIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/libberth.a
+	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # Vocabularies lie compressed in the repository.
 VOCAB   := $(patsubst tests/data/vocab/%.xz,$(BUILD)/vocab/%,$(wildcard tests/data/vocab/*.xz))
 $(VOCAB): $(BUILD)/vocab/%: tests/data/vocab/%.xz
 	$(Q)mkdir -p $(@D); python3 -c 'import lzma, sys; sys.stdout.buffer.write(lzma.open("$<").read())' > $@.tmp && mv $@.tmp $@
 
-tests: all $(TESTBIN) $(REPLAY) $(VOCAB)
+tests: all $(TESTBIN) $(TOOLBIN) $(REPLAY) $(VOCAB)
 # make check ONLY=gguf runs the tests whose path contains "gguf".
 check: tests
 	$(Q)BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)) \
@@ -45,7 +51,7 @@ BENCHBIN := $(BENCHC:%.c=$(BUILD)/%)
 $(BENCHBIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/support/http_client.o $(BUILD)/libberth.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 BENCHPY := $(wildcard tests/bench/*.py)
-bench: all $(BENCHBIN)
+bench: all $(BENCHBIN) $(TOOLBIN)
 	$(Q)export BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)); \
 	  for b in $(BENCHBIN) $(BENCHPY); do case $$b in *$(ONLY)*) case $$b in *.py) python3 $$b;; *) $$b;; esac || exit 1;; esac; done
 # An hour of everything at once, with workers killed under way: make soak MINUTES=60

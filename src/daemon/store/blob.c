@@ -16,8 +16,11 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "lib/oci/sha256.h"
+#include "lib/sys/loop.h"
 
 #define CHECKPOINT_BYTES (64u << 20)
+#define CHECKPOINT_MS    2000u /* no oftener: each waits for the disk */
+#define PUSH_BYTES       (8u << 20)
 
 struct store_writer {
     struct store *store;
@@ -25,6 +28,8 @@ struct store_writer {
     char part[BLOB_NAME_BYTES];
     uint64_t size; /* UINT64_MAX: unknown */
     uint64_t saved_bytes;
+    uint64_t saved_ms;
+    uint64_t pushed_bytes; /* sent on to the disk, not waited for */
     struct sha256 hash;
     int fd;
 };
@@ -112,7 +117,23 @@ static int checkpoint(struct store_writer *w, struct err *err)
     if (!ok)
         return store_io_error(w->store, sizeof(bytes), err, "writing how far a blob is");
     w->saved_bytes = w->hash.n_bytes;
+    w->saved_ms = loop_now_ms();
     return 0;
+}
+
+/* Keeps the disk at work while bytes come, so that nobody waits long for it in the end; and notes
+ * from time to time how far it is. */
+static int keep_up(struct store_writer *w, struct err *err)
+{
+    if (w->hash.n_bytes - w->pushed_bytes >= PUSH_BYTES) {
+        /* A hint: what goes wrong shows in fdatasync. */
+        sync_file_range(w->fd, (off_t)w->pushed_bytes,
+                        (off_t)(w->hash.n_bytes - w->pushed_bytes), SYNC_FILE_RANGE_WRITE);
+        w->pushed_bytes = w->hash.n_bytes;
+    }
+    bool is_due = w->hash.n_bytes - w->saved_bytes >= CHECKPOINT_BYTES &&
+                  loop_now_ms() - w->saved_ms >= CHECKPOINT_MS;
+    return is_due ? checkpoint(w, err) : 0;
 }
 
 /* Takes up what an earlier try left; from the beginning when that is nothing, or not to be trusted.
@@ -229,7 +250,8 @@ int store_write_begin(struct store *s, const char *digest, uint64_t size, struct
         return rc;
     }
     *ret = w;
-    *ret_offset = w->hash.n_bytes;
+    *ret_offset = w->pushed_bytes = w->hash.n_bytes;
+    w->saved_ms = loop_now_ms();
     return 0;
 }
 
@@ -250,7 +272,7 @@ int store_write(struct store_writer *w, const void *p, size_t n, struct err *err
         at += done;
         n -= (size_t)done;
     }
-    return w->hash.n_bytes - w->saved_bytes >= CHECKPOINT_BYTES ? checkpoint(w, err) : 0;
+    return keep_up(w, err);
 }
 
 int store_write_restart(struct store_writer *w, struct err *err)
@@ -260,7 +282,7 @@ int store_write_restart(struct store_writer *w, struct err *err)
     if (w->digest[0])
         unlinkat(w->store->ingest_fd, name, 0);
     sha256_init(&w->hash);
-    w->saved_bytes = 0;
+    w->saved_bytes = w->pushed_bytes = 0;
     return make_room(w, err);
 }
 

@@ -1,86 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements httpc.h over libcurl.so.4, found at the first call: its constants are its ABI and come
- * from its header, its functions from dlsym.  Environment proxies are left to libcurl, and never
- * used for a loopback address. */
-#include <curl/curl.h>
-#include <dlfcn.h>
+/* Implements httpc.h over libcurl.so.4.  Environment proxies are left to libcurl, and never used
+ * for a loopback address. */
 #include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/net/curl_api.h"
 #include "lib/net/httpc.h"
 
-#undef curl_easy_setopt
-#undef curl_easy_getinfo
-
 #define TICK_MS 100
-
-struct curl_api {
-    CURLcode (*global_init)(long flags);
-    CURL *(*easy_init)(void);
-    CURLcode (*easy_setopt)(CURL *h, CURLoption o, ...);
-    CURLM *(*multi_init)(void);
-    CURLMcode (*multi_add_handle)(CURLM *m, CURL *h);
-    CURLMcode (*multi_remove_handle)(CURLM *m, CURL *h);
-    CURLMcode (*multi_perform)(CURLM *m, int *n_running);
-    CURLMcode (*multi_poll)(CURLM *m, struct curl_waitfd *extra, unsigned n_extra, int timeout_ms,
-                            int *n_ready);
-    CURLMsg *(*multi_info_read)(CURLM *m, int *n_left);
-    CURLMcode (*multi_cleanup)(CURLM *m);
-    CURLcode (*easy_getinfo)(CURL *h, CURLINFO i, ...);
-    void (*easy_cleanup)(CURL *h);
-    const char *(*easy_strerror)(CURLcode c);
-    struct curl_slist *(*slist_append)(struct curl_slist *l, const char *s);
-    void (*slist_free_all)(struct curl_slist *l);
-};
-
-static struct curl_api curl;
-static char load_error[256]; /* "" when curl is usable */
-static pthread_once_t load_once = PTHREAD_ONCE_INIT;
-
-static void load_curl(void)
-{
-    static const struct {
-        const char *name;
-        void **to;
-    } wanted[] = {
-        {"curl_global_init", (void **)&curl.global_init},
-        {"curl_easy_init", (void **)&curl.easy_init},
-        {"curl_easy_setopt", (void **)&curl.easy_setopt},
-        {"curl_multi_init", (void **)&curl.multi_init},
-        {"curl_multi_add_handle", (void **)&curl.multi_add_handle},
-        {"curl_multi_remove_handle", (void **)&curl.multi_remove_handle},
-        {"curl_multi_perform", (void **)&curl.multi_perform},
-        {"curl_multi_poll", (void **)&curl.multi_poll},
-        {"curl_multi_info_read", (void **)&curl.multi_info_read},
-        {"curl_multi_cleanup", (void **)&curl.multi_cleanup},
-        {"curl_easy_getinfo", (void **)&curl.easy_getinfo},
-        {"curl_easy_cleanup", (void **)&curl.easy_cleanup},
-        {"curl_easy_strerror", (void **)&curl.easy_strerror},
-        {"curl_slist_append", (void **)&curl.slist_append},
-        {"curl_slist_free_all", (void **)&curl.slist_free_all},
-    };
-    void *lib = dlopen("libcurl.so.4", RTLD_NOW | RTLD_LOCAL);
-    if (!lib)
-        lib = dlopen("libcurl-gnutls.so.4", RTLD_NOW | RTLD_LOCAL);
-    if (!lib) {
-        const char *why = dlerror();
-        snprintf(load_error, sizeof(load_error),
-                 "libcurl.so.4 cannot be loaded (%s): install libcurl4", why ? why : "not found");
-        return;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
-        *wanted[i].to = dlsym(lib, wanted[i].name);
-        if (!*wanted[i].to) {
-            snprintf(load_error, sizeof(load_error), "libcurl has no %s: it is too old",
-                     wanted[i].name);
-            return;
-        }
-    }
-    if (curl.global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-        snprintf(load_error, sizeof(load_error), "libcurl does not start");
-}
 
 struct transfer {
     const struct httpc_request *rq;
@@ -98,20 +26,6 @@ static size_t on_write(char *p, size_t size, size_t n, void *ctx)
         return 0;
     }
     return size * n;
-}
-
-static bool is_loopback(const char *url)
-{
-    static const char *const hosts[] = {"127.", "localhost", "[::1]"};
-    const char *host = strstr(url, "://");
-    if (!host)
-        return false;
-    for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
-        size_t n = strlen(hosts[i]);
-        if (strncasecmp(host + 3, hosts[i], n) == 0 && (i == 0 || strchr(":/", host[3 + n])))
-            return true;
-    }
-    return false;
 }
 
 static void set_method(struct transfer *t)
@@ -196,9 +110,9 @@ static CURLcode perform(struct transfer *t, CURLM *m)
 
 int httpc_do(const struct httpc_request *rq, int *ret_status, struct err *err)
 {
-    pthread_once(&load_once, load_curl);
-    if (load_error[0])
-        return err_set(err, E_UNSUPPORTED, "%s", load_error);
+    int loaded = curl_api_load(err);
+    if (loaded < 0)
+        return loaded;
     struct transfer t = {.rq = rq, .h = curl.easy_init()};
     CURLM *multi = t.h ? curl.multi_init() : NULL;
     if (!multi) {
@@ -219,7 +133,7 @@ int httpc_do(const struct httpc_request *rq, int *ret_status, struct err *err)
         curl.easy_setopt(t.h, CURLOPT_UNIX_SOCKET_PATH, rq->unix_path);
     if (rq->ca_file)
         curl.easy_setopt(t.h, CURLOPT_CAINFO, rq->ca_file);
-    if (rq->unix_path || is_loopback(rq->url))
+    if (rq->unix_path || curl_url_is_loopback(rq->url))
         curl.easy_setopt(t.h, CURLOPT_NOPROXY, "*");
     if (rq->connect_timeout_ms)
         curl.easy_setopt(t.h, CURLOPT_CONNECTTIMEOUT_MS, (long)rq->connect_timeout_ms);

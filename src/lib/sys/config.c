@@ -129,6 +129,19 @@ int config_state_dir(struct buf *out, struct err *err)
     return buf_status(out, "the state folder", err);
 }
 
+int config_docker_dir(const struct config *c, struct buf *out, struct err *err)
+{
+    const char *chosen = config_str(c, CONFIG_docker_config), *env = getenv("DOCKER_CONFIG"),
+               *home = getenv("HOME");
+    if (chosen[0])
+        buf_append_str(out, chosen);
+    else if (env && *env)
+        buf_append_str(out, env);
+    else if (home && home[0] == '/')
+        buf_printf(out, "%s/.docker", home);
+    return buf_status(out, "docker-config", err);
+}
+
 /* The user's models, the installation's, and those of a source tree that the program was built in.
  */
 static int default_models_dir(struct buf *out, struct err *err)

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What registries, helpers and config.json say, from any bytes: addresses, challenges,
+ * credentials. */
+#include <string.h>
+
+#include "daemon/registry/challenge.h"
+#include "daemon/registry/credentials.h"
+#include "daemon/registry/trust.h"
+#include "lib/codec/base64.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void try_url(struct str s)
+{
+    struct url base = {0}, u, again;
+    struct err err = ERR_INIT;
+    struct buf out;
+    buf_init(&out, 4 * URL_BYTES);
+    BUG_ON(url_parse(STR_LIT("https://a.example/b/c?d"), &base, &err) < 0);
+    if (url_resolve(&base, s, &out, &err) == 0) {
+        BUG_ON(url_parse(str_from(buf_str(&out)), &u, &err) < 0);
+        if (trust_redirect(&base, &u, &err) == 0)
+            BUG_ON(!u.is_https);
+        if (trust_realm(NULL, &base, &u, &err) == 0)
+            BUG_ON(!u.is_https || !str_has_suffix(str_from(u.host), STR_LIT("a.example")));
+    }
+    if (url_parse(s, &u, &err) == 0) {
+        buf_clear(&out);
+        url_put_origin(&u, &out);
+        BUG_ON(url_parse(str_from(buf_str(&out)), &again, &err) < 0 ||
+               !url_same_origin(&u, &again));
+    }
+    buf_release(&out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct challenge c = {0};
+    struct credentials k;
+    struct err err = ERR_INIT;
+    struct buf out;
+    char helper[CREDENTIALS_HELPER_BYTES];
+    if (size == 0)
+        return 0;
+    struct str s = {(const char *)data + 1, size - 1};
+    switch (data[0] % 4) {
+    case 0: try_url(s); break;
+    case 1:
+        challenge_add(&c, s);
+        BUG_ON(strlen(c.realm) >= sizeof(c.realm));
+        break;
+    case 2:
+        if (credentials_parse(s, "reg:5000", helper, &k, &err) == 0)
+            credentials_release(&k);
+        break;
+    default:
+        if (credentials_parse_helper(s, &k, &err) == 0)
+            credentials_release(&k);
+        buf_init(&out, 1 << 20);
+        if (base64_decode(s, &out, &err) == 0)
+            base64_encode((struct str){out.data, out.len}, &out);
+        buf_release(&out);
+        break;
+    }
+    return 0;
+}
