@@ -14,6 +14,10 @@
 #define LIMIT_GGUF_DIMS         4u
 #define LIMIT_GGUF_ALIGNMENT    (1u << 20)
 
+/* safetensors, DDUF, and what is told of a model (worker/model, lib/ipc) */
+#define LIMIT_SAFETENSORS_HEADER_BYTES (100u << 20)
+#define LIMIT_FACTS_BYTES              (4u << 20)
+
 /* Models (worker/model, worker/engine) */
 #define LIMIT_MODEL_LAYERS  1024u
 #define LIMIT_MODEL_HEADS   4096u

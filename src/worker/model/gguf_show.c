@@ -29,7 +29,7 @@ static size_t utf8_len_at(const unsigned char *p, size_t n)
     return len > 1 && (is_overlong || is_surrogate || is_beyond) ? 0 : len;
 }
 
-static void str_put(struct buf *out, struct str s)
+void gguf_show_str(struct buf *out, struct str s)
 {
     buf_append_char(out, '"');
     for (size_t i = 0; i < s.len && !out->failed;) {
@@ -91,7 +91,7 @@ static void items_put(struct buf *out, const struct gguf_value *v, uint64_t n)
         if (v->item_type != GGUF_STRING)
             item_put(out, v, i);
         else if (gguf_next_str(v, &cursor, &s))
-            str_put(out, s);
+            gguf_show_str(out, s);
         else
             buf_append_str(out, "null"); /* the file changed under us */
     }
@@ -101,7 +101,7 @@ static void items_put(struct buf *out, const struct gguf_value *v, uint64_t n)
 static void value_put(struct buf *out, const struct gguf_value *v, unsigned flags)
 {
     if (v->type == GGUF_STRING) {
-        str_put(out, (struct str){v->data, v->data_bytes});
+        gguf_show_str(out, (struct str){v->data, v->data_bytes});
     } else if (v->type != GGUF_ARRAY) {
         item_put(out, v, 0);
     } else if (v->n_items <= GGUF_SHOW_ITEMS || (flags & GGUF_SHOW_ALL)) {
@@ -118,7 +118,7 @@ static void tensor_put(struct buf *out, const struct gguf *g, const struct gguf_
 {
     const struct gguf_shard *s = &g->shards[t->shard];
     buf_append_str(out, "{\"name\": ");
-    str_put(out, t->name);
+    gguf_show_str(out, t->name);
     buf_printf(out, ", \"type\": \"%s\", \"shape\": [", dtype_info(t->type)->name);
     for (uint32_t d = 0; d < t->n_dims; d++)
         buf_printf(out, "%s%" PRIu64, d ? ", " : "", t->dims[d]);
@@ -132,7 +132,7 @@ int gguf_show_json(const struct gguf *g, unsigned flags, struct buf *out, struct
                gguf_version(g));
     for (uint32_t i = 0; i < g->n_shards; i++) {
         buf_append_str(out, i ? ", {\"name\": " : "{\"name\": ");
-        str_put(out, str_from(g->shards[i].name));
+        gguf_show_str(out, str_from(g->shards[i].name));
         buf_printf(out, ", \"bytes\": %" PRIu64 "}", g->shards[i].file_bytes);
     }
     buf_printf(out,
@@ -142,7 +142,7 @@ int gguf_show_json(const struct gguf *g, unsigned flags, struct buf *out, struct
     buf_append_str(out, ",\n  \"metadata\": {");
     for (uint32_t i = 0; i < g->values.n && !out->failed; i++) {
         buf_append_str(out, i ? ",\n    " : "\n    ");
-        str_put(out, g->values.items[i].key);
+        gguf_show_str(out, g->values.items[i].key);
         buf_append_str(out, ": ");
         value_put(out, &g->values.items[i], flags);
     }

@@ -19,4 +19,7 @@ enum { GGUF_SHOW_ALL = 1 /* arrays in full; otherwise those over GGUF_SHOW_ITEMS
  * control characters are escaped: the text is safe to print.  E_LIMIT, E_NOMEM from out. */
 int gguf_show_json(const struct gguf *g, unsigned flags, struct buf *out, struct err *err) MUST_USE;
 
+/* One string of it, quoted. */
+void gguf_show_str(struct buf *out, struct str s);
+
 #endif

@@ -11,6 +11,7 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "worker/model/gguf_show.h"
+#include "worker/model/weights_show.h"
 #include "worker/serve/debug_impl.h"
 
 #define SHOW_MAX_BYTES (256u << 20)
@@ -96,12 +97,34 @@ static int plan(const struct gguf *g, const struct debug_request *r, struct err 
     return rc;
 }
 
+/* What is no GGUF, and is shown alone. */
+static int show_weights(const struct debug_request *r, int (*shut_in)(struct err *err),
+                        struct err *err)
+{
+    struct model_files files;
+    struct buf out;
+    int rc = model_files_open(r->path, &files, err);
+    if (rc < 0)
+        return rc;
+    buf_init(&out, SHOW_MAX_BYTES);
+    rc = shut_in(err);
+    if (rc == 0)
+        rc = weights_show_json(files.fds[0], files.paths[0], &out, err);
+    if (rc == 0)
+        rc = debug_write(STDOUT_FILENO, out.data, out.len, err);
+    buf_release(&out);
+    model_files_close(&files);
+    return rc;
+}
+
 int debug_model(const struct debug_request *r, int (*shut_in)(struct err *err), struct err *err)
 {
     struct model_files files;
     struct debug_ids ids = {0};
     struct gguf *g = NULL;
     int out_fd = -1;
+    if (r->what == DEBUG_SHOW && weights_show_knows(r->path))
+        return show_weights(r, shut_in, err);
     int rc = debug_open(r->path, &files, err);
     if (rc == 0 && r->what == DEBUG_LOGITS)
         rc = debug_ids_read(str_from(r->tokens), &ids, err);

@@ -9,12 +9,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/sys/sandbox.h"
+#include "worker/serve/probe.h"
 #include "worker/serve/serve.h"
 
 #define FRAMES_FD    3
@@ -23,9 +25,10 @@
 #define EXIT_SANDBOX 3
 #define EXIT_CHANNEL 4
 
-/* How the daemon starts us: berth worker NAME LOG_LEVEL MEMORY_BYTES */
+/* How the daemon starts us: berth worker NAME LOG_LEVEL MEMORY_BYTES, or, daemon and command line,
+ * berth worker --probe MEMORY_BYTES (probe.h). */
 struct worker_args {
-    const char *model_name;
+    bool is_probe;
     enum log_level level;
     uint64_t memory_bytes;
 };
@@ -40,17 +43,18 @@ static int args_parse(int argc, char **argv, struct worker_args *ret, struct err
 {
     int type = 0;
     socklen_t len = sizeof(type);
-    if (argc != 5 || getsockopt(FRAMES_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0 ||
-        type != SOCK_STREAM)
+    ret->is_probe = argc == 4 && strcmp(argv[2], "--probe") == 0;
+    if ((argc != 5 && !ret->is_probe) ||
+        getsockopt(FRAMES_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
         return err_set(
             err, E_INVALID,
             "this role is started by the daemon; `berth run` and `berth serve` start that");
     char *end;
     errno = 0;
-    unsigned long long bytes = strtoull(argv[4], &end, 10);
-    if (errno || *end || log_level_parse(argv[3], &ret->level) < 0)
+    unsigned long long bytes = strtoull(argv[argc - 1], &end, 10);
+    ret->level = LOG_LEVEL_WARN;
+    if (errno || *end || (!ret->is_probe && log_level_parse(argv[3], &ret->level) < 0))
         return err_set(err, E_INVALID, "arguments are not what a daemon of this version gives");
-    ret->model_name = argv[2];
     ret->memory_bytes = bytes;
     return 0;
 }
@@ -142,6 +146,11 @@ int worker_main(int argc, char **argv)
     }
     bool is_whole = report.has_landlock && report.has_seccomp;
     log_write(is_whole ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "%s", report.text);
+    if (args.is_probe) {
+        if (worker_probe(FRAMES_FD, &err) < 0)
+            serve_die(&err);
+        return 0;
+    }
     struct serve *s = mem_alloc(sizeof(*s));
     if (serve_init(s, &err) < 0)
         serve_die(&err);
