@@ -107,7 +107,7 @@ static int serve(const struct cli_args *a)
         .max_num_batched_tokens = config_u32(c, CONFIG_max_num_batched_tokens),
         .block_size = config_u32(c, CONFIG_block_size),
         .no_prefix_cache = !config_u32(c, CONFIG_prefix_caching),
-        .kv_type = config_u32(c, CONFIG_kv_cache_type), /* f32, f16: enum kv_type's order */
+        .kv_type = config_u32(c, CONFIG_kv_cache_type), /* enum kv_type's order */
         .kv_cache_bytes = config_u64(c, CONFIG_kv_cache_memory),
         .cpu_level = config_str(c, CONFIG_cpu),
         .load_timeout_s = config_u32(c, CONFIG_load_timeout),

@@ -86,7 +86,7 @@ static void test_architectures_by_level(void **state)
                                                                .n_threads = 3,
                                                                .max_num_seqs = 1,
                                                                .max_num_batched_tokens = 7,
-                                                               .block_size = 3});
+                                                               .block_size = 16});
 }
 
 /* ---- stories260K ---- */

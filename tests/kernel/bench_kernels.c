@@ -129,46 +129,49 @@ static void bench_rows(const struct kern *k, float *x, float *w, float *y, void 
     }
     BENCH_ROW("rope_norm", 128, k->rope_norm(y, cos_sin, 128));
     BENCH_ROW("rope_neox", 128, k->rope_neox(y, cos_sin, 128));
-    BENCH_ROW("kv_store F16", COLS, k->kv_store[KV_F16](x, act, COLS));
+    BENCH_ROW("kv_store F16", COLS, k->kv_store_v[KV_F16](x, act, COLS));
     BENCH_ROW("argmax", COLS, at = k->argmax(x, COLS));
     BENCH_ROW("dequant Q4_K", COLS, k->dequant[DTYPE_Q4_K](act, y, COLS));
     (void)at;
 }
 
-/* 1,024 positions, 4 query heads on one key/value head of 128: cache bytes a second. */
+/* 1,024 positions, n_pos of 4 query heads on one key/value head of 128: cache bytes a second. */
 static void bench_attn(const struct kern *k, const float *q, char *cache, float *out,
-                       enum kv_type type)
+                       float *scratch, enum kv_type type, uint32_t n_pos)
 {
     enum { POS = 1024, DIM = 128, BLOCK = 32 };
     uint32_t table[POS / BLOCK];
-    size_t row = DIM * (type == KV_F32 ? 4u : 2u);
+    const size_t group = kern_kv_group_bytes(type, DIM), row = kern_kv_row_bytes(type, DIM);
     for (uint32_t i = 0; i < POS / BLOCK; i++)
         table[i] = i;
     struct kern_attn a = {.q = q,
                           .out = out,
+                          .q_stride = 4ul * DIM,
+                          .out_stride = 4ul * DIM,
                           .block_table = table,
                           .k = cache,
-                          .v = cache + POS * row,
-                          .k_block_stride_bytes = BLOCK * row,
+                          .v = cache + POS / KV_LANES * group,
+                          .k_block_stride_bytes = BLOCK / KV_LANES * group,
                           .v_block_stride_bytes = BLOCK * row,
-                          .k_row_stride_bytes = row,
+                          .k_group_stride_bytes = group,
                           .v_row_stride_bytes = row,
                           .n_group = 4,
                           .k_dim = DIM,
                           .v_dim = DIM,
                           .block_len = BLOCK,
-                          .first = 0,
-                          .last = POS - 1,
-                          .scale = 0.1f};
+                          .pos = POS - n_pos,
+                          .n_pos = n_pos,
+                          .scale = 0.1f,
+                          .scratch = scratch};
     double best = 1e9;
     for (int round = 0; round < 5; round++) {
         double t = now_s();
         k->attn[type](&a);
         best = fmin(best, now_s() - t);
     }
-    printf("%-11s attn %s        %6.2f GB/s of cache, %6.1f GFLOP/s\n", k->level,
-           type == KV_F32 ? "F32" : "F16", 2.0 * POS * (double)row / best * 1e-9,
-           4.0 * POS * DIM * 4 / best * 1e-9);
+    printf("%-11s attn %-4s x %u    %6.2f GB/s of cache, %6.1f GFLOP/s\n", k->level,
+           kv_type_name(type), n_pos, 2.0 * POS * (double)row / best * 1e-9,
+           4.0 * POS * DIM * 4 * n_pos / best * 1e-9);
 }
 
 int main(int argc, char **argv)
@@ -198,8 +201,9 @@ int main(int argc, char **argv)
         if (*slot && strcmp(slot, "rows") != 0)
             continue;
         bench_rows(&k, x, w, y, act);
-        bench_attn(&k, x, (char *)data, y, KV_F32);
-        bench_attn(&k, x, (char *)data, y, KV_F16);
+        for (int t = 0; t < KV_N; t++)
+            for (uint32_t n_pos = 1; n_pos <= 8; n_pos += 7)
+                bench_attn(&k, w, (char *)data, y, y + 65536, (enum kv_type)t, n_pos);
     }
     return 0;
 }

@@ -141,8 +141,9 @@ static void slots(const struct kern *k, const struct kern *ref UNUSED)
                 k->add);
     assert_true(k->scale && k->softcap && k->silu_mul && k->gelu_mul && k->rope_norm &&
                 k->rope_neox);
-    assert_true(k->kv_store[KV_F32] && k->kv_store[KV_F16] && k->attn[KV_F32] && k->attn[KV_F16] &&
-                k->argmax);
+    for (int t = 0; t < KV_N; t++)
+        assert_true(k->kv_store_k[t] && k->kv_store_v[t] && k->attn[t] && k->attn_part[t]);
+    assert_true(k->attn_join && k->argmax);
 }
 
 static void every_slot_is_filled(void **state)

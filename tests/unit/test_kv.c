@@ -28,11 +28,28 @@ static char mark(uint32_t il, uint32_t h, uint32_t pos, uint32_t who, bool is_v)
     return (char)(il * 101 + h * 31 + pos * 7 + who * 53 + is_v);
 }
 
+/* The bytes of a position's key in its group: items one lane wide and KV_LANES apart, with the
+ * scales of q8_0 in front of each 32. */
+static char *key_byte(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, uint32_t pos,
+                      size_t i)
+{
+    static const size_t items[KV_N] = {[KV_F32] = 4, [KV_F16] = 2, [KV_BF16] = 2, [KV_Q8_0] = 1};
+    const size_t item = items[kv->type];
+    char *group = kv_k_group(kv, slot, il, h, pos);
+    return group + (i / item * KV_LANES + pos % BLOCK_LEN) * item + i % item;
+}
+
+static size_t key_bytes(const struct kv *kv)
+{
+    return kv->k_group_bytes / KV_LANES;
+}
+
 static void write_pos(const struct kv *kv, uint32_t slot, uint32_t pos, uint32_t who)
 {
     for (uint32_t il = 0; il < hp.n_layer; il++)
         for (uint32_t h = 0; h < layers[il].n_head_kv; h++) {
-            memset(kv_k_row(kv, slot, il, h, pos), mark(il, h, pos, who, false), kv->k_row_bytes);
+            for (size_t i = 0; i < key_bytes(kv); i++)
+                *key_byte(kv, slot, il, h, pos, i) = mark(il, h, pos, who, false);
             memset(kv_v_row(kv, slot, il, h, pos), mark(il, h, pos, who, true), kv->v_row_bytes);
         }
 }
@@ -41,9 +58,9 @@ static void check_pos(const struct kv *kv, uint32_t slot, uint32_t pos, uint32_t
 {
     for (uint32_t il = 0; il < hp.n_layer; il++)
         for (uint32_t h = 0; h < layers[il].n_head_kv; h++) {
-            const char *k = kv_k_row(kv, slot, il, h, pos), *v = kv_v_row(kv, slot, il, h, pos);
-            for (size_t i = 0; i < kv->k_row_bytes; i++)
-                assert_int_equal(k[i], mark(il, h, pos, who, false));
+            const char *v = kv_v_row(kv, slot, il, h, pos);
+            for (size_t i = 0; i < key_bytes(kv); i++)
+                assert_int_equal(*key_byte(kv, slot, il, h, pos, i), mark(il, h, pos, who, false));
             for (size_t i = 0; i < kv->v_row_bytes; i++)
                 assert_int_equal(v[i], mark(il, h, pos, who, true));
         }
@@ -83,8 +100,9 @@ static void test_attn_addresses(void **state)
                 struct kern_attn a = {0};
                 kv_fill_attn(&kv, 0, il, h, &a);
                 const size_t b = a.block_table[p / a.block_len], r = p % a.block_len;
-                assert_ptr_equal(a.k + b * a.k_block_stride_bytes + r * a.k_row_stride_bytes,
-                                 kv_k_row(&kv, 0, il, h, p));
+                assert_ptr_equal(a.k + b * a.k_block_stride_bytes +
+                                     r / KV_LANES * a.k_group_stride_bytes,
+                                 kv_k_group(&kv, 0, il, h, p));
                 assert_ptr_equal(a.v + b * a.v_block_stride_bytes + r * a.v_row_stride_bytes,
                                  kv_v_row(&kv, 0, il, h, p));
             }
@@ -135,8 +153,8 @@ static void test_copy_on_write(void **state)
         check_pos(&kv, 1, p, 1);
     check_pos(&kv, 1, 6, 2);
     check_pos(&kv, 0, 6, 3);
-    assert_ptr_equal(kv_k_row(&kv, 0, 0, 0, 0),
-                     kv_k_row(&kv, 1, 0, 0, 0)); /* the full block is still one */
+    assert_ptr_equal(kv_k_group(&kv, 0, 0, 0, 0),
+                     kv_k_group(&kv, 1, 0, 0, 0)); /* the full block is still one */
     kv_share(&kv, 0, 2, 7);
     assert_true(kv_try_grow(&kv, 1, 12)); /* the last free block */
     assert_false(kv_try_own(&kv, 2, 5, 7));

@@ -80,7 +80,7 @@ static void test_prompts_are_cut_into_chunks(void **state)
 static void test_prefixes_are_found_again(void **state)
 {
     (void)state;
-    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 4, .block_size = 8});
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 4, .block_size = 16});
     ask(0, 40, 9);
     run_n(e, 1);
     assert_int_equal(runs[0].n_cached, 0);
@@ -98,12 +98,12 @@ static void test_prefixes_are_found_again(void **state)
     assert_int_equal(runs[2].n_cached, 16);
     assert_int_equal(runs[3].n_cached, 0);
     /* an answer is part of the text, too */
-    ask(4, 48, 1);
+    ask(4, 49, 1);
     memcpy(prompts[4], prompts[0], 40 * sizeof(int32_t));
-    memcpy(prompts[4] + 40, runs[0].choices[0].tokens, 8 * sizeof(int32_t));
+    memcpy(prompts[4] + 40, runs[0].choices[0].tokens, 9 * sizeof(int32_t));
     s = (struct run_set){.e = e, .runs = runs + 4, .n = 1, .validate = true};
     run_all(&s);
-    assert_int_equal(runs[4].n_cached, 40);
+    assert_int_equal(runs[4].n_cached, 48);
     /* another tenant's is not */
     ask(5, 40, 1);
     memcpy(prompts[5], prompts[0], 40 * sizeof(int32_t));

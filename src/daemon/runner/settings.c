@@ -58,7 +58,8 @@ static const struct field fields[] = {
     {"seed", FIELD_U64, SHAPES, AT(seed), 0, (double)INT64_MAX},
 };
 
-static const char *const kv_types[] = {"f32", "f16"}; /* in the order of the option's choices */
+static const char *const kv_types[] = {"f32", "f16", "bf16",
+                                       "q8_0"}; /* in the order of the option's choices */
 
 static bool *has_of(const struct model_settings *s, const struct field *f)
 {
@@ -198,7 +199,7 @@ static int apply_type(struct model_settings *s, const struct field *f, const jso
             return 0;
         }
     }
-    return err_set(err, E_INVALID, "'%s' must be \"f32\" or \"f16\"", f->key);
+    return err_set(err, E_INVALID, "'%s' must be \"f32\", \"f16\", \"bf16\" or \"q8_0\"", f->key);
 }
 
 static int apply_bool(struct model_settings *s, const struct field *f, const json_t *v,

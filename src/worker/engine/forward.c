@@ -59,6 +59,12 @@ static void carve_all(struct forward *f, const struct forward_dims *d, struct ca
     f->up = carve(c, n_mid * d->n_ff_max, sizeof(float));
     for (int i = 0; i < 2; i++)
         f->cos_sin[i] = carve(c, n * hp->n_rot, sizeof(float));
+    f->attn_sizes = attention_measure(hp, d->n_threads, d->n_ctx);
+    const struct attention_sizes *as = &f->attn_sizes;
+    f->attn_scratch = carve(c, d->n_threads, as->scratch_floats * sizeof(float));
+    f->attn_parts = carve(c, as->n_parts, as->part_floats * sizeof(float));
+    f->attn_done = carve(c, as->n_rows, sizeof(*f->attn_done));
+    f->attn_first = carve(c, n + 1, sizeof(*f->attn_first));
     carve_act(c, &f->in, n, MAX_OF(hp->n_embd, f->na));
     carve_act(c, &f->mid, n_mid, d->n_ff_max);
     if (hp->n_expert) {
@@ -301,12 +307,12 @@ static void step_rope(struct row_step *s, uint32_t row)
             rotate(k + (size_t)h * hp->k_dim, cs, hp->n_rot);
     }
     for (uint32_t h = 0; h < hl->n_head_kv; h++) {
-        f->kern->kv_store[f->kv->type](k + (size_t)h * hp->k_dim,
-                                       kv_k_row(f->kv, s->b->slots[row], s->il, h, s->b->pos[row]),
-                                       hp->k_dim);
-        f->kern->kv_store[f->kv->type](v + (size_t)h * hp->v_dim,
-                                       kv_v_row(f->kv, s->b->slots[row], s->il, h, s->b->pos[row]),
-                                       hp->v_dim);
+        const uint32_t slot = s->b->slots[row], pos = s->b->pos[row];
+        f->kern->kv_store_k[f->kv->type](k + (size_t)h * hp->k_dim,
+                                         kv_k_group(f->kv, slot, s->il, h, pos),
+                                         pos % f->kv->block_len % KV_LANES, hp->k_dim);
+        f->kern->kv_store_v[f->kv->type](v + (size_t)h * hp->v_dim,
+                                         kv_v_row(f->kv, slot, s->il, h, pos), hp->v_dim);
     }
 }
 
@@ -351,45 +357,6 @@ static void step_after_ffn(struct row_step *s, uint32_t row)
     struct forward *f = s->f;
     add_residual(f, f->w->layers[s->il].ffn_post_norm, row);
     enter_next(s, row);
-}
-
-/* ---- attention ---- */
-
-struct attn_step {
-    struct forward *f;
-    const struct batch *b;
-    uint32_t il, n_group;
-    uint32_t window; /* 0: none */
-};
-
-static void run_attn_piece(void *ctx, uint32_t piece, uint32_t thread)
-{
-    const struct attn_step *s = ctx;
-    struct forward *f = s->f;
-    const struct hparams *hp = f->hp;
-    const uint32_t n_kv = hp->layers[s->il].n_head_kv, row = piece / n_kv, h = piece % n_kv;
-    const uint32_t pos = s->b->pos[row];
-    (void)thread;
-    struct kern_attn a = {.q = f->q + (size_t)row * f->nq + (size_t)h * s->n_group * hp->k_dim,
-                          .out = f->att + (size_t)row * f->na + (size_t)h * s->n_group * hp->v_dim,
-                          .n_group = s->n_group,
-                          .k_dim = hp->k_dim,
-                          .v_dim = hp->v_dim,
-                          .first = s->window && pos >= s->window ? pos - s->window + 1 : 0,
-                          .last = pos,
-                          .scale = f->attn_scale,
-                          .softcap = f->attn_softcap};
-    kv_fill_attn(f->kv, s->b->slots[row], s->il, h, &a);
-    f->kern->attn[f->kv->type](&a);
-}
-
-static void run_attention(struct forward *f, const struct batch *b, uint32_t il)
-{
-    const struct hparams_layer *hl = &f->hp->layers[il];
-    struct attn_step s = {.f = f, .b = b, .il = il, .n_group = hl->n_head / hl->n_head_kv};
-    if (forward_is_sliding(f->w->arch, f->hp, il))
-        s.window = f->hp->n_swa ? f->hp->n_swa : f->w->arch->swa_window;
-    team_run(f->team, b->n_tok * hl->n_head_kv, run_attn_piece, &s);
 }
 
 /* ---- the pass ---- */
@@ -437,7 +404,7 @@ static uint32_t run_attn_block(struct forward *f, const struct batch *b, uint32_
     run_rows(&s);
     if (last && b->n_out == 0)
         return 0;
-    run_attention(f, b, il);
+    attention_run(f, b, il);
     if (last) {
         keep_out_rows(f, b);
         s.n_rows = b->n_out;

@@ -24,11 +24,18 @@ struct batch {
 
 struct forward_dims {
     const struct hparams *hp;
-    uint32_t max_tok, n_ff_max;
+    uint32_t max_tok, n_ff_max, n_threads, n_ctx;
 };
 
 struct act_rows {
     char *rows[ACT_N]; /* 64-byte aligned */
+};
+
+/* What attention takes beside the cache. */
+struct attention_sizes {
+    uint64_t scratch_floats;       /* of one thread */
+    uint64_t n_parts, part_floats; /* results of ranges that were computed apart */
+    uint64_t n_rows;               /* (position, key/value head) pairs that may be computed so */
 };
 
 struct forward {
@@ -48,6 +55,10 @@ struct forward {
     struct act_rows in, mid, gathered;
     float *probs, *expert_out, *choice_weight;
     uint32_t *choice_expert, *choice_row, *expert_first, *expert_fill;
+    struct attention_sizes attn_sizes;
+    float *attn_scratch, *attn_parts;
+    uint32_t *attn_first; /* [max_tok + 1] */
+    _Atomic uint32_t *attn_done;
     uint32_t n_out; /* rows of `in` that hold normed final states */
 };
 

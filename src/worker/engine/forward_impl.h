@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between forward.c, matmul.c and moe.c: the parts of a pass.  For those three files only. */
+/* Between forward.c, attention.c, matmul.c and moe.c: the parts of a pass.  For those files only. */
 #ifndef WORKER_ENGINE_FORWARD_IMPL_H
 #define WORKER_ENGINE_FORWARD_IMPL_H
 
@@ -21,5 +21,10 @@ void matmul_run_experts(struct forward *f, uint32_t n, const struct experts *con
 /* The mixture of experts: f->t = combination of the chosen experts' outputs (plus the shared
  * expert's), from the rows prepared in f->in. */
 void moe_run(struct forward *f, const struct layer_weights *lw, uint32_t n_rows);
+
+struct attention_sizes attention_measure(const struct hparams *hp, uint32_t n_threads,
+                                         uint32_t n_ctx);
+/* f->att = attention of layer il over the whole batch, from f->q and the cache. */
+void attention_run(struct forward *f, const struct batch *b, uint32_t il);
 
 #endif

@@ -8,14 +8,14 @@
 
 #include "lib/base/mem.h"
 
-static size_t type_bytes(enum kv_type type)
-{
-    return type == KV_F16 ? 2 : 4;
-}
-
 static uint64_t round_up(uint64_t n, uint64_t to)
 {
     return (n + to - 1) / to * to;
+}
+
+static uint32_t n_groups(uint32_t block_len)
+{
+    return (block_len + KV_LANES - 1) / KV_LANES;
 }
 
 /* Bytes of one block of one layer: sizes are far from overflow once plan_check has seen the model.
@@ -23,10 +23,12 @@ static uint64_t round_up(uint64_t n, uint64_t to)
 static uint64_t layer_block_bytes(const struct hparams *hp, uint32_t il, enum kv_type type,
                                   uint32_t block_len)
 {
-    uint64_t per_pos =
-        (uint64_t)hp->layers[il].n_head_kv * ((uint64_t)hp->k_dim + hp->v_dim) * type_bytes(type);
+    const uint64_t per_head = (uint64_t)kern_kv_group_bytes(type, hp->k_dim) * n_groups(block_len) +
+                              (uint64_t)kern_kv_row_bytes(type, hp->v_dim) * block_len;
     uint64_t n;
-    return size_mul(per_pos, block_len, &n) && n <= UINT64_MAX - 64 ? round_up(n, 64) : 0;
+    return size_mul(per_head, hp->layers[il].n_head_kv, &n) && n <= UINT64_MAX - 64
+               ? round_up(n, 64)
+               : 0;
 }
 
 uint64_t kv_block_bytes(const struct hparams *hp, enum kv_type type, uint32_t block_len)
@@ -60,8 +62,8 @@ int kv_init(struct kv *kv, const struct hparams *hp, enum kv_type type, uint32_t
                       .n_blocks = n_blocks,
                       .n_layer = hp->n_layer,
                       .n_slots = n_slots,
-                      .k_row_bytes = hp->k_dim * type_bytes(type),
-                      .v_row_bytes = hp->v_dim * type_bytes(type)};
+                      .k_group_bytes = kern_kv_group_bytes(type, hp->k_dim),
+                      .v_row_bytes = kern_kv_row_bytes(type, hp->v_dim)};
     kv->max_seq_blocks = kv_blocks_for(kv, n_ctx);
     int r = init_arrays(kv, err);
     if (r) {
@@ -73,7 +75,7 @@ int kv_init(struct kv *kv, const struct hparams *hp, enum kv_type type, uint32_t
         struct kv_layer *l = &kv->layers[i];
         l->offset_bytes = offset;
         l->block_bytes = (size_t)layer_block_bytes(hp, i, type, block_len);
-        l->k_head_bytes = kv->k_row_bytes * block_len;
+        l->k_head_bytes = kv->k_group_bytes * n_groups(block_len);
         l->v_head_bytes = kv->v_row_bytes * block_len;
         l->v_offset_bytes = l->k_head_bytes * hp->layers[i].n_head_kv;
         offset += l->block_bytes * n_blocks;
@@ -266,12 +268,12 @@ void kv_clear(struct kv *kv, uint32_t slot)
     s->chain = prefix_root(0);
 }
 
-void *kv_k_row(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, uint32_t pos)
+void *kv_k_group(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, uint32_t pos)
 {
     const struct kv_layer *l = &kv->layers[il];
     uint32_t b = kv->seqs[slot].blocks[pos / kv->block_len];
     return kv->pool + l->offset_bytes + b * l->block_bytes + h * l->k_head_bytes +
-           (pos % kv->block_len) * kv->k_row_bytes;
+           pos % kv->block_len / KV_LANES * kv->k_group_bytes;
 }
 
 void *kv_v_row(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, uint32_t pos)
@@ -289,7 +291,7 @@ void kv_fill_attn(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, s
     a->k = kv->pool + l->offset_bytes + h * l->k_head_bytes;
     a->v = kv->pool + l->offset_bytes + l->v_offset_bytes + h * l->v_head_bytes;
     a->k_block_stride_bytes = a->v_block_stride_bytes = l->block_bytes;
-    a->k_row_stride_bytes = kv->k_row_bytes;
+    a->k_group_stride_bytes = kv->k_group_bytes;
     a->v_row_stride_bytes = kv->v_row_bytes;
     a->block_len = kv->block_len;
 }

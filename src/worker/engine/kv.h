@@ -5,9 +5,9 @@
  * A block holds its positions' keys and values of every layer.  A sequence reaches its positions
  * through a block table; sequences that share a prefix share its blocks, and a block with more than
  * one owner is copied before it is written (Kwon et al. 2023, PagedAttention).  Memory: layer by
- * layer, in a layer block by block, in a block the key rows of each head, then the value rows of
- * each head.  Everything is allocated in kv_init; nothing afterwards. One thread at a time for the
- * calls below; rows may be written by any thread between them. */
+ * layer, in a layer block by block, in a block the keys of each head, then the values of each head,
+ * as kern.h says.  Everything is allocated in kv_init; nothing afterwards. One thread at a time for
+ * the calls below; rows may be written by any thread between them. */
 #ifndef WORKER_ENGINE_KV_H
 #define WORKER_ENGINE_KV_H
 
@@ -19,7 +19,7 @@ struct kv_layer {
     size_t offset_bytes;               /* of this layer in the pool */
     size_t block_bytes;                /* one block of this layer */
     size_t v_offset_bytes;             /* values in a block of this layer */
-    size_t k_head_bytes, v_head_bytes; /* from one head's rows to the next's */
+    size_t k_head_bytes, v_head_bytes; /* from one head's part to the next's */
 };
 
 /* A sequence's block table: owned by the cache, one per slot. */
@@ -39,17 +39,17 @@ struct kv_tokens {
 struct kv {
     enum kv_type type;
     uint32_t block_len, n_blocks, n_layer, n_slots, max_seq_blocks;
-    size_t k_row_bytes, v_row_bytes;
-    struct kv_layer *layers; /* owned, [n_layer] */
-    char *pool;              /* 64-byte aligned, inside pool_mem */
-    void *pool_mem;          /* owned */
-    uint32_t *refs;          /* owned, [n_blocks] */
-    uint32_t *free_list;     /* owned, a stack of n_free block numbers */
-    uint32_t n_free;         /* that hold nothing; idle ones of the prefix index may be had, too */
-    struct prefix prefix;    /* owned */
-    int32_t *row;            /* owned, [block_len]: one block's tokens, in one piece */
-    struct kv_seq *seqs;     /* owned, [n_slots] */
-    uint32_t *tables;        /* owned, [n_slots][max_seq_blocks] */
+    size_t k_group_bytes, v_row_bytes; /* of KV_LANES positions; of one */
+    struct kv_layer *layers;           /* owned, [n_layer] */
+    char *pool;                        /* 64-byte aligned, inside pool_mem */
+    void *pool_mem;                    /* owned */
+    uint32_t *refs;                    /* owned, [n_blocks] */
+    uint32_t *free_list;               /* owned, a stack of n_free block numbers */
+    uint32_t n_free;      /* that hold nothing; idle ones of the prefix index may be had, too */
+    struct prefix prefix; /* owned */
+    int32_t *row;         /* owned, [block_len]: one block's tokens, in one piece */
+    struct kv_seq *seqs;  /* owned, [n_slots] */
+    uint32_t *tables;     /* owned, [n_slots][max_seq_blocks] */
 };
 
 /* Bytes of one block, all layers; 0 on overflow. */
@@ -92,8 +92,9 @@ static inline uint32_t kv_blocks_for(const struct kv *kv, uint32_t n_pos)
     return n_pos / kv->block_len + (n_pos % kv->block_len != 0);
 }
 
-/* The rows of position pos in layer il, kv head h, through slot's table. */
-void *kv_k_row(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, uint32_t pos);
+/* Where position pos of layer il, kv head h, lies, through slot's table: its group of keys, in
+ * which it has lane pos % block_len % KV_LANES, and its row of values. */
+void *kv_k_group(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, uint32_t pos);
 void *kv_v_row(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, uint32_t pos);
 /* Fills the cache's part of an attention call: table, bases, strides, block_len. */
 void kv_fill_attn(const struct kv *kv, uint32_t slot, uint32_t il, uint32_t h, struct kern_attn *a);

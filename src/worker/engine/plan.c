@@ -91,7 +91,17 @@ static int fill_config(const struct hparams *hp, const struct engine_config *cfg
     if (r == 0 && c->n_ctx < 2)
         r = err_set(err, E_INVALID, "the context length is %u; at least 2 is needed", c->n_ctx);
     if (r == 0 && c->kv_type >= KV_N)
-        r = err_set(err, E_INVALID, "the cache's type is unknown; it can be f32 or f16");
+        r = err_set(err, E_INVALID,
+                    "the cache's type is unknown; it can be f32, f16, bf16 or q8_0");
+    if (r == 0 && c->kv_type == KV_Q8_0 && (hp->k_dim % 32 || hp->v_dim % 32))
+        r = err_set(err, E_UNSUPPORTED,
+                    "a q8_0 cache holds heads of multiples of 32 and this model's are %u and %u "
+                    "wide; use kv-cache-type f16",
+                    hp->k_dim, hp->v_dim);
+    if (r == 0 && c->block_size % KV_LANES)
+        r = err_set(err, E_INVALID,
+                    "the cache's block size is %u; it must be a multiple of %d, such as %u",
+                    c->block_size, KV_LANES, (c->block_size / KV_LANES + 1) * KV_LANES);
     if (r == 0 && c->max_num_batched_tokens < c->max_num_seqs)
         r = err_set(err, E_INVALID,
                     "max-num-batched-tokens (%u) is below max-num-seqs (%u); every sequence needs "
@@ -169,8 +179,11 @@ int plan_make(const struct gguf *g, const struct hparams *hp, const struct engin
         return r;
     p.weight_bytes = w.n_bytes;
     p.n_params = w.n_params;
-    *ret_dims = (struct forward_dims){
-        .hp = hp, .max_tok = p.config.max_num_batched_tokens, .n_ff_max = w.n_ff_max};
+    *ret_dims = (struct forward_dims){.hp = hp,
+                                      .max_tok = p.config.max_num_batched_tokens,
+                                      .n_ff_max = w.n_ff_max,
+                                      .n_threads = p.config.n_threads,
+                                      .n_ctx = p.config.n_ctx};
     r = plan_scratch(hp, ret_dims, w.small_bytes, &p, err);
     if (r)
         return r;
@@ -210,7 +223,7 @@ void engine_plan_print(const struct engine_plan *p, struct buf *out)
     buf_printf(out, "context             %16" PRIu32 " tokens a sequence\n", c->n_ctx);
     buf_printf(out, "sequences           %16" PRIu32 " at once\n", c->max_num_seqs);
     buf_printf(out, "batch               %16" PRIu32 " tokens a step\n", c->max_num_batched_tokens);
-    buf_printf(out, "cache type          %16s\n", c->kv_type == KV_F16 ? "f16" : "f32");
+    buf_printf(out, "cache type          %16s\n", kv_type_name(c->kv_type));
     buf_printf(out, "cache block         %16" PRIu32 " tokens, %" PRIu64 " bytes\n", c->block_size,
                p->block_bytes);
     buf_printf(out, "cache blocks        %16" PRIu32 "\n", p->n_blocks);

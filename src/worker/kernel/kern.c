@@ -8,6 +8,7 @@
 
 #include "lib/base/err.h"
 #include "lib/sys/cpu.h"
+#include "worker/kernel/attn.h"
 #include "worker/kernel/ref/ref.h"
 #if defined(__x86_64__)
 #include "worker/kernel/x86/x86.h"
@@ -114,4 +115,49 @@ size_t kern_act_row_bytes(enum act_format format, uint32_t n_cols)
     if (format == ACT_Q8)
         return ((size_t)n_cols + 255) / 256 * sizeof(struct act_q8);
     return ((size_t)n_cols * sizeof(float) + 63) / 64 * 64;
+}
+
+/* ---- the cache ---- */
+
+const char *kv_type_name(enum kv_type type)
+{
+    static const char *const names[KV_N] = {
+        [KV_F32] = "f32", [KV_F16] = "f16", [KV_BF16] = "bf16", [KV_Q8_0] = "q8_0"};
+    return type < KV_N ? names[type] : "?";
+}
+
+size_t kern_kv_group_bytes(enum kv_type type, uint32_t k_dim)
+{
+    const size_t n = (size_t)k_dim * KV_LANES;
+    switch (type) {
+    case KV_F32: return 4 * n;
+    case KV_Q8_0: return n + n / 32 * 2;
+    default: return 2 * n;
+    }
+}
+
+size_t kern_kv_row_bytes(enum kv_type type, uint32_t v_dim)
+{
+    const size_t n = ((size_t)v_dim + 15) / 16 * 16;
+    switch (type) {
+    case KV_F32: return 4 * n;
+    case KV_Q8_0: return n + n / 32 * 2;
+    default: return 2 * n;
+    }
+}
+
+size_t kern_attn_part_floats(uint32_t v_dim)
+{
+    return attn_rec_floats(v_dim);
+}
+
+size_t kern_attn_scratch_floats(uint32_t k_dim, uint32_t v_dim)
+{
+    return (size_t)ATTN_ROWS * (ATTN_TILE + attn_q_floats(k_dim) + 2 * attn_rec_floats(v_dim));
+}
+
+uint32_t kern_attn_ranges(uint32_t pos, uint32_t window, uint32_t *ret_first)
+{
+    *ret_first = attn_first(pos, window) / ATTN_RANGE;
+    return pos / ATTN_RANGE - *ret_first + 1;
 }

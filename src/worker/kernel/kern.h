@@ -73,29 +73,58 @@ typedef void (*kern_matmul_fn)(const struct kern_mat *w, uint32_t row0, uint32_t
 /* dst[0..n) = the elements of the packed row src (n a multiple of the type's block). */
 typedef void (*kern_dequant_fn)(const void *src, float *dst, uint32_t n);
 
-enum kv_type { KV_F32, KV_F16, KV_N };
+/* The number types of the key/value cache, in the order of the option kv-cache-type's choices. */
+enum kv_type { KV_F32, KV_F16, KV_BF16, KV_Q8_0, KV_N };
+const char *kv_type_name(enum kv_type type);
 
-/* Attention of one position's group of query heads that share one key/value head, over the
- * sequence's paged cache:
+enum {
+    KV_LANES = 16,    /* positions whose keys lie together; blocks hold a multiple of them */
+    ATTN_ROWS = 32,   /* query rows (positions times heads) that one call takes at most */
+    ATTN_RANGE = 256, /* positions that are reduced on their own before they are joined */
+};
+
+/* How the cache lies in memory.  Keys: of KV_LANES positions together, element d of lane l at item
+ * d * KV_LANES + l, so that a vector holds one element of 16 positions.  Values: position by
+ * position, v_dim items and zeros up to a multiple of 16.  KV_Q8_0, by 32 elements of one position:
+ * keys 16 float16 scales, then 32 x KV_LANES int8; values a float16 scale, then 32 int8.  Nothing
+ * in a cache is infinite or NaN: stores bring what is within the type's range. */
+size_t kern_kv_group_bytes(enum kv_type type, uint32_t k_dim); /* keys of KV_LANES positions */
+size_t kern_kv_row_bytes(enum kv_type type, uint32_t v_dim);   /* values of one position */
+
+/* Attention of n_pos consecutive positions pos, pos + 1, ... of one sequence: of the n_group query
+ * heads that share one key/value head, over the sequence's paged cache:
  *
- *   s[g][p] = cap(scale * q[g] . k[p])  for first <= p <= last;   out[g] = softmax(s[g] (+ sink)) .
- * v cap(s) = softcap > 0 ? softcap * tanh(s / softcap) : s
+ *   s[i][g][p] = cap(scale * q[i][g] . k[p])   for first_i <= p <= pos + i
+ *   out[i][g] = softmax(s[i][g] (+ sink)) . v
+ *   cap(s) = softcap > 0 ? softcap * tanh(s / softcap) : s
+ *   first_i = window && pos + i >= window ? pos + i - window + 1 : 0
  *
- * Position p lives in block p / block_len, row p % block_len.  Key row: k + block_table[b] *
- * block_stride_bytes + row * row_stride_bytes, k_dim elements of kv_type; values alike.  The
- * reduction runs over whole blocks in ascending order with a running maximum, and so depends on
- * positions alone, not on how the prompt was cut. */
+ * Position p lies in block block_table[p / block_len], row p % block_len.  Positions are reduced
+ * by ranges of ATTN_RANGE, cut at its multiples, each from its beginning in one order; ranges are
+ * joined in ascending order.  So an output depends on its own position alone: not on n_pos, not on
+ * how the prompt was cut, not on which ranges were computed apart. */
 struct kern_attn {
-    const float *q; /* [n_group][k_dim], rotated, unscaled */
-    float *out;     /* [n_group][v_dim] */
+    const float
+        *q;     /* [n_pos] rows of q_stride floats, each begins with [n_group][k_dim]; rotated */
+    float *out; /* [n_pos] rows of out_stride floats, each begins with [n_group][v_dim] */
+    size_t q_stride, out_stride;
     const uint32_t *block_table;
     const char *k, *v; /* base of this layer and head in block 0 */
-    size_t k_block_stride_bytes, v_block_stride_bytes, k_row_stride_bytes, v_row_stride_bytes;
-    uint32_t n_group, k_dim, v_dim, block_len;
-    uint32_t first, last; /* positions attended to, inclusive */
+    size_t k_block_stride_bytes, v_block_stride_bytes, k_group_stride_bytes, v_row_stride_bytes;
+    uint32_t n_group, k_dim, v_dim;
+    uint32_t block_len;  /* a multiple of KV_LANES */
+    uint32_t pos, n_pos; /* n_pos * n_group <= ATTN_ROWS, or n_pos is 1 */
+    uint32_t window;     /* positions that a row sees; 0: all */
     float scale, softcap;
     const float *sinks; /* [n_group] or NULL */
+    float *scratch;     /* kern_attn_scratch_floats, of the calling thread, 64-byte aligned */
 };
+
+size_t kern_attn_scratch_floats(uint32_t k_dim, uint32_t v_dim);
+/* Of one head and range, in parts below. */
+size_t kern_attn_part_floats(uint32_t v_dim);
+/* The ranges that position pos looks at: *ret_first, and how many. */
+uint32_t kern_attn_ranges(uint32_t pos, uint32_t window, uint32_t *ret_first);
 
 struct kern {
     const char *level; /* "ref", "avx2", "avx512", "avx512vnni" */
@@ -127,9 +156,15 @@ struct kern {
      * sin} pairs. _norm: pairs (2i, 2i+1); _neox: pairs (i, i + n_rot/2). */
     void (*rope_norm)(float *head, const float *cos_sin, uint32_t n_rot);
     void (*rope_neox)(float *head, const float *cos_sin, uint32_t n_rot);
-    /* float32 to a cache row of kv_type */
-    void (*kv_store[KV_N])(const float *src, void *dst, uint32_t n);
+    /* One position's key of n elements to its lane of a group; its value to its row.  n is a
+     * multiple of 32 for KV_Q8_0. */
+    void (*kv_store_k[KV_N])(const float *src, void *group, uint32_t lane, uint32_t n);
+    void (*kv_store_v[KV_N])(const float *src, void *row, uint32_t n);
     void (*attn[KV_N])(const struct kern_attn *a);
+    /* The same in pieces, for n_pos 1: range `range` to part[n_group], then all n_ranges of the
+     * position, parts[n_ranges][n_group], to out. */
+    void (*attn_part[KV_N])(const struct kern_attn *a, uint32_t range, float *part);
+    void (*attn_join)(const struct kern_attn *a, uint32_t n_ranges, const float *parts);
     /* Index of the largest value, the first of equals. */
     uint32_t (*argmax)(const float *x, uint32_t n);
 };

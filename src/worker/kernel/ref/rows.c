@@ -140,19 +140,6 @@ static void rope_neox(float *head, const float *cos_sin, uint32_t n_rot)
         rotate(&head[i], &head[i + n_rot / 2], cos_sin + 2 * i);
 }
 
-static void kv_store_f32(const float *src, void *dst, uint32_t n)
-{
-    memcpy(dst, src, sizeof(float) * (size_t)n);
-}
-
-static void kv_store_f16(const float *src, void *dst, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        uint16_t h = f16_from_f32(src[i]);
-        memcpy((char *)dst + 2 * (size_t)i, &h, sizeof(h));
-    }
-}
-
 /* NaN is never the largest; of nothing but NaN and -infinity the answer is 0. */
 static uint32_t argmax(const float *x, uint32_t n)
 {
@@ -180,7 +167,5 @@ void ref_rows_fill(struct kern *k)
     k->gelu_mul = gelu_mul;
     k->rope_norm = rope_norm;
     k->rope_neox = rope_neox;
-    k->kv_store[KV_F32] = kv_store_f32;
-    k->kv_store[KV_F16] = kv_store_f16;
     k->argmax = argmax;
 }

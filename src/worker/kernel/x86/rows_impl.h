@@ -175,15 +175,6 @@ static void rope_neox(float *head, const float *cos_sin, uint32_t n_rot)
     }
 }
 
-static void kv_store_f16(const float *src, void *dst, uint32_t n)
-{
-    uint32_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        v16_store_f16((char *)dst + 2 * (size_t)i, v16_load(src + i));
-    if (i < n)
-        v16_store_f16_n((char *)dst + 2 * (size_t)i, n - i, v16_load_n(src + i, n - i));
-}
-
 static uint32_t argmax(const float *x, uint32_t n)
 {
     v16 best = v16_set1(-INFINITY);
@@ -261,6 +252,5 @@ static void rows_fill(struct kern *k)
     k->gelu_mul = gelu_mul;
     k->rope_norm = rope_norm;
     k->rope_neox = rope_neox;
-    k->kv_store[KV_F16] = kv_store_f16;
     k->argmax = argmax;
 }

@@ -86,6 +86,16 @@ static inline v16 v16_load_bf16_n(const void *p, uint32_t n)
 }
 
 /* To half precision, nearest even. */
+/* 16 signed bytes, as floats. */
+static inline v16 v16_load_i8(const void *p)
+{
+    return (v16){
+        _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p))),
+        _mm256_cvtepi32_ps(
+            _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)((const char *)p + 8)))),
+    };
+}
+
 static inline void v16_store_f16(void *p, v16 v)
 {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT));

@@ -72,6 +72,12 @@ static inline v16 v16_load_bf16_n(const void *p, uint32_t n)
     return v16_widen_bf16(_mm256_maskz_loadu_epi16(v16_first(n), p));
 }
 
+/* 16 signed bytes, as floats. */
+static inline v16 v16_load_i8(const void *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
 static inline void v16_store_f16(void *p, v16 v)
 {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
