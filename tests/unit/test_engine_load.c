@@ -41,8 +41,8 @@ static void test_plan_defaults(void **state)
     assert_int_equal(p.config.max_num_batched_tokens, ENGINE_DEFAULT_BATCH);
     assert_int_equal(p.config.block_size, ENGINE_DEFAULT_BLOCK);
     assert_true(p.config.memory_limit_bytes > 1 << 20);
-    /* 2 layers x 2 heads x 8 x (k and v) x 4 bytes x 16 positions */
-    assert_int_equal(p.block_bytes, 2 * 2 * 8 * 2 * 4 * 16);
+    /* 2 layers x 2 heads x (8 of keys, 8 of values in 16 places) x 4 bytes x 16 positions */
+    assert_int_equal(p.block_bytes, 2 * 2 * (8 + 16) * 4 * 16);
     assert_int_equal(p.n_blocks, TINY_CTX / 16 * ENGINE_DEFAULT_SEQS);
     assert_int_equal(p.kv_bytes, p.n_blocks * p.block_bytes);
     assert_int_equal(p.total_bytes, p.weight_bytes + p.kv_bytes + p.scratch_bytes);
