@@ -211,8 +211,11 @@ static void attention_piece(void *ctx, uint32_t piece, uint32_t thread UNUSED)
 {
     const struct attention *a = ctx;
     uint32_t table[POSITIONS / BLOCK];
+    _Alignas(64) float scratch[ATTN_ROWS * (64 + HEAD + 2 * (HEAD + 32))];
     float out[GROUP * HEAD];
-    size_t row = HEAD * (a->type == KV_F32 ? 4u : 2u), half = POSITIONS * row;
+    const size_t group = kern_kv_group_bytes(a->type, HEAD), row = kern_kv_row_bytes(a->type, HEAD),
+                 half = POSITIONS * row;
+    BUG_ON(kern_attn_scratch_floats(HEAD, HEAD) > ARRAY_LEN(scratch));
     for (uint32_t i = 0; i < ARRAY_LEN(table); i++)
         table[i] = i;
     const char *k = a->data + (size_t)piece * 2 * half;
@@ -221,16 +224,18 @@ static void attention_piece(void *ctx, uint32_t piece, uint32_t thread UNUSED)
                             .block_table = table,
                             .k = k,
                             .v = k + half,
-                            .k_block_stride_bytes = BLOCK * row,
+                            .k_block_stride_bytes = BLOCK / KV_LANES * group,
                             .v_block_stride_bytes = BLOCK * row,
-                            .k_row_stride_bytes = row,
+                            .k_group_stride_bytes = group,
                             .v_row_stride_bytes = row,
                             .n_group = GROUP,
                             .k_dim = HEAD,
                             .v_dim = HEAD,
                             .block_len = BLOCK,
-                            .last = POSITIONS - 1,
-                            .scale = 0.1f};
+                            .pos = POSITIONS - 1,
+                            .n_pos = 1,
+                            .scale = 0.1f,
+                            .scratch = scratch};
     a->stage->kern.attn[a->type](&job);
 }
 
