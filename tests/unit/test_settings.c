@@ -73,7 +73,7 @@ static void mistakes_are_named_and_change_nothing(void **state)
         {"{\"top-p\":0}", "must be above 0"},
         {"{\"top-p\":1e-60}", "must be above 0"}, /* 0 where it is kept, and refused from there */
         {"{\"repetition-penalty\":1e-46}", "must be above 0"},
-        {"{\"kv-cache-type\":\"q4\"}", "must be \"f32\" or \"f16\""},
+        {"{\"kv-cache-type\":\"q4\"}", "must be \"f32\", \"f16\", \"bf16\" or \"q8_0\""},
         {"{\"keep-alive\":\"soon\"}", "'keep-alive': 'soon' is not a time"},
         {"{\"keep-alive\":-2}", "-1 for ever"},
         {"{\"pinned\":1}", "must be true or false"},
