@@ -11,7 +11,7 @@
 #include "lib/base/mem.h"
 #include "worker/kernel/kern.h"
 
-enum { COLS = 2048, TOKENS = 64, SMALL_ROWS = 256 };
+enum { COLS = 2048, TOKENS = 64, BATCH = 8, SMALL_ROWS = 256 };
 
 static const size_t big_bytes = 192u << 20; /* past any cache */
 
@@ -88,14 +88,19 @@ static void bench_matmul(const struct kern *k, enum dtype type, void *data, void
                          row_bytes, data};
     double decode = matmul_s(k, &w, &x, y, slow ? 1 : 3);
     double gb_s = (double)w.n_rows * (double)row_bytes / decode * 1e-9;
+    x.n_tok = BATCH;
+    double batch = matmul_s(k, &w, &x, y, slow ? 1 : 2);
+    double batch_gb_s = (double)w.n_rows * (double)row_bytes / batch * 1e-9;
+    x.n_tok = 1;
     w.n_rows = slow ? SMALL_ROWS / 8 : SMALL_ROWS; /* in cache: arithmetic only */
     double cached = matmul_s(k, &w, &x, y, slow ? 1 : 20);
     double cached_gb_s = (double)w.n_rows * (double)row_bytes / cached * 1e-9;
     x.n_tok = TOKENS;
     double prefill = matmul_s(k, &w, &x, y, slow ? 1 : 5);
     double gflop_s = 2.0 * w.n_rows * COLS * TOKENS / prefill * 1e-9;
-    printf("%-11s matmul %-7s  1 token %6.2f GB/s (in cache %6.2f)   64 tokens %7.1f GFLOP/s\n",
-           k->level, info->name, gb_s, cached_gb_s, gflop_s);
+    printf("%-11s matmul %-7s  1 token %6.2f GB/s (in cache %6.2f)   %d tokens %6.2f   %d tokens "
+           "%7.1f GFLOP/s\n",
+           k->level, info->name, gb_s, cached_gb_s, BATCH, batch_gb_s, TOKENS, gflop_s);
 }
 
 /* Elements a second of one call over n elements. */

@@ -3,6 +3,7 @@
  * (bit for bit for quantised weights), and the static contract: no value depends on the batch, the
  * split of rows or the address. */
 #include "tests/kernel/kernel_test.h"
+#include "worker/kernel/blocks.h"
 
 /* Rows: two panels and a part of one, for kernels that take them so. */
 enum { ROWS = 41, LD = 45, MAX_TOK = 35 };
@@ -19,8 +20,43 @@ struct problem {
     float want[MAX_TOK * LD];
 };
 
-static void problem_init(struct problem *p, const struct kern *ref, enum dtype type,
-                         uint32_t n_cols, uint32_t n_tok, float scale, bool garbage)
+/* Activations as they will be after k rounds them, so that ref sees the same. */
+static void round_as(const struct kern *k, enum dtype type, float *x, size_t n)
+{
+    if (k->act_for[type] == ACT_BF16)
+        for (size_t i = 0; i < n; i++)
+            x[i] = f32_from_bf16(bf16_from_f32(x[i]));
+}
+
+static void act_init(struct problem *p, const struct kern *k, struct kern_act *x, void **ret_act)
+{
+    struct err err = ERR_INIT;
+    const enum act_format format = k->act_for[p->type];
+    const size_t bytes = kern_act_row_bytes(format, p->n_cols);
+    if (!*ret_act)
+        *ret_act = mem_try_aligned(bytes * p->n_tok, &err);
+    assert_non_null(*ret_act);
+    for (uint32_t t = 0; t < p->n_tok; t++)
+        k->act_prepare[format](p->src + (size_t)t * p->n_cols, (char *)*ret_act + t * bytes,
+                               p->n_cols);
+    *x = (struct kern_act){format, p->n_tok, p->n_cols, bytes, *ret_act};
+}
+
+/* Anew after p->src changed, too. */
+static void problem_solve(struct problem *p, const struct kern *k, const struct kern *ref)
+{
+    struct kern_act x;
+    void *act = NULL;
+    round_as(k, p->type, p->src, (size_t)p->n_cols * p->n_tok);
+    act_init(p, ref, &x, &act);
+    ref->matmul[p->type](&p->w, 0, ROWS, &x, p->want, LD);
+    mem_free(act);
+    act_init(p, k, &p->x, &p->act);
+}
+
+static void problem_init(struct problem *p, const struct kern *k, const struct kern *ref,
+                         enum dtype type, uint32_t n_cols, uint32_t n_tok, float scale,
+                         bool garbage)
 {
     struct err err = ERR_INIT;
     const struct dtype_info *info = dtype_info(type);
@@ -36,13 +72,8 @@ static void problem_init(struct problem *p, const struct kern *ref, enum dtype t
     p->w = (struct kern_mat){type, ROWS, n_cols, row_bytes, data};
     p->src = mem_try_aligned(sizeof(float) * n_cols * n_tok, &err);
     fill_random(p->src, (size_t)n_cols * n_tok, scale);
-    size_t act_bytes = kern_act_row_bytes(ref->act_for[type], n_cols);
-    p->act = mem_try_aligned(act_bytes * n_tok, &err);
-    for (uint32_t t = 0; t < n_tok; t++)
-        ref->act_prepare[ref->act_for[type]](p->src + (size_t)t * n_cols,
-                                             (char *)p->act + t * act_bytes, n_cols);
-    p->x = (struct kern_act){ref->act_for[type], n_tok, n_cols, act_bytes, p->act};
-    ref->matmul[type](&p->w, 0, ROWS, &p->x, p->want, LD);
+    p->act = NULL;
+    problem_solve(p, k, ref);
 }
 
 static void problem_release(struct problem *p)
@@ -63,6 +94,8 @@ static double act_value(const struct problem *p, uint32_t t, uint32_t c)
     const char *row = (const char *)p->x.rows + t * p->x.row_bytes;
     if (p->x.format == ACT_F32)
         return ((const float *)row)[c];
+    if (p->x.format == ACT_BF16)
+        return f32_from_bf16(((const uint16_t *)row)[c]);
     const struct act_q8 *g = (const struct act_q8 *)row + c / 256;
     return (double)g->d[c % 256 / 32] * g->q[act_q8_at(c)];
 }
@@ -140,7 +173,7 @@ static void all_types(const struct kern *k, const struct kern *ref)
     for (size_t i = 0; i < ARRAY_LEN(all_weights); i++) {
         for (size_t c = 0; width(all_weights[i], c); c++) {
             static struct problem p;
-            problem_init(&p, ref, all_weights[i], width(all_weights[i], c),
+            problem_init(&p, k, ref, all_weights[i], width(all_weights[i], c),
                          toks[(i + c) % ARRAY_LEN(toks)], 1, false);
             check_all(k, ref, &p);
             problem_release(&p);
@@ -161,7 +194,7 @@ static void cuts(const struct kern *k, const struct kern *ref)
         static struct problem p;
         static float y[MAX_TOK * LD], part[MAX_TOK * LD];
         enum dtype type = all_weights[i];
-        problem_init(&p, ref, type, dtype_info(type)->block_elements == 1 ? 83 : 512, MAX_TOK, 1,
+        problem_init(&p, k, ref, type, dtype_info(type)->block_elements == 1 ? 83 : 512, MAX_TOK, 1,
                      false);
         k->matmul[type](&p.w, 0, ROWS, &p.x, y, LD);
         for (uint32_t r0 = 0; r0 < ROWS; r0 += 3) {
@@ -196,7 +229,7 @@ static void garbage(const struct kern *k, const struct kern *ref)
             static struct problem p;
             static float y[MAX_TOK * LD];
             enum dtype type = all_weights[i];
-            problem_init(&p, ref, type, 512, 5, (float[]){1, 1e30f, 1e-35f, 0}[round], true);
+            problem_init(&p, k, ref, type, 512, 5, (float[]){1, 1e30f, 1e-35f, 0}[round], true);
             k->matmul[type](&p.w, 0, ROWS, &p.x, y, LD);
             for (uint32_t t = 0; t < 5 && k->act_for[type] == ACT_Q8; t++)
                 for (uint32_t r = 0; r < ROWS; r++)
@@ -230,7 +263,7 @@ static void extremes(const struct kern *k, const struct kern *ref)
             continue;
         for (int fill = 0; fill < 6; fill++) {
             static struct problem p;
-            problem_init(&p, ref, type, 512, 3, 1, false);
+            problem_init(&p, k, ref, type, 512, 3, 1, false);
             unsigned char *data = (unsigned char *)p.data.base + GUARD + p.data.off, *keep = NULL;
             struct err err = ERR_INIT;
             keep = mem_try_alloc(1, p.data.n, &err);
@@ -250,9 +283,7 @@ static void extremes(const struct kern *k, const struct kern *ref)
                 p.src[512 + c] = -1;
                 p.src[1024 + c] = c % 2 ? 1 : -1;
             }
-            for (uint32_t t = 0; t < 3; t++)
-                ref->act_prepare[ACT_Q8](p.src + 512 * t, (char *)p.act + t * p.x.row_bytes, 512);
-            ref->matmul[type](&p.w, 0, ROWS, &p.x, p.want, LD);
+            problem_solve(&p, k, ref);
             check_all(k, ref, &p);
             mem_free(keep);
             problem_release(&p);

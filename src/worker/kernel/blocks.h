@@ -129,6 +129,15 @@ static inline float f32_from_bf16(uint16_t h)
     return f32_from_bits((uint32_t)h << 16);
 }
 
+/* Round to nearest, ties to even; NaN stays NaN (quiet). */
+static inline uint16_t bf16_from_f32(float f)
+{
+    uint32_t u = f32_bits(f);
+    if ((u & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(u >> 16 | 0x40u);
+    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
+}
+
 /* 2^(e - 128): half of the E8M0 scale, because mxfp4_values are doubled. */
 static inline float f32_from_e8m0_half(uint8_t e)
 {

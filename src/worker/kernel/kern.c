@@ -60,6 +60,11 @@ static bool has_avx512vnni(void)
     return cpu_has(CPU_AVX512VNNI);
 }
 
+static bool has_avx512bf16(void)
+{
+    return cpu_has(CPU_AVX512BF16);
+}
+
 #endif
 
 /* Lowest first; each level has all those above it in this list. */
@@ -73,6 +78,7 @@ static const struct level {
     {"avx2", has_avx2, fill_avx2},
     {"avx512", has_avx512, fill_avx512},
     {"avx512vnni", has_avx512vnni, quant_avx512vnni_fill},
+    {"avx512bf16", has_avx512bf16, float_avx512bf16_fill},
 #endif
 };
 
@@ -114,7 +120,7 @@ size_t kern_act_row_bytes(enum act_format format, uint32_t n_cols)
 {
     if (format == ACT_Q8)
         return ((size_t)n_cols + 255) / 256 * sizeof(struct act_q8);
-    return ((size_t)n_cols * sizeof(float) + 63) / 64 * 64;
+    return ((size_t)n_cols * (format == ACT_BF16 ? 2 : sizeof(float)) + 63) / 64 * 64;
 }
 
 /* ---- the cache ---- */

@@ -20,7 +20,9 @@ enum { KERN_ROW_STEP = 32 };
 
 /* The forms a row of activations may take before a matrix product. */
 enum act_format {
-    ACT_F32, /* float32, as it is: for F32, F16, BF16 weights */
+    ACT_F32,  /* float32, as it is: for F32, F16, BF16 weights */
+    ACT_BF16, /* rounded to bfloat16, ties to even: for BF16 weights on levels that multiply those
+               */
     ACT_Q8, /* int8 in blocks of 32 with a float32 scale and sums (act_q8): for quantised weights */
     ACT_N
 };
@@ -127,7 +129,7 @@ size_t kern_attn_part_floats(uint32_t v_dim);
 uint32_t kern_attn_ranges(uint32_t pos, uint32_t window, uint32_t *ret_first);
 
 struct kern {
-    const char *level; /* "ref", "avx2", "avx512", "avx512vnni" */
+    const char *level; /* "ref", "avx2", "avx512", "avx512vnni", "avx512bf16" */
 
     /* By weight type; NULL where dtype_info(t)->is_weight is false. */
     kern_matmul_fn matmul[DTYPE_N];

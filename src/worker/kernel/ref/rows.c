@@ -23,6 +23,13 @@ static void act_f32(const float *src, void *dst, uint32_t n)
     memcpy(dst, src, sizeof(float) * (size_t)n);
 }
 
+static void act_bf16(const float *src, void *dst, uint32_t n)
+{
+    uint16_t *to = dst;
+    for (uint32_t i = 0; i < n; i++)
+        to[i] = bf16_from_f32(src[i]);
+}
+
 static void act_q8_block(const float *x, struct act_q8 *g, uint32_t b)
 {
     uint32_t top = 0; /* bits of |x| sort as the values do, NaN above all */
@@ -157,6 +164,7 @@ static uint32_t argmax(const float *x, uint32_t n)
 void ref_rows_fill(struct kern *k)
 {
     k->act_prepare[ACT_F32] = act_f32;
+    k->act_prepare[ACT_BF16] = act_bf16;
     k->act_prepare[ACT_Q8] = act_q8;
     k->rms_norm = rms_norm;
     k->layer_norm = layer_norm;

@@ -28,5 +28,6 @@ void float_avx512_fill(struct kern *k);
 void quant_avx512_fill(struct kern *k);
 
 void quant_avx512vnni_fill(struct kern *k);
+void float_avx512bf16_fill(struct kern *k);
 
 #endif
