@@ -143,7 +143,11 @@ static int wait_ready(int fd, const char *log_path, struct err *err)
 static int may_start(const struct client *c, struct err *err)
 {
     static const char *const here[] = {"127.", "localhost", "::1"};
-    if (c->ca_file)
+    if (!c->may_start)
+        return err_set(err, E_NET,
+                       "no daemon answers on %s; `berth serve` starts one (autostart is off)",
+                       client_place(c));
+    if (c->is_tls)
         return err_set(err, E_NET,
                        "no daemon answers on %s; one that speaks TLS is started with `berth serve "
                        "--tls-cert FILE --tls-key FILE`",
@@ -162,7 +166,7 @@ static int may_start(const struct client *c, struct err *err)
 int client_ensure(const struct client *c, struct err *err)
 {
     int rc = client_probe(c, err);
-    if (rc > 0 && c->models_dir)
+    if (rc > 0 && c->models_dir && !c->is_quiet)
         fprintf(stderr,
                 "berth: the daemon on %s runs already, with folders of its own; --models-dir is "
                 "for one that is started\n",
@@ -186,8 +190,9 @@ int client_ensure(const struct client *c, struct err *err)
     if (rc == 0 && pipe2(fds, O_CLOEXEC) < 0)
         rc = err_set_sys(err, E_IO, "making a pipe");
     if (rc == 0) {
-        fprintf(stderr, "berth: no daemon listens on %s; starting one (log: %s)\n",
-                c->socket ? c->socket : c->url, buf_str(&log_path));
+        if (!c->is_quiet)
+            fprintf(stderr, "berth: no daemon listens on %s; starting one (log: %s)\n",
+                    client_place(c), buf_str(&log_path));
         rc = spawn_daemon(c, buf_str(&log_path), fds[1], err);
         close(fds[1]);
         if (rc == 0)

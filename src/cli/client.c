@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Implements client.h over lib/net/httpc.h, and the one question that every command begins with
  * (client_version) over a plain socket: loading an HTTP library takes longer than its answer. */
-#include "cli/client.h"
+#include "cli/client/impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,11 +16,9 @@
 #include <unistd.h>
 
 #include "lib/base/mem.h"
-#include "lib/net/httpc.h"
 #include "lib/net/sse.h"
 
 #define ANSWER_MAX_BYTES  (64u << 20) /* one whole answer */
-#define EVENT_MAX_BYTES   (4u << 20)  /* one event of a stream, or an error's body */
 #define VERSION_MAX_BYTES 65536u      /* the answer to the first question, with its head */
 #define KEY_MAX_BYTES     8192u       /* the header that presents the key */
 #define CONNECT_MS        5000u
@@ -32,36 +30,96 @@ static const char *or_null(const char *s)
     return s && *s ? s : NULL;
 }
 
+/* "http://HOST[:PORT]", "https://HOST[:PORT]", "HOST:PORT" or "unix:///PATH". */
+static int take_url(struct client *c, const char *url, struct err *err)
+{
+    const char *rest = strstr(url, "://");
+    size_t n_scheme = rest ? (size_t)(rest - url) : 0;
+    rest = rest ? rest + 3 : url;
+    c->socket = NULL;
+    c->is_tls = n_scheme == 5 && strncasecmp(url, "https", 5) == 0;
+    if (n_scheme == 4 && strncasecmp(url, "unix", 4) == 0 && *rest == '/') {
+        c->socket = rest;
+        return 0;
+    }
+    bool is_http =
+        n_scheme == 0 || c->is_tls || (n_scheme == 4 && strncasecmp(url, "http", 4) == 0);
+    bool is_v6 = *rest == '[';
+    size_t n_host = strcspn(rest + is_v6, is_v6 ? "]" : ":/");
+    const char *after = rest + is_v6 + n_host + (is_v6 && rest[1 + n_host] == ']');
+    uint64_t port = c->is_tls ? 443 : 80;
+    size_t n_port = *after == ':' ? strspn(after + 1, "0123456789") : 0;
+    char text[8];
+    snprintf(text, sizeof(text), "%.*s", (int)n_port, after + 1);
+    bool ok =
+        is_http && n_host > 0 && n_host < sizeof(c->host) &&
+        (*after != ':' || (n_port < 6 && config_parse_number(text, 1, 65535, &port, err) == 0));
+    after += *after == ':' ? 1 + n_port : 0;
+    if (!ok || (*after && strcmp(after, "/") != 0))
+        return err_set(
+            err, E_INVALID,
+            "the daemon's url '%.128s' is none of http://HOST:PORT, https://HOST:PORT and "
+            "unix:///PATH",
+            url);
+    snprintf(c->host, sizeof(c->host), "%.*s", (int)n_host, rest + is_v6);
+    c->port = c->config_port = (uint32_t)port;
+    return 0;
+}
+
+/* Whether the url counts: host, port or socket may come from nearer, as a flag before the
+ * environment, or as berth's own variable before another program's. */
+static bool url_counts(const struct config *cfg)
+{
+    static const enum config_id others[] = {CONFIG_host, CONFIG_port, CONFIG_socket};
+    const struct config_value *url = &cfg->values[CONFIG_url];
+    bool counts = *url->text != '\0';
+    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
+        enum config_source from = cfg->values[others[i]].source;
+        counts &= from < url->source || (from == url->source && !url->variable);
+    }
+    return counts;
+}
+
+/* Where to connect to, and its URL, from host and port. */
+static void set_place(struct client *c)
+{
+    const char *to = c->host;
+    if (strcmp(to, "0.0.0.0") == 0 || strcmp(to, "*") == 0)
+        to = "127.0.0.1";
+    else if (strcmp(to, "::") == 0)
+        to = "::1";
+    bool is_v6 = strchr(to, ':') != NULL;
+    snprintf(c->to, sizeof(c->to), "%s", to);
+    snprintf(c->url, sizeof(c->url), "%s://%s%s%s:%u", c->is_tls ? "https" : "http",
+             is_v6 ? "[" : "", c->to, is_v6 ? "]" : "", c->port);
+}
+
 int client_init(struct client *c, const struct config *cfg, struct err *err)
 {
-    const char *host = config_str(cfg, CONFIG_host);
     *c = (struct client){.port = config_u32(cfg, CONFIG_port),
                          .config_port = config_u32(cfg, CONFIG_port),
                          .socket = or_null(config_str(cfg, CONFIG_socket)),
                          .api_key = or_null(config_str(cfg, CONFIG_api_key)),
                          .ca_file = or_null(config_str(cfg, CONFIG_tls_cert)),
+                         .may_start = config_u32(cfg, CONFIG_autostart) != 0,
                          .config_file = cfg->file};
     if (cfg->values[CONFIG_models_dir].source == CONFIG_FROM_FLAG)
         c->models_dir = config_str(cfg, CONFIG_models_dir);
-    snprintf(c->host, sizeof(c->host), "%s", host);
+    snprintf(c->host, sizeof(c->host), "%s", config_str(cfg, CONFIG_host));
+    if (url_counts(cfg) && take_url(c, config_str(cfg, CONFIG_url), err) < 0)
+        return -err->code;
+    if (!url_counts(cfg))
+        c->is_tls = c->ca_file != NULL;
     if (c->socket) {
         c->port = 0;
-        c->ca_file = NULL; /* TLS is the TCP port's */
+        c->is_tls = false; /* TLS is the TCP port's */
         snprintf(c->url, sizeof(c->url), "http://localhost");
         return 0;
     }
     if (c->port == 0)
         return err_set(err, E_INVALID,
                        "--port 0 names no daemon: give the port that `berth serve` printed");
-    const char *to = host;
-    if (strcmp(host, "0.0.0.0") == 0 || strcmp(host, "*") == 0)
-        to = "127.0.0.1";
-    else if (strcmp(host, "::") == 0)
-        to = "::1";
-    bool is_v6 = strchr(to, ':') != NULL;
-    snprintf(c->to, sizeof(c->to), "%s", to);
-    snprintf(c->url, sizeof(c->url), "%s://%s%s%s:%u", c->ca_file ? "https" : "http",
-             is_v6 ? "[" : "", to, is_v6 ? "]" : "", c->port);
+    set_place(c);
     return 0;
 }
 
@@ -90,7 +148,7 @@ static const char *sentence_of(const json_t *e)
 }
 
 /* The sentence of an error answer, or the status alone. */
-static int refusal(const struct client *c, const char *path, int status, const struct buf *body,
+int client_refusal(const struct client *c, const char *path, int status, const struct buf *body,
                    struct err *err)
 {
     json_t *j = json_loadb(buf_str(body), body->len, 0, NULL);
@@ -100,6 +158,7 @@ static int refusal(const struct client *c, const char *path, int status, const s
     case 401: code = E_AUTH; break;
     case 403: code = E_DENIED; break;
     case 404: code = E_NOTFOUND; break;
+    case 409: code = E_EXISTS; break;
     case 429:
     case 503: code = E_BUSY; break;
     case 500:
@@ -119,15 +178,7 @@ static int refusal(const struct client *c, const char *path, int status, const s
     return -(int)code;
 }
 
-/* One request on its way: its address, body and headers. */
-struct call {
-    char url[512];
-    struct buf text, key;
-    const char *headers[2];
-    struct httpc_request rq;
-};
-
-static int call_init(struct call *k, const struct client *c, const char *method, const char *path,
+int client_call_init(struct call *k, const struct client *c, const char *method, const char *path,
                      const json_t *body, struct err *err)
 {
     *k = (struct call){0};
@@ -141,7 +192,7 @@ static int call_init(struct call *k, const struct client *c, const char *method,
                                    .url = k->url,
                                    .headers = k->headers,
                                    .unix_path = c->socket,
-                                   .ca_file = c->ca_file,
+                                   .ca_file = c->is_tls ? c->ca_file : NULL,
                                    .connect_timeout_ms = CONNECT_MS,
                                    .has_cancel_fd = c->has_cancel_fd,
                                    .cancel_fd = c->cancel_fd,
@@ -154,7 +205,7 @@ static int call_init(struct call *k, const struct client *c, const char *method,
     return buf_status(&k->key, "the api-key", err);
 }
 
-static void call_release(struct call *k)
+void client_call_release(struct call *k)
 {
     buf_release(&k->text);
     buf_release(&k->key);
@@ -167,17 +218,17 @@ int client_bytes(const struct client *c, const char *method, const char *path, c
     struct buf answer;
     int status = 0;
     buf_init(&answer, ANSWER_MAX_BYTES);
-    int rc = call_init(&k, c, method, path, body, err);
+    int rc = client_call_init(&k, c, method, path, body, err);
     if (rc == 0)
         rc = httpc_fetch(&k.rq, &status, &answer, err);
     if (rc == 0 && (status < 200 || status > 299))
-        rc = refusal(c, path, status, &answer, err);
+        rc = client_refusal(c, path, status, &answer, err);
     if (rc == 0) {
         buf_append(out, buf_str(&answer), answer.len);
         rc = buf_status(out, "the answer", err);
     }
     buf_release(&answer);
-    call_release(&k);
+    client_call_release(&k);
     return rc;
 }
 
@@ -213,17 +264,17 @@ int client_text(const struct client *c, const char *path, client_text_fn fn, voi
     struct text t = {.fn = fn, .ctx = ctx};
     struct call k;
     int status = 0;
-    buf_init(&t.refused, EVENT_MAX_BYTES);
-    int rc = call_init(&k, c, "GET", path, NULL, err);
+    buf_init(&t.refused, CLIENT_EVENT_MAX_BYTES);
+    int rc = client_call_init(&k, c, "GET", path, NULL, err);
     if (rc == 0) {
         k.rq.on_data = text_data;
         k.rq.ctx = &t;
         rc = httpc_do(&k.rq, &status, err);
     }
     if (rc == 0 && (status < 200 || status > 299))
-        rc = refusal(c, path, status, &t.refused, err);
+        rc = client_refusal(c, path, status, &t.refused, err);
     buf_release(&t.refused);
-    call_release(&k);
+    client_call_release(&k);
     return rc;
 }
 
@@ -280,9 +331,9 @@ static int stream(const struct client *c, const char *path, const json_t *body, 
     struct call k;
     struct err why = ERR_INIT;
     int status = 0;
-    sse_reader_init(&s.reader, EVENT_MAX_BYTES);
-    buf_init(&s.refused, EVENT_MAX_BYTES);
-    int rc = call_init(&k, c, "POST", path, body, &why);
+    sse_reader_init(&s.reader, CLIENT_EVENT_MAX_BYTES);
+    buf_init(&s.refused, CLIENT_EVENT_MAX_BYTES);
+    int rc = client_call_init(&k, c, "POST", path, body, &why);
     if (rc == 0) {
         k.rq.on_data = stream_data;
         k.rq.ctx = &s;
@@ -292,7 +343,7 @@ static int stream(const struct client *c, const char *path, const json_t *body, 
         *err = s.error;
         rc = -s.error.code;
     } else if (rc == 0 && (status < 200 || status > 299)) {
-        rc = refusal(c, path, status, &s.refused, err);
+        rc = client_refusal(c, path, status, &s.refused, err);
     } else if (!s.is_done && s.has_begun && (rc == 0 || rc == -E_NET)) {
         rc = err_set(err, E_NET, "the daemon broke the answer off; its log says why");
     } else if (rc < 0) {
@@ -300,7 +351,7 @@ static int stream(const struct client *c, const char *path, const json_t *body, 
     }
     buf_release(&s.refused);
     sse_reader_release(&s.reader);
-    call_release(&k);
+    client_call_release(&k);
     return rc;
 }
 
@@ -439,7 +490,7 @@ static int ask_tls(const struct client *c, json_t **ret, struct err *err)
     struct err why = ERR_INIT;
     int status = 0;
     buf_init(&answer, VERSION_MAX_BYTES);
-    int rc = call_init(&k, c, "GET", VERSION_PATH, NULL, err);
+    int rc = client_call_init(&k, c, "GET", VERSION_PATH, NULL, err);
     if (rc == 0) {
         k.rq.total_timeout_ms = probe_ms(c);
         rc = httpc_fetch(&k.rq, &status, &answer, &why);
@@ -452,14 +503,14 @@ static int ask_tls(const struct client *c, json_t **ret, struct err *err)
     if (rc == 0 && status == 200)
         *ret = json_loadb(buf_str(&answer), answer.len, 0, NULL);
     buf_release(&answer);
-    call_release(&k);
+    client_call_release(&k);
     return rc;
 }
 
 int client_version(const struct client *c, char ret[CLIENT_VERSION_MAX], struct err *err)
 {
     json_t *j = NULL;
-    int rc = c->ca_file ? ask_tls(c, &j, err) : ask_plain(c, &j, err);
+    int rc = c->is_tls ? ask_tls(c, &j, err) : ask_plain(c, &j, err);
     if (rc != 0)
         return rc > 0 ? 0 : rc;
     const char *version = json_string_value(json_object_get(j, "version"));

@@ -6,6 +6,7 @@
 #define CLI_CLIENT_H
 
 #include <jansson.h>
+#include <sys/types.h>
 
 #include "lib/base/buf.h"
 #include "lib/base/str.h"
@@ -16,13 +17,16 @@ struct client {
     char host[256]; /* as configured, for starting a daemon */
     char to[256];   /* where to connect for it */
     uint32_t port;  /* 0: by socket */
-    uint32_t config_port;    /* as configured, for starting a daemon */
-    const char *socket;      /* borrowed from the config, as the two below; NULL: by TCP */
-    const char *api_key;     /* NULL: none */
-    const char *ca_file;     /* NULL: no TLS */
+    uint32_t config_port; /* as configured, for starting a daemon */
+    const char *socket;   /* borrowed from the config, as the two below; NULL: by TCP */
+    const char *api_key;  /* NULL: none */
+    bool is_tls;
+    const char *ca_file;     /* NULL: the system's authorities */
     const char *config_file; /* the one that was read; NULL: none */
     const char *models_dir;  /* given as a flag, for a daemon that is started; NULL: not */
+    bool may_start;          /* a daemon where none listens */
     /* Set by the caller after client_init, if it wants them. */
+    bool is_quiet;      /* client_ensure says nothing */
     uint32_t probe_ms;  /* how long client_version and client_probe wait; 0: 5 seconds */
     bool has_cancel_fd; /* end a request with E_CANCELED once cancel_fd is readable */
     int cancel_fd;
@@ -30,8 +34,9 @@ struct client {
     void *tick_ctx;
 };
 
-/* Where the daemon of this configuration is: its socket if one is configured, else its TCP port.
- * Connects to nothing; cfg must outlive the client. */
+/* Where the daemon of this configuration is: at its url if one is configured (unless host, port or
+ * socket come from nearer), else at its socket, else at its TCP port.  Connects to nothing; cfg
+ * must outlive the client. */
 int client_init(struct client *c, const struct config *cfg, struct err *err) MUST_USE;
 
 /* Where that is, for a person: a URL or the socket's path (borrowed). */
@@ -61,6 +66,27 @@ int client_stream(const struct client *c, const char *path, const json_t *body, 
  */
 int client_events(const struct client *c, const char *path, const json_t *body, client_event_fn fn,
                   void *ctx, struct err *err) MUST_USE;
+
+/* A request body that is made while it is sent. */
+struct client_upload {
+    /* The next piece, at most n bytes into p; 0: it has ended; negative: it cannot be made. */
+    ssize_t (*read)(void *ctx, char *p, size_t n, struct err *err);
+    void *ctx;
+    uint64_t bytes;   /* how many there will be; UINT64_MAX: unknown */
+    const char *type; /* "application/x-tar" */
+};
+/* One object of an answer of JSON lines; false ends it (E_CANCELED). */
+typedef bool (*client_line_fn)(void *ctx, const json_t *line);
+/* POSTs body, or the upload (the other NULL), and reads an answer of JSON lines to its end.  A line
+ * of type "error" ends it with its sentence (E_GONE); an answer without one whole line is told as
+ * it came. */
+int client_lines(const struct client *c, const char *path, const json_t *body,
+                 const struct client_upload *upload, client_line_fn fn, void *ctx,
+                 struct err *err) MUST_USE;
+
+/* Appends text as a part of a path or query: what has a meaning there is escaped, a slash only
+ * where keeps_slash is false. */
+void client_escape(struct buf *out, const char *text, bool keeps_slash);
 
 /* Whether a berth daemon answers: 1, 0 (no one listens), or negative (something else does, or it is
  * ill).  Loads no HTTP library unless TLS is spoken. */

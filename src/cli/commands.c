@@ -4,12 +4,13 @@
 #include "cli/commands.h"
 
 #define BIT(field) (1ull << CONFIG_##field)
-#define WHERE      (BIT(host) | BIT(port) | BIT(socket) | BIT(api_key) | BIT(tls_cert))
+#define WHERE                                                                                      \
+    (BIT(host) | BIT(port) | BIT(socket) | BIT(url) | BIT(autostart) | BIT(api_key) | BIT(tls_cert))
 #define ENGINE                                                                                     \
     (BIT(threads) | BIT(max_model_len) | BIT(max_num_seqs) | BIT(max_num_batched_tokens) |         \
      BIT(block_size) | BIT(prefix_caching) | BIT(kv_cache_memory) | BIT(kv_cache_type) | BIT(cpu))
 #define ALL   (CONFIG_N_OPTIONS == 64 ? UINT64_MAX : (1ull << CONFIG_N_OPTIONS) - 1)
-#define SERVE (ALL & ~(BIT(api_key) | BIT(history)))
+#define SERVE (ALL & ~(BIT(api_key) | BIT(history) | BIT(url) | BIT(autostart)))
 
 static const struct cli_flag run_flags[] = {
     {"max-tokens", 'n', "N", "longest answer in tokens; default: up to the end of the context", 0},

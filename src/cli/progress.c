@@ -16,9 +16,10 @@
 #define LINE_MS        10000 /* between lines */
 #define BAR_MAX        40
 #define DEFAULT_WIDTH  80
+#define DEFAULT_LINES  24
 #define WHAT_MAX_WIDTH 40
 
-static int64_t now_ms(void)
+int64_t progress_now_ms(void)
 {
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -27,8 +28,9 @@ static int64_t now_ms(void)
 
 void progress_begin(struct progress *p, const char *what, bool has_color)
 {
-    *p = (struct progress){
-        .is_terminal = isatty(STDERR_FILENO), .has_color = has_color, .began_ms = now_ms()};
+    *p = (struct progress){.is_terminal = isatty(STDERR_FILENO),
+                           .has_color = has_color,
+                           .began_ms = progress_now_ms()};
     snprintf(p->what, sizeof(p->what), "%s", what);
 }
 
@@ -54,12 +56,33 @@ static void describe(const struct progress *p, int64_t age_ms, char *out, size_t
              total);
 }
 
-static int terminal_width(void)
+int progress_columns(int fd)
 {
     struct winsize w;
-    if (ioctl(STDERR_FILENO, TIOCGWINSZ, &w) < 0 || w.ws_col == 0)
+    if (ioctl(fd, TIOCGWINSZ, &w) < 0 || w.ws_col == 0)
         return DEFAULT_WIDTH;
     return w.ws_col;
+}
+
+int progress_lines(int fd)
+{
+    struct winsize w;
+    if (ioctl(fd, TIOCGWINSZ, &w) < 0 || w.ws_row == 0)
+        return DEFAULT_LINES;
+    return w.ws_row;
+}
+
+void progress_bar(uint64_t done, uint64_t total, int width, char full, char end, char rest,
+                  char *ret)
+{
+    int n = total ? (int)((double)width * (double)MIN_OF(done, total) / (double)total) : 0;
+    ret[0] = '[';
+    memset(ret + 1, full, (size_t)n);
+    memset(ret + 1 + n, rest, (size_t)(width - n));
+    if (n > 0 && n < width)
+        ret[n] = end;
+    ret[width + 1] = ']';
+    ret[width + 2] = '\0';
 }
 
 /* The line, no longer than the terminal is wide: a wrapped one could not be erased. */
@@ -67,19 +90,12 @@ static void draw(const struct progress *p, int64_t age_ms)
 {
     static const char *const wheel[] = {"|", "/", "-", "\\"};
     char text[80], bar[BAR_MAX + 3] = "";
-    int width = terminal_width() - 1;
+    int width = progress_columns(STDERR_FILENO) - 1;
     describe(p, age_ms, text, sizeof(text));
     int what = MIN_OF((int)strlen(p->what), WHAT_MAX_WIDTH);
     int room = width - what - (int)strlen(text) - 4;
-    if (p->total && room >= 10) {
-        int n = MIN_OF(room, BAR_MAX);
-        int full = (int)((double)n * (double)p->done / (double)p->total);
-        bar[0] = '[';
-        memset(bar + 1, '#', (size_t)full);
-        memset(bar + 1 + full, '.', (size_t)(n - full));
-        bar[n + 1] = ']';
-        bar[n + 2] = '\0';
-    }
+    if (p->total && room >= 10)
+        progress_bar(p->done, p->total, MIN_OF(room, BAR_MAX), '#', '#', '.', bar);
     char line[512];
     snprintf(line, sizeof(line), "%.*s %s %s", what, p->what,
              bar[0] ? bar : wheel[(age_ms / REDRAW_MS) % 4], text);
@@ -91,7 +107,7 @@ static void draw(const struct progress *p, int64_t age_ms)
 
 void progress_tick(struct progress *p)
 {
-    int64_t now = now_ms(), age = now - p->began_ms;
+    int64_t now = progress_now_ms(), age = now - p->began_ms;
     int64_t every = p->is_terminal ? REDRAW_MS : LINE_MS;
     if (age < (p->is_terminal ? FIRST_MS : FIRST_LINE_MS) ||
         (p->n_shown && now - p->shown_ms < every))
@@ -111,7 +127,7 @@ void progress_tick(struct progress *p)
 void progress_end(struct progress *p)
 {
     if (p->is_shown) {
-        fprintf(stderr, "\r%*s\r", MAX_OF(terminal_width() - 1, 0), "");
+        fprintf(stderr, "\r%*s\r", MAX_OF(progress_columns(STDERR_FILENO) - 1, 0), "");
         fflush(stderr);
     }
     p->is_shown = false;

@@ -23,4 +23,14 @@ void progress_set(struct progress *p, const char *what, uint64_t done, uint64_t 
 void progress_tick(struct progress *p);
 void progress_end(struct progress *p);
 
+/* The pieces of it, for others that show how far something is. */
+int64_t progress_now_ms(void); /* monotonic */
+/* The terminal at fd; 80 by 24 where it does not say. */
+int progress_columns(int fd);
+int progress_lines(int fd);
+/* "[####....]" of width places, in ret[width + 3]; end: the last full place of a bar that has not
+ * ended. */
+void progress_bar(uint64_t done, uint64_t total, int width, char full, char end, char rest,
+                  char *ret);
+
 #endif

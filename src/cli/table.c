@@ -89,7 +89,7 @@ static void print_row(const struct table *t, const char *const *cells, const int
 {
     for (unsigned c = 0; c < t->n_columns; c++) {
         put_safe(cells[c]);
-        if (c + 1 < t->n_columns)
+        if (c + 1 < t->n_columns || t->is_docker)
             printf("%*s", widths[c] - width_of(cells[c]) + 2, "");
     }
     putchar('\n');
@@ -104,9 +104,10 @@ void table_print(const struct table *t)
     const char *s = buf_str(&t->cells);
     for (unsigned i = 0; i < t->n_cells; i++, s += strlen(s) + 1)
         widths[i % t->n_columns] = MAX_OF(widths[i % t->n_columns], width_of(s));
-    fputs(is_colored() ? BOLD : "", stdout);
+    bool is_bold = is_colored() && !t->is_docker;
+    fputs(is_bold ? BOLD : "", stdout);
     print_row(t, t->titles, widths);
-    fputs(is_colored() ? PLAIN : "", stdout);
+    fputs(is_bold ? PLAIN : "", stdout);
     s = buf_str(&t->cells);
     for (unsigned i = 0; i < t->n_cells; i++, s += strlen(s) + 1) {
         row[i % t->n_columns] = s;
@@ -131,6 +132,18 @@ void text_bytes(uint64_t n, char ret[16])
 {
     static const char *const units[] = {" B", " kB", " MB", " GB", " TB", " PB"};
     scaled(n, units, ARRAY_LEN(units), ret);
+}
+
+void text_docker_bytes(uint64_t n, char ret[24])
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+    double v = (double)n;
+    unsigned u = 0;
+    while (v >= 1000 && u + 1 < ARRAY_LEN(units)) {
+        v /= 1000;
+        u++;
+    }
+    snprintf(ret, 24, "%.4g%s", v, units[u]);
 }
 
 void text_count(uint64_t n, char ret[16])

@@ -13,6 +13,7 @@
 struct table {
     unsigned n_columns, n_cells;
     const char *const *titles; /* borrowed, [n_columns] */
+    bool is_docker;            /* set after table_init: the last column is padded too, never bold */
     struct buf cells;          /* owned: NUL-ended texts, row by row */
 };
 
@@ -26,6 +27,8 @@ void table_release(struct table *t);
 
 /* "1.2 MB": powers of 1000, three digits. */
 void text_bytes(uint64_t n, char ret[16]);
+/* "91.73MB": as docker prints a size, powers of 1000 and four digits. */
+void text_docker_bytes(uint64_t n, char ret[24]);
 /* "260K", "7.24B": a count of parameters. */
 void text_count(uint64_t n, char ret[16]);
 /* "3 minutes ago"; "" for 0. */

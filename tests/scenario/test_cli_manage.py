@@ -86,6 +86,31 @@ class Config(CliCase):
                                         "did you mean BERTH_THREADS?\n"))
 
 
+    def test_another_programs_variables(self):
+        self.assertEqual(self.shown("url", MODEL_RUNNER_HOST="http://h:1"), ("http://h:1", "environment", "MODEL_RUNNER_HOST"))
+        self.assertEqual(self.shown("url", MODEL_RUNNER_HOST="http://h:1", BERTH_URL="http://i:2"),
+                         ("http://i:2", "environment", "BERTH_URL"))
+        self.assertEqual(self.shown("history", DOCKER_MODEL_NOHISTORY="1"), (False, "environment", "DOCKER_MODEL_NOHISTORY"))
+        self.assertEqual(self.shown("autostart", MODEL_RUNNER_NO_AUTO_INSTALL=""), (True, "default", "default"))
+
+    def test_url(self):
+        """Which of the addresses counts, as the sentence about it tells."""
+        port = self.env.pop("BERTH_PORT")
+        for env, place in (({"MODEL_RUNNER_HOST": "http://127.0.0.1:7"}, "http://127.0.0.1:7"),
+                           ({"MODEL_RUNNER_HOST": "localhost:7/"}, "http://localhost:7"),
+                           ({"BERTH_URL": "http://[::1]:7"}, "http://[::1]:7"), ({"BERTH_URL": "https://127.0.0.1:7"}, "https://127.0.0.1:7"),
+                           ({"BERTH_URL": "unix:///no/where"}, "/no/where"),
+                           ({"MODEL_RUNNER_HOST": "http://127.0.0.1:7", "BERTH_PORT": "8"}, "http://127.0.0.1:8"),
+                           ({"BERTH_URL": "http://127.0.0.1:7", "BERTH_PORT": "8"}, "http://127.0.0.1:7")):
+            _, _, err = self.berth("ps", **env)
+            self.assertEqual(err, f"berth: no daemon listens on {place}\n", env)
+        self.assertIn("http://127.0.0.1:9\n", self.berth("ps", "--port", "9", BERTH_URL="http://127.0.0.1:7")[2])
+        for bad in ("ftp://h:1", "http://", "http://h:99999", "http://h:1/path", "unix://x", "http://h:"):
+            self.refused(1, "is none of http://HOST:PORT, https://HOST:PORT and unix:///PATH", "ps", BERTH_URL=bad)
+        self.refused(1, "starts one \\(autostart is off\\)", "run", "stories", "x", "--autostart=no", BERTH_URL="http://127.0.0.1:7")
+        self.env["BERTH_PORT"] = port
+
+
 class Daemon(CliCase):
     def test_status(self):
         rc, out, err = self.berth("status")
@@ -112,7 +137,7 @@ class Daemon(CliCase):
         known = json.loads(self.ok("inspect", STORIES, "--json"))
         self.assertEqual((known["name"], known["state"], known["file"]["parameters"]), ("stories", "ready", 292800))
         self.assertEqual(len(known["file"]["tensors"]), 48)
-        self.assertRegex(self.ok("inspect", "stories"), r"(?m)^memory +1\.17 MB weights, 10\.5 MB cache, ")
+        self.assertRegex(self.ok("inspect", "stories"), r"(?m)^memory +1\.17 MB weights, 15\.7 MB cache, ")
         self.refused(1, "no model 'storis'", "inspect", "storis")
         bad = os.path.join(self.home, "bad.gguf")
         with open(bad, "wb") as f:

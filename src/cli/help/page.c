@@ -89,9 +89,19 @@ static void put_flag(const struct page_writer *w, FILE *f, const struct cli_flag
     w->item(f, term, x->help);
 }
 
+/* Appends the variables of other programs that count where the option's own is unset. */
+static void put_foreign(const struct config_option *o, char *env, size_t size)
+{
+    const char *other;
+    for (unsigned i = 0; (other = config_foreign_env(config_find(o->key), i)); i++) {
+        size_t n = strlen(env);
+        snprintf(env + n, size - n, ", else %s", other);
+    }
+}
+
 static void put_option(const struct page_writer *w, FILE *f, const struct config_option *o)
 {
-    char env[64], term[128];
+    char env[160], term[192];
     struct buf meaning;
     const char *arg = o->choices[0] ? o->choices : o->arg;
     config_env_name(o->key, env);
@@ -101,12 +111,14 @@ static void put_option(const struct page_writer *w, FILE *f, const struct config
         buf_printf(&meaning, "; default %s", o->dflt);
     if (o->type == CONFIG_SECRET) { /* no flag: others could read it */
         snprintf(term, sizeof(term), "%s", env);
+        put_foreign(o, env, sizeof(env));
         buf_printf(&meaning,
-                   " (or `%s = %s` in the configuration file; no flag, which others "
+                   " (%s; or `%s = %s` in the configuration file; no flag, which others "
                    "could read)",
-                   o->key, o->arg);
+                   env, o->key, o->arg);
     } else {
         snprintf(term, sizeof(term), "--%s%s%s", o->key, arg ? " " : "", arg ? arg : "");
+        put_foreign(o, env, sizeof(env));
         buf_printf(&meaning, " (%s)", env);
     }
     w->item(f, term, buf_str(&meaning));

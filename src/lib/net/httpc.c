@@ -8,13 +8,22 @@
 #include "lib/net/curl_api.h"
 #include "lib/net/httpc.h"
 
-#define TICK_MS 100
+#define TICK_MS       100
+#define UPLOAD_BUFFER (1l << 20)
 
 struct transfer {
     const struct httpc_request *rq;
     CURL *h;
     bool stopped;
+    struct err read_error; /* code set: why the body could not be made */
 };
+
+static size_t on_read(char *p, size_t size, size_t n, void *ctx)
+{
+    struct transfer *t = ctx;
+    ssize_t got = t->rq->on_read(t->rq->read_ctx, p, size * n, &t->read_error);
+    return got < 0 ? CURL_READFUNC_ABORT : (size_t)got;
+}
 
 static size_t on_write(char *p, size_t size, size_t n, void *ctx)
 {
@@ -31,7 +40,14 @@ static size_t on_write(char *p, size_t size, size_t n, void *ctx)
 static void set_method(struct transfer *t)
 {
     const struct httpc_request *rq = t->rq;
-    if (rq->body) {
+    if (rq->on_read) {
+        curl.easy_setopt(t->h, CURLOPT_POST, 1L);
+        curl.easy_setopt(t->h, CURLOPT_READFUNCTION, on_read);
+        curl.easy_setopt(t->h, CURLOPT_READDATA, t);
+        if (rq->read_bytes != HTTPC_UNKNOWN_BYTES)
+            curl.easy_setopt(t->h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)rq->read_bytes);
+        curl.easy_setopt(t->h, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER);
+    } else if (rq->body) {
         curl.easy_setopt(t->h, CURLOPT_POST, 1L);
         curl.easy_setopt(t->h, CURLOPT_POSTFIELDS, rq->body);
         curl.easy_setopt(t->h, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)rq->body_len);
@@ -49,6 +65,8 @@ static struct curl_slist *set_headers(struct transfer *t)
     struct curl_slist *list = NULL;
     if (t->rq->body)
         list = curl.slist_append(list, "Content-Type: application/json");
+    if (t->rq->on_read && t->rq->read_bytes == HTTPC_UNKNOWN_BYTES)
+        list = curl.slist_append(list, "Transfer-Encoding: chunked");
     list = curl.slist_append(list, "Expect:"); /* no second round trip for larger bodies */
     for (size_t i = 0; t->rq->headers && t->rq->headers[i]; i++)
         list = curl.slist_append(list, t->rq->headers[i]);
@@ -113,7 +131,7 @@ int httpc_do(const struct httpc_request *rq, int *ret_status, struct err *err)
     int loaded = curl_api_load(err);
     if (loaded < 0)
         return loaded;
-    struct transfer t = {.rq = rq, .h = curl.easy_init()};
+    struct transfer t = {.rq = rq, .h = curl.easy_init(), .read_error = ERR_INIT};
     CURLM *multi = t.h ? curl.multi_init() : NULL;
     if (!multi) {
         if (t.h)
@@ -149,6 +167,10 @@ int httpc_do(const struct httpc_request *rq, int *ret_status, struct err *err)
     long status = 0;
     curl.easy_getinfo(t.h, CURLINFO_RESPONSE_CODE, &status);
     int ret = rc == CURLE_OK ? 0 : transfer_error(&t, rc, detail, err);
+    if (t.read_error.code) {
+        *err = t.read_error;
+        ret = -t.read_error.code;
+    }
     if (ret == 0)
         *ret_status = (int)status;
     curl.easy_cleanup(t.h);

@@ -5,6 +5,8 @@
 #ifndef LIB_NET_HTTPC_H
 #define LIB_NET_HTTPC_H
 
+#include <sys/types.h>
+
 #include "lib/base/buf.h"
 #include "lib/base/str.h"
 
@@ -12,14 +14,23 @@
  * transfer (E_CANCELED). */
 typedef bool (*httpc_data_fn)(void *ctx, int status, const char *p, size_t n);
 
+/* The next piece of a body that is made while it is sent: at most n bytes into p.  0: it has ended;
+ * negative: it cannot be made, *err says why. */
+typedef ssize_t (*httpc_read_fn)(void *read_ctx, char *p, size_t n, struct err *err);
+
+#define HTTPC_UNKNOWN_BYTES UINT64_MAX
+
 struct httpc_request {
     const char *method; /* "GET", "POST", "DELETE" */
     const char *url;    /* http://host:port/path */
     const char *body;   /* JSON, or NULL */
     size_t body_len;
-    const char *const *headers;                    /* "Name: value", NULL-terminated, or NULL */
-    const char *unix_path;                         /* connect to this socket; NULL: to url's host */
-    const char *ca_file;                           /* PEM; NULL: the system's authorities */
+    httpc_read_fn on_read; /* the body instead, of read_bytes bytes; NULL: none */
+    void *read_ctx;
+    uint64_t read_bytes;        /* HTTPC_UNKNOWN_BYTES: nobody knows yet; sent in chunks */
+    const char *const *headers; /* "Name: value", NULL-terminated, or NULL */
+    const char *unix_path;      /* connect to this socket; NULL: to url's host */
+    const char *ca_file;        /* PEM; NULL: the system's authorities */
     uint32_t connect_timeout_ms, total_timeout_ms; /* 0: none */
     httpc_data_fn on_data;
     void *ctx;

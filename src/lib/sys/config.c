@@ -21,9 +21,11 @@ static const struct config_option options[CONFIG_N_OPTIONS] = {
 #define OPTION(field, key, type, min, max, dflt, arg, choices, help)                               \
     [CONFIG_##field] = {key, CONFIG_##type, min, max, dflt, arg, choices, help},
 #define ALIAS(name, key)
+#define ENV(variable, key, value)
 #include "lib/sys/config.def"
 #undef OPTION
 #undef ALIAS
+#undef ENV
 };
 
 static const struct {
@@ -31,9 +33,23 @@ static const struct {
 } aliases[] = {
 #define OPTION(field, key, type, min, max, dflt, arg, choices, help)
 #define ALIAS(name, key) {name, key},
+#define ENV(variable, key, value)
 #include "lib/sys/config.def"
 #undef OPTION
 #undef ALIAS
+#undef ENV
+};
+
+static const struct {
+    const char *variable, *key, *value;
+} foreign[] = {
+#define OPTION(field, key, type, min, max, dflt, arg, choices, help)
+#define ALIAS(name, key)
+#define ENV(variable, key, value) {variable, key, value},
+#include "lib/sys/config.def"
+#undef OPTION
+#undef ALIAS
+#undef ENV
 };
 
 _Static_assert(CONFIG_N_OPTIONS <= 64, "config_load's want is 64 bits");
@@ -90,7 +106,7 @@ int config_value_set(struct config *c, enum config_id id, const char *text,
     if (ret < 0)
         return ret;
     mem_free(v->text);
-    *v = (struct config_value){.text = mem_dup(text, strlen(text)), number, source, 0, NULL};
+    *v = (struct config_value){.text = mem_dup(text, strlen(text)), number, source, 0, NULL, NULL};
     return 0;
 }
 
@@ -175,15 +191,15 @@ const char *config_near(const char *key)
     return near_name(key, names, n);
 }
 
-/* The value of an option's variable or of an alias's (*ret_alias, else NULL); *ret NULL: none.
- * Empty is as good as unset. */
-static int env_value(enum config_id id, const char **ret, const char **ret_alias, struct err *err)
+/* The value of an option's own variable or of an alias's, whose key is *ret_key; NULL: none.  Empty
+ * is as good as unset. */
+static int own_env(enum config_id id, const char **ret, const char **ret_key, struct err *err)
 {
     char name[64], other_name[64];
     config_env_name(options[id].key, name);
     const char *text = getenv(name);
     *ret = text && *text ? text : NULL;
-    *ret_alias = NULL;
+    *ret_key = options[id].key;
     for (size_t i = 0; i < ARRAY_LEN(aliases); i++) {
         if (strcmp(aliases[i].key, options[id].key) != 0)
             continue;
@@ -198,28 +214,54 @@ static int env_value(enum config_id id, const char **ret, const char **ret_alias
                 other_name);
         if (!*ret) {
             *ret = other;
-            *ret_alias = aliases[i].name;
+            *ret_key = aliases[i].name;
         }
     }
     return 0;
 }
 
+/* The value that another program's variable gives an option, or NULL. */
+static const char *foreign_env(enum config_id id, const char **ret_variable)
+{
+    for (size_t i = 0; i < ARRAY_LEN(foreign); i++) {
+        if (strcmp(foreign[i].key, options[id].key) != 0)
+            continue;
+        const char *text = getenv(foreign[i].variable);
+        *ret_variable = foreign[i].variable;
+        if (text && *text)
+            return foreign[i].value[0] ? foreign[i].value : text;
+    }
+    return NULL;
+}
+
+const char *config_foreign_env(enum config_id id, unsigned i)
+{
+    for (size_t k = 0; k < ARRAY_LEN(foreign); k++) {
+        if (strcmp(foreign[k].key, options[id].key) == 0 && i-- == 0)
+            return foreign[k].variable;
+    }
+    return NULL;
+}
+
 static int load_env(struct config *c, uint64_t want, struct err *err)
 {
-    for (int id = 0; id < CONFIG_N_OPTIONS; id++) {
-        const char *alias, *text;
+    for (int i = 0; i < CONFIG_N_OPTIONS; i++) {
+        enum config_id id = (enum config_id)i;
+        const char *key, *text, *variable = NULL;
+        char name[64];
         if (!(want & (1ull << id)))
             continue;
-        if (env_value((enum config_id)id, &text, &alias, err) < 0)
+        if (own_env(id, &text, &key, err) < 0)
             return -err->code;
         if (!text)
+            text = foreign_env(id, &variable);
+        if (!text)
             continue;
-        if (config_value_set(c, (enum config_id)id, text, CONFIG_FROM_ENV, err) < 0) {
-            char name[64];
-            config_env_name(alias ? alias : options[id].key, name);
-            return err_wrap(err, "%s in the environment", name);
-        }
-        c->values[id].alias = alias;
+        config_env_name(key, name);
+        if (config_value_set(c, id, text, CONFIG_FROM_ENV, err) < 0)
+            return err_wrap(err, "%s in the environment", variable ? variable : name);
+        c->values[id].variable = variable;
+        c->values[id].alias = key == options[id].key ? NULL : key;
     }
     return 0;
 }
@@ -351,7 +393,7 @@ void config_origin(const struct config *c, enum config_id id, struct buf *out)
     case CONFIG_FROM_FILE: buf_printf(out, "%s:%u", c->file, v->line); break;
     case CONFIG_FROM_ENV:
         config_env_name(v->alias ? v->alias : options[id].key, name);
-        buf_append_str(out, name);
+        buf_append_str(out, v->variable ? v->variable : name);
         break;
     case CONFIG_FROM_FLAG: buf_printf(out, "--%s", options[id].key); break;
     }
@@ -361,6 +403,17 @@ bool config_can_edit_lines(void)
 {
     const char *term = getenv("TERM");
     return term && *term && strcmp(term, "dumb") != 0;
+}
+
+const char *config_user_env(const char *name)
+{
+    return getenv(name);
+}
+
+const char *config_docker_socket(void)
+{
+    const char *path = getenv("DOCKER_CLI_PLUGIN_SOCKET");
+    return path && *path ? path : NULL;
 }
 
 bool config_wants_color(void)

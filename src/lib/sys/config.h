@@ -25,9 +25,11 @@ enum config_type {
 enum config_id {
 #define OPTION(field, key, type, min, max, dflt, arg, choices, help) CONFIG_##field,
 #define ALIAS(name, key)
+#define ENV(variable, key, value)
 #include "lib/sys/config.def"
 #undef OPTION
 #undef ALIAS
+#undef ENV
     CONFIG_N_OPTIONS
 };
 
@@ -51,8 +53,9 @@ struct config_value {
     char *text;      /* owned; as given, never NULL after config_load */
     uint64_t number; /* NUMBER, SIZE, DURATION; index of the choice for CHOICE; 0 or 1 for SWITCH */
     enum config_source source;
-    unsigned line;     /* of the file, when from there */
-    const char *alias; /* static; the other name that the environment used, or NULL */
+    unsigned line;        /* of the file, when from there */
+    const char *alias;    /* static; the other name that the environment used, or NULL */
+    const char *variable; /* static; another program's that it was taken from, or NULL */
 };
 
 struct config {
@@ -82,6 +85,13 @@ int config_check(const char *file, config_note_fn fn, void *ctx, struct err *err
 int config_unknown_env(config_note_fn fn, void *ctx);
 /* Appends where a value came from: "default", "PATH:LINE", "BERTH_PORT" or "--port". */
 void config_origin(const struct config *c, enum config_id id, struct buf *out);
+/* The variables of other programs that set an option (ENV rows), for help: the i-th of id, or NULL.
+ */
+const char *config_foreign_env(enum config_id id, unsigned i);
+/* What a variable that a user's own file names says (${NAME} in a Compose file); NULL: unset. */
+const char *config_user_env(const char *name);
+/* The socket by which docker tells its plugin that the user wants it to end; NULL: none. */
+const char *config_docker_socket(void);
 /* Whether colours are welcome on a terminal: NO_COLOR (https://no-color.org) is unset or empty,
  * TERM names a terminal that is not "dumb". */
 bool config_wants_color(void);
