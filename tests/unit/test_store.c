@@ -5,10 +5,12 @@
 
 #include <fcntl.h>
 #include <ftw.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -368,6 +370,57 @@ static void test_no_room(void **state)
     store_close(s);
 }
 
+/* A small file system of its own; false, aloud, where it cannot be had. */
+static bool mount_small(const char *options)
+{
+    if (mount("none", dir, "tmpfs", 0, options) == 0)
+        return true;
+    print_message("SKIPPED: no tmpfs can be mounted here (%s)\n", strerror(errno));
+    return false;
+}
+
+/* Everything that writes, until the file system is full of bytes or of files: the error says what
+ * was needed and what is free, and the store is whole. */
+static void test_full(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"size=300k", "size=4m,nr_inodes=40"};
+    for (size_t o = 0; o < ARRAY_LEN(options); o++) {
+        if (!mount_small(options[o])) {
+            skip();
+            return;
+        }
+        struct store *s = open_store();
+        struct err err = ERR_INIT;
+        char digest[OCI_DIGEST_CHARS + 1], what[512];
+        unsigned n_models = 0, n_failed = 0;
+        for (unsigned i = 0; i < 100 && n_failed < 5; i++) {
+            char name[64];
+            err = (struct err)ERR_INIT;
+            snprintf(name, sizeof(name), "docker.io/ai/m%u:latest", i);
+            int rc = put_model(s, i * 16, 3, digest, &err);
+            if (rc == 0)
+                rc = store_tag(s, name, digest, &err);
+            n_models += rc == 0;
+            n_failed += rc < 0;
+            if (rc < 0 && (rc != -E_IO || !strstr(err.msg, " MB are needed and ") ||
+                           !strstr(err.msg, " MB are free")))
+                fail_msg("model %u: %d %s", i, rc, err.msg);
+            if (rc < 0)
+                assert_int_equal(verify(s, false, what), 0);
+        }
+        assert_true(n_models > 3 && n_failed == 5);
+        uint64_t freed;
+        assert_int_equal(store_collect(s, 0, &freed, &err), 0);
+        assert_true(freed > 0); /* what the failed ones left */
+        store_close(s);
+        s = open_store();
+        assert_int_equal(verify(s, false, what), 0);
+        store_close(s);
+        assert_int_equal(umount(dir), 0);
+    }
+}
+
 /* Endlessly makes, names, moves, removes and collects models. */
 static void churn(unsigned seed)
 {
@@ -452,6 +505,7 @@ int main(void)
         TEST(test_one_process_at_a_time),
         TEST(test_foreign_folders),
         TEST(test_no_room),
+        TEST(test_full),
         TEST(test_killed_at_any_moment),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -104,7 +104,7 @@ static int checkpoint(struct store_writer *w, struct err *err)
     if (!w->digest[0] || w->hash.n_bytes == w->saved_bytes)
         return 0;
     if (fdatasync(w->fd) < 0)
-        return store_io_error(w->store, 0, err, "writing a blob");
+        return store_io_error(w->store, w->hash.n_bytes - w->saved_bytes, err, "writing a blob");
     state_name(w, name);
     snprintf(temp, sizeof(temp), "%s.tmp", name);
     sha256_save(&w->hash, bytes);
@@ -300,7 +300,7 @@ static int publish(struct store_writer *w, const char *digest, struct err *err)
     bool ok = fsync(w->fd) == 0 && fchmod(w->fd, 0444) == 0 &&
               renameat(s->ingest_fd, w->part, s->blobs_fd, digest_hex(digest)) == 0 &&
               fsync(s->blobs_fd) == 0;
-    return ok ? 0 : store_io_error(s, 0, err, "publishing a blob");
+    return ok ? 0 : store_io_error(s, w->hash.n_bytes, err, "publishing a blob");
 }
 
 static int commit(struct store_writer *w, bool hold, char ret_digest[OCI_DIGEST_CHARS + 1],

@@ -26,8 +26,10 @@ int store_io_error(struct store *s, uint64_t wanted_bytes, struct err *err, cons
     int rc = err_set_sys(err, E_IO, "%s in the store %s", what, s->path);
     int code = err->sys;
     if (is_full && fstatvfs(s->root_fd, &v) == 0) {
+        /* A name or a folder takes a block at least. */
+        wanted_bytes = MAX_OF(wanted_bytes, (uint64_t)v.f_frsize);
         rc = err_set(err, E_IO,
-                     "%s: the store %s has no room: %.1f MB are needed and %.1f MB are free there; "
+                     "%s: the store %s has no room: %.3g MB are needed and %.3g MB are free there; "
                      "make room (`berth rm`, `berth prune`) and try again, nothing is lost",
                      what, s->path, (double)wanted_bytes / 1e6,
                      (double)v.f_bavail * (double)v.f_frsize / 1e6);
