@@ -362,6 +362,7 @@ static int hash_file(struct store *s, const char *name, struct verifying *v,
     if (fd < 0)
         return store_io_error(s, 0, err, "opening a blob");
     sha256_init(&hash);
+    posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* read ahead further */
     while (rc == 0 && piece && (n = read(fd, piece, PIECE)) > 0) {
         sha256_add(&hash, piece, (size_t)n);
         v->f.done_bytes += (uint64_t)n;
