@@ -358,9 +358,12 @@ class Logs(unittest.TestCase):
                 text += part
             self.assertGreater(len(text), 2 * 60000)
             self.assertTrue(all(STAMP.match(x) for x in text.splitlines()))
-            for k in range(4):  # of each client the last so many, none missing in between
+            n_seen = 0
+            for k in range(4):  # of each client the last so many, none missing in between; none of one that ended long before
                 seen = [int(n) for n in re.findall(rf"request_id=worker-{k}-(\d+)-", text)]
-                self.assertEqual(seen, list(range(seen[0], 500)))
+                self.assertEqual(seen, list(range(500 - len(seen), 500)))
+                n_seen += len(seen)
+            self.assertGreater(n_seen, 500)
 
     def test_a_folder_that_goes_away_and_comes_back(self):
         with tempfile.TemporaryDirectory() as outer:
