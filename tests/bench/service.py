@@ -4,7 +4,7 @@
 
 usage: tests/bench/service.py [--json] [--only WORD] [--list]
 Prints a table: the figure, its target, and whether it is met.  It judges nothing (exit 0): a busy machine moves the times; what
-is a share or a ratio moves least.  The model is one of a hundred kilobytes (tests/support/tiny_gguf.py), so that what is measured
+is a share or a ratio of what was measured in turns moves least.  The model is one of a hundred kilobytes (tests/support/tiny_gguf.py), so that what is measured
 is everything around the engine.  BERTH names the program.
 """
 import argparse
@@ -92,11 +92,11 @@ def read_answer(s):
     return head, rest
 
 
-def first_token_s(d):
+def first_token_s(d, ask=None):
     """A client of its own: from connecting to the first piece of text."""
     start = time.perf_counter()
     s = connect(d)
-    s.sendall(body(1))
+    s.sendall(ask or body(1))
     got = b""
     while b"data: " not in got:
         more = s.recv(65536)
@@ -289,8 +289,48 @@ def bench_requests():
     d.stop()
 
 
-def ttft(d, n):
-    return statistics.median(first_token_s(d) for _ in range(n))
+# --- another client's first token, beside what burdens the daemon ---
+
+N_BLOCKS, N_PAIRS = 10, 30
+PROMPT = "the dog sat on the mat and "
+
+
+class Pair:
+    """Two daemons alike.  The second is burdened; requests go to both in turns, so that what else the machine does meets both.
+
+    The prompt takes the model some milliseconds, as a short prompt takes a small model: a share of nothing would say nothing."""
+
+    def __init__(self, *args):
+        self.free, self.burdened = (daemon("--enable-prefix-caching=no", *args) for _ in range(2))
+        self.ask = body(1, prompt=PROMPT * 140)
+        self.blocks()
+
+    def blocks(self, between=lambda i: None):
+        """Blocks of requests in turns, each client's median: what the burdened one took, relative to the free one; and both in s."""
+        ratios, times = [], ([], [])
+        for _ in range(N_BLOCKS):
+            block = ([], [])
+            for i in range(N_PAIRS):
+                between(i)
+                for k in (0, 1) if i % 2 else (1, 0):
+                    block[k].append(first_token_s(self.burdened if k else self.free, self.ask))
+            ratios.append(statistics.median(block[1]) / statistics.median(block[0]))
+            times[0].extend(block[0])
+            times[1].extend(block[1])
+        return ratios, [statistics.median(t) for t in times]
+
+    def row(self, name, without, with_):
+        """without, with_: what blocks() returned before and under the burden."""
+        base = statistics.median(without[0])
+        ratios = sorted(r / base for r in with_[0])
+        q = statistics.quantiles(ratios, n=4)
+        row(name, statistics.median(ratios), "x without", 1.1,
+            f"{with_[1][0] * 1e3:.2f} and {with_[1][1] * 1e3:.2f} ms; {N_BLOCKS} blocks of {N_PAIRS} pairs in turns: quartiles "
+            f"{q[0]:.3f} and {q[2]:.3f}, all {ratios[0]:.3f} to {ratios[-1]:.3f}; the two daemons before: {base:.3f}")
+
+    def stop(self):
+        self.free.stop()
+        self.burdened.stop()
 
 
 def bench_connections():
@@ -304,9 +344,9 @@ def bench_connections():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     n = min(want, hard - 500)
-    d = daemon()
-    warm(d)
-    before, rss = ttft(d, 100), memory(d.pid)[0]
+    pair = Pair()
+    d = pair.burdened
+    without, rss = pair.blocks(), memory(d.pid)[0]
     conns, data = [], get("/version")
     start = time.perf_counter()
     for i in range(n):
@@ -321,58 +361,50 @@ def bench_connections():
     took = time.perf_counter() - start
     time.sleep(0.3)
     held = (memory(d.pid)[0] - rss) / n
-    during = ttft(d, 100)
+    with_ = pair.blocks()
     for s in conns[::97]:  # they are all alive
         s.sendall(data)
         assert read_answer(s)[0].startswith(b"HTTP/1.1 200")
     for s in conns:
         s.close()
-    time.sleep(0.5)
-    after = ttft(d, 100)
-    d.stop()
+    pair.stop()
     more = "" if n == want else f"the descriptor limit allows {n}"
     row("open connections", n, "", None, f"opened and used at {n / took:.0f}/s {more}")
     row("memory of an idle connection", held / 1e3, "kB")
-    row("another client's first token with them", during / ((before + after) / 2), "x without", 1.1,
-        f"{before * 1e3:.2f}, {during * 1e3:.2f}, {after * 1e3:.2f} ms before, with, after")
+    pair.row("another client's first token beside them", without, with_)
 
 
 def bench_loris():
-    """2,000 heads that trickle and 50 readers that stop, against one client's first token: pairs, with and without."""
-    d = daemon("--max-num-seqs", "16")
-    warm(d)
-    ratios, both = [], ([], [])
-    for _ in range(8):
-        without = ttft(d, 60)
-        slow = [connect(d) for _ in range(2000)]
-        for s in slow:
-            s.sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\n")
-        stalled = [connect(d, rcvbuf=4096) for _ in range(50)]
-        for i, s in enumerate(stalled):
-            s.sendall(body(1500, seed=i))
-        wait_until(lambda: all(not m.get("n_running") and not m.get("n_waiting")
-                               for m in d.get("/berth/v1/models")[2]["models"]), timeout=60)
-        times = []
-        for i in range(60):
-            for s in slow[i % 40::40]:
-                try:
-                    s.sendall(b"X")
-                except OSError:
-                    pass  # its time was up
-            times.append(first_token_s(d))
-        with_ = statistics.median(times)
-        for s in slow + stalled:
-            s.close()
-        wait_until(lambda: all(not m.get("n_running") for m in d.get("/berth/v1/models")[2]["models"]))
-        time.sleep(0.2)
-        again = ttft(d, 60)
-        ratios.append(with_ / ((without + again) / 2))
-        both[0].append((without + again) / 2)
-        both[1].append(with_)
-    d.stop()
-    row("a client's first token beside 2,000 slow heads, 50 stalled readers", statistics.median(ratios), "x without", 1.1,
-        f"{statistics.median(both[0]) * 1e3:.2f} and {statistics.median(both[1]) * 1e3:.2f} ms, 8 pairs, "
-        f"{min(ratios):.2f} to {max(ratios):.2f}")
+    """2,000 heads that trickle and 50 readers that stop."""
+    pair = Pair("--max-num-seqs", "16")
+    d = pair.burdened
+    without = pair.blocks()
+    stalled = [connect(d, rcvbuf=4096) for _ in range(50)]
+    for i, s in enumerate(stalled):
+        s.sendall(body(1500, seed=i))
+    wait_until(lambda: all(not m.get("n_running") and not m.get("n_waiting")
+                           for m in d.get("/berth/v1/models")[2]["models"]), timeout=60)
+    slow = []
+
+    def trickle(i):
+        """All heads are begun anew when their time is up; between two pairs fifty of them get a byte more."""
+        if i == 0:
+            for s in slow:
+                s.close()
+            slow[:] = [connect(d) for _ in range(2000)]
+            for s in slow:
+                s.sendall(b"GET /version HTTP/1.1\r\nHost: localhost\r\n")
+        for s in slow[i % 40::40]:
+            try:
+                s.sendall(b"X")
+            except OSError:
+                pass  # its time was up
+
+    with_ = pair.blocks(trickle)
+    for s in slow + stalled:
+        s.close()
+    pair.stop()
+    pair.row("a client's first token beside 2,000 slow heads, 50 stalled readers", without, with_)
 
 
 def crowd(d, n_streams, n_tokens):
