@@ -202,6 +202,7 @@ static bool name_digest(const char *name, char ret[OCI_DIGEST_CHARS + 1])
 struct collecting {
     struct digest_set keep;
     time_t oldest;
+    bool any_age; /* also of a time that a clock set back has not reached again */
     uint64_t n_bytes;
     enum { IN_BLOBS, IN_INGEST, IN_UNPACKED } where;
 };
@@ -212,7 +213,7 @@ static int collect_file(struct store *s, const char *name, const struct stat *st
     struct collecting *c = ctx;
     char digest[OCI_DIGEST_CHARS + 1];
     (void)err;
-    if (!S_ISREG(st->st_mode) || st->st_mtime > c->oldest)
+    if (!S_ISREG(st->st_mode) || (st->st_mtime > c->oldest && !c->any_age))
         return 0;
     bool has_digest = name_digest(name, digest);
     if (c->where == IN_UNPACKED) { /* of no layer that is needed, or left by an end half way */
@@ -237,7 +238,8 @@ static int collect_file(struct store *s, const char *name, const struct stat *st
 
 int store_collect(struct store *s, uint64_t min_age_s, uint64_t *ret_bytes, struct err *err)
 {
-    struct collecting c = {.oldest = time(NULL) - (time_t)MIN_OF(min_age_s, 1u << 30)};
+    time_t oldest = time(NULL) - (time_t)MIN_OF(min_age_s, 1u << 30);
+    struct collecting c = {.oldest = oldest, .any_age = min_age_s == 0};
     pthread_mutex_lock(&s->lock);
     int rc = index_refresh(s, err);
     if (rc == 0 && digest_set_add_index(s, &c.keep, s->index, err) < 0)

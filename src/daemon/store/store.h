@@ -103,8 +103,9 @@ struct store_usage {
     uint64_t free_bytes;                              /* of the file system */
 };
 int store_usage(struct store *s, struct store_usage *ret, struct err *err) MUST_USE;
-/* Deletes blobs that no manifest names, partial ones among them, untouched for min_age_s.  Nothing
- * when a manifest cannot be read: what it needs is not known then. */
+/* Deletes blobs that no manifest names, partial ones among them, untouched for min_age_s; 0: of any
+ * age, whatever the clock says.  Nothing when a manifest cannot be read: what it needs is not known
+ * then. */
 int store_collect(struct store *s, uint64_t min_age_s, uint64_t *ret_bytes,
                   struct err *err) MUST_USE;
 
