@@ -199,7 +199,7 @@ static void build(const struct oci_package *p, struct arena *a, struct buf *conf
     "\"org.cncf.model.file.metadata+json\":\"{\\\"name\\\":\\\"" name                              \
     "\\\",\\\"mode\\\":420,\\\"uid\\\":0,\\\"gid\\\":0,\\\"size\\\":" size                         \
     ",\\\"mtime\\\":\\\"1970-01-01T00:00:00Z\\\",\\\"typeflag\\\":0}\","                           \
-    "\"org.cncf.model.filepath\":\"" path "\"}"
+    "\"org.cncf.model.filepath\":\"" path "\",\"org.opencontainers.image.title\":\"" path "\"}"
 
 static void test_gguf_package(void **state)
 {

@@ -11,7 +11,8 @@
 #include "lib/codec/json.h"
 #include "lib/oci/sha256.h"
 
-#define CNCF_ARTIFACT "application/vnd.cncf.model.manifest.v1+json"
+#define TITLE_ANNOTATION "org.opencontainers.image.title"
+#define CNCF_ARTIFACT    "application/vnd.cncf.model.manifest.v1+json"
 
 enum oci_config_kind oci_package_kind(const char *format, bool is_cncf)
 {
@@ -169,8 +170,8 @@ static enum oci_media cncf_media(const struct oci_file *f)
     return row[f->packing];
 }
 
-/* The annotations that Docker Model Runner and ModelPack's tools look for.  The file's metadata
- * says what cannot differ between two copies of it: its name and size. */
+/* The annotations that Docker Model Runner, ModelPack's tools and oras look for.  The file's
+ * metadata says what cannot differ between two copies of it: its name and size. */
 static const char *annotations_make(const struct oci_file *f, struct arena *a, struct err *err)
 {
     const char *slash = strrchr(f->path, '/');
@@ -187,6 +188,8 @@ static const char *annotations_make(const struct oci_file *f, struct arena *a, s
     buf_append_str(&out, "\"" OCI_ANNOTATION_METADATA "\":");
     json_put_str(&out, (struct str){buf_str(&inner), inner.len});
     buf_append_str(&out, ",\"" OCI_ANNOTATION_PATH "\":");
+    json_put_str(&out, str_from(f->path));
+    buf_append_str(&out, ",\"" TITLE_ANNOTATION "\":");
     json_put_str(&out, str_from(f->path));
     buf_append_char(&out, '}');
     const char *ret = NULL;
