@@ -40,6 +40,19 @@ check: tests
 	$(Q)BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)) \
 	  BERTH_TEST_SLOW=$(if $(SAN),10,1) python3 tests/run.py --only '$(ONLY)' $(TESTBIN) $(REPLAY) $(TESTPY)
 
+# The kernels of another processor, on this one: cross-compiled, run by an emulator (dev/packages.sh, ARM_PACKAGES).
+ARMCC   ?= aarch64-linux-gnu-gcc
+ARMRUN  ?= qemu-aarch64 -cpu max
+ARMOBJ  := $(filter $(BUILD)/src/worker/kernel/% $(BUILD)/src/lib/base/%,$(OBJ)) \
+           $(foreach f,cpu memory file,$(BUILD)/src/lib/sys/$f.o)
+$(BUILD)/run/%: $(BUILD)/tests/kernel/%.o $(ARMOBJ)
+	$(Q)mkdir -p $(@D); $(CC) -static -o $@.elf $^ -lm -pthread && \
+	  printf '#!/bin/sh\nexec $(ARMRUN) %s "$$@"\n' $(abspath $@).elf > $@ && chmod +x $@
+arm-run: $(patsubst tests/kernel/%.c,$(BUILD)/run/%,$(wildcard tests/kernel/test_*.c))
+	$(Q)BERTH_TEST_SLOW=20 python3 tests/run.py --only '$(ONLY)' $^
+check-arm:
+	$(Q)$(MAKE) CC=$(ARMCC) BUILD=build-arm SAN= CFLAGS='-O2 -Itests/arm' arm-run
+
 # Coverage-guided: make fuzz FUZZ=gguf SECONDS=600 (clang; own build folder, with ASan and UBSan).
 FUZZ    ?=
 SECONDS ?= 60
@@ -59,4 +72,4 @@ MINUTES ?= 10
 soak: all
 	$(Q)BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)) BERTH_TEST_SLOW=$(if $(SAN),10,1) \
 	  python3 tests/soak/soak.py --minutes $(MINUTES)
-.PHONY: tests soak
+.PHONY: tests soak check-arm arm-run

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* CPUID and XGETBV (Intel 64 manual, volume 1 chapter 13 and 14.3; volume 2, CPUID).  Holds no
- * state. */
+/* CPUID and XGETBV (Intel 64 manual, volume 1 chapter 13 and 14.3; volume 2, CPUID); on Arm the
+ * kernel's auxiliary vector.  Holds no state. */
 #include "lib/sys/cpu.h"
 
 #if defined(__x86_64__)
@@ -69,9 +69,26 @@ bool cpu_has(enum cpu_feature f)
     case CPU_AVXVNNI: return avx2 && all(l.a7_1, 1u << 4);
     case CPU_AMX_INT8: return amx && all(l.d7, 1u << 25) && amx_permitted();
     case CPU_AMX_BF16: return amx && all(l.d7, 1u << 22) && amx_permitted();
-    case CPU_N_FEATURES: break;
+    default: break;
     }
     return false;
+}
+
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+
+/* Linux, arch/arm64/include/uapi/asm/hwcap.h; older headers lack some names. */
+enum { HWCAP_BIT_ASIMD = 1, HWCAP_BIT_ASIMDDP = 20, HWCAP2_BIT_I8MM = 13, HWCAP2_BIT_BF16 = 14 };
+
+bool cpu_has(enum cpu_feature f)
+{
+    switch (f) {
+    case CPU_NEON: return getauxval(AT_HWCAP) >> HWCAP_BIT_ASIMD & 1;
+    case CPU_DOTPROD: return getauxval(AT_HWCAP) >> HWCAP_BIT_ASIMDDP & 1;
+    case CPU_I8MM: return cpu_has(CPU_DOTPROD) && getauxval(AT_HWCAP2) >> HWCAP2_BIT_I8MM & 1;
+    case CPU_ARM_BF16: return getauxval(AT_HWCAP2) >> HWCAP2_BIT_BF16 & 1;
+    default: return false;
+    }
 }
 
 #else

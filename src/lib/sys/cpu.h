@@ -6,7 +6,7 @@
 #include "lib/base/compiler.h"
 
 /* A feature counts only where the system also saves its registers (XCR0; for AMX, Linux's
- * permission too). */
+ * permission too).  On Arm what Linux says counts. */
 enum cpu_feature {
     CPU_AVX2,   /* with FMA and F16C */
     CPU_AVX512, /* F, BW, VL, DQ */
@@ -15,6 +15,10 @@ enum cpu_feature {
     CPU_AVXVNNI,
     CPU_AMX_INT8,
     CPU_AMX_BF16,
+    CPU_NEON, /* every aarch64 processor */
+    CPU_DOTPROD,
+    CPU_I8MM,
+    CPU_ARM_BF16,
     CPU_N_FEATURES
 };
 

@@ -12,6 +12,8 @@
 #include "worker/kernel/ref/ref.h"
 #if defined(__x86_64__)
 #include "worker/kernel/x86/x86.h"
+#elif defined(__aarch64__)
+#include "worker/kernel/arm/arm.h"
 #endif
 
 static void fill_ref(struct kern *k)
@@ -65,6 +67,31 @@ static bool has_avx512bf16(void)
     return cpu_has(CPU_AVX512BF16);
 }
 
+#elif defined(__aarch64__)
+
+static bool has_neon(void)
+{
+    return cpu_has(CPU_NEON);
+}
+
+static void fill_neon(struct kern *k)
+{
+    rows_neon_fill(k);
+    attn_neon_fill(k);
+    float_neon_fill(k);
+    quant_neon_fill(k);
+}
+
+static bool has_dotprod(void)
+{
+    return cpu_has(CPU_DOTPROD);
+}
+
+static bool has_i8mm(void)
+{
+    return cpu_has(CPU_I8MM);
+}
+
 #endif
 
 /* Lowest first; each level has all those above it in this list. */
@@ -79,6 +106,10 @@ static const struct level {
     {"avx512", has_avx512, fill_avx512},
     {"avx512vnni", has_avx512vnni, quant_avx512vnni_fill},
     {"avx512bf16", has_avx512bf16, float_avx512bf16_fill},
+#elif defined(__aarch64__)
+    {"neon", has_neon, fill_neon},
+    {"dotprod", has_dotprod, quant_dotprod_fill},
+    {"i8mm", has_i8mm, quant_i8mm_fill},
 #endif
 };
 

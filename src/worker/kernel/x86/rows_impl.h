@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The slots that work on one row, in v16 (v16_avx2.h, v16_avx512.h); included once by rows_avx2.c
- * and rows_avx512.c. Same results as ref/rows.c bit for bit, except where exp or tanh takes part.
+/* The slots that work on one row, in v16 (v16_avx2.h, v16_avx512.h, arm/v16_neon.h); included once
+ * by rows_avx2.c, rows_avx512.c and arm/rows_neon.c. Same results as ref/rows.c bit for bit, except
+ * where exp or tanh takes part.
  */
 #include <math.h>
 
@@ -196,6 +197,8 @@ static uint32_t argmax(const float *x, uint32_t n)
     return i;
 }
 
+#if defined(__x86_64__) /* arm/v16_neon.h has its own */
+
 /* 16 rounded values to their places; their sum. */
 static inline int put_half(v16 x, v16 inv, int8_t *q)
 {
@@ -207,6 +210,8 @@ static inline int put_half(v16 x, v16 inv, int8_t *q)
     __m128i sad = _mm_sad_epu8(_mm_xor_si128(bytes, _mm_set1_epi8(-128)), _mm_setzero_si128());
     return _mm_cvtsi128_si32(sad) + _mm_extract_epi16(sad, 4) - 16 * 128;
 }
+
+#endif
 
 static void act_q8_block(const float *x, struct act_q8 *g, uint32_t b)
 {

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What both forms of v16 share: the fold of lanes, exp and tanh.  Included by v16_avx2.h and
- * v16_avx512.h alone. */
+/* What all forms of v16 share: exp and tanh, and on x86 the fold of lanes.  Included by
+ * v16_avx2.h, v16_avx512.h and arm/v16_neon.h alone. */
 #ifndef WORKER_KERNEL_X86_V16_COMMON_H
 #define WORKER_KERNEL_X86_V16_COMMON_H
+
+#if defined(__x86_64__)
 
 /* Lane l takes in lane l + half, halving until one is left: ref's order. */
 static inline float v8_fold(__m256 v)
@@ -33,6 +35,8 @@ static inline uint32_t v16i_fold_max(v16i v)
     x = _mm_max_epi32(x, _mm_shuffle_epi32(x, 0xb1));
     return (uint32_t)_mm_cvtsi128_si32(x);
 }
+
+#endif
 
 /* exp x = 2^n exp r, n = round(x / ln 2), |r| <= ln 2 / 2, exp r = 1 + r + r^2 P(r): P of degree 4
  * fitted by us for the least relative error (3e-9).  Within 1 ulp of libm; subnormal results

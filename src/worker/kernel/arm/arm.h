@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the Arm levels add to the table; each function fills only the slots that its file has.  To
+ * be called only where the machine has the instruction set.  Private to worker/kernel. */
+#ifndef WORKER_KERNEL_ARM_ARM_H
+#define WORKER_KERNEL_ARM_ARM_H
+
+#include "worker/kernel/kern.h"
+
+/* Every aarch64 processor. */
+void rows_neon_fill(struct kern *k);
+void attn_neon_fill(struct kern *k);
+void float_neon_fill(struct kern *k);
+void quant_neon_fill(struct kern *k);
+
+/* Armv8.2 with the dot product (SDOT). */
+void quant_dotprod_fill(struct kern *k);
+
+/* And with the 8-bit matrix product (SMMLA). */
+void quant_i8mm_fill(struct kern *k);
+
+#endif

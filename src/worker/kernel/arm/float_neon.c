@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products with F32, F16 and BF16 weights, with NEON.  Any thread; see kern.h. */
+#include "worker/kernel/arm/arm.h"
+#include "worker/kernel/arm/v16_neon.h"
+
+enum { FLOAT_ROWS = 2, FLOAT_TOKENS = 2 }; /* 16 accumulators of the 32 registers */
+
+#include "worker/kernel/x86/float_impl.h"
+
+void float_neon_fill(struct kern *k)
+{
+    float_fill(k);
+}
