@@ -100,6 +100,20 @@ static inline v16 v16_load_bf16_n(const void *p, uint32_t n)
     return v16_load_bf16(t);
 }
 
+static inline float v1_from_f16(uint16_t h)
+{
+    return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0);
+}
+
+/* 16 signed bytes, as floats. */
+static inline v16 v16_load_i8(const void *p)
+{
+    int8x16_t v = vld1q_s8(p);
+    int16x8_t a = vmovl_s8(vget_low_s8(v)), b = vmovl_high_s8(v);
+    return (v16){{vcvtq_f32_s32(vmovl_s16(vget_low_s16(a))), vcvtq_f32_s32(vmovl_high_s16(a)),
+                  vcvtq_f32_s32(vmovl_s16(vget_low_s16(b))), vcvtq_f32_s32(vmovl_high_s16(b))}};
+}
+
 /* To half precision, nearest even. */
 static inline void v16_store_f16(void *p, v16 v)
 {

@@ -183,7 +183,7 @@ INLINED v16 v_load(const char *row, uint32_t d, enum kv_type type)
         const char *block = row + (size_t)(d / QK) * (2 + QK);
         uint16_t scale;
         memcpy(&scale, block, sizeof(scale));
-        return v16_mul(v16_set1(_cvtsh_ss(scale)), v16_load_i8(block + 2 + d % QK));
+        return v16_mul(v16_set1(v1_from_f16(scale)), v16_load_i8(block + 2 + d % QK));
     }
     }
 }

@@ -85,7 +85,11 @@ static inline v16 v16_load_bf16_n(const void *p, uint32_t n)
     return v16_load_bf16(t);
 }
 
-/* To half precision, nearest even. */
+static inline float v1_from_f16(uint16_t h)
+{
+    return _cvtsh_ss(h);
+}
+
 /* 16 signed bytes, as floats. */
 static inline v16 v16_load_i8(const void *p)
 {
@@ -96,6 +100,7 @@ static inline v16 v16_load_i8(const void *p)
     };
 }
 
+/* To half precision, nearest even. */
 static inline void v16_store_f16(void *p, v16 v)
 {
     _mm_storeu_si128((__m128i *)p, _mm256_cvtps_ph(v.a, _MM_FROUND_TO_NEAREST_INT));

@@ -72,6 +72,11 @@ static inline v16 v16_load_bf16_n(const void *p, uint32_t n)
     return v16_widen_bf16(_mm256_maskz_loadu_epi16(v16_first(n), p));
 }
 
+static inline float v1_from_f16(uint16_t h)
+{
+    return _cvtsh_ss(h);
+}
+
 /* 16 signed bytes, as floats. */
 static inline v16 v16_load_i8(const void *p)
 {
