@@ -83,7 +83,8 @@ static int serve(const struct cli_args *a)
     struct err err = ERR_INIT;
     struct daemon_config d;
     struct sd sd;
-    struct buf state_dir;
+    struct err no_home = ERR_INIT;
+    struct buf state_dir, store_dir;
     uint64_t ready_fd = UINT64_MAX;
     if (cli_number(a, "ready-fd", 0, 65535, &ready_fd, &err) < 0 || sd_init(&sd, &err) < 0) {
         cli_fail(&err);
@@ -99,6 +100,14 @@ static int serve(const struct cli_args *a)
     /* Without a place for it, what is declared holds until the daemon ends. */
     buf_init(&state_dir, LIMIT_PATH_BYTES);
     bool has_state = config_state_dir(&state_dir, &err) == 0;
+    buf_init(&store_dir, LIMIT_PATH_BYTES);
+    d.store_is_named = c->values[CONFIG_store].source != CONFIG_FROM_DEFAULT;
+    if (d.store_is_named)
+        buf_append_str(&store_dir, config_str(c, CONFIG_store));
+    else if (config_store_dir(&store_dir, &no_home) < 0)
+        log_warn("%s", no_home.msg);
+    d.store_dir = buf_str(&store_dir);
+    d.config = c;
     d.runner = (struct runner_config){
         .models_dirs = config_str(c, CONFIG_models_dir),
         .n_threads = threads_of(c),
@@ -125,12 +134,14 @@ static int serve(const struct cli_args *a)
         err_wrap(&err, "--cpu");
         cli_fail(&err);
         buf_release(&state_dir);
+        buf_release(&store_dir);
         return CLI_USAGE;
     }
     if (c->values[CONFIG_models_dir].source != CONFIG_FROM_DEFAULT)
         warn_of_missing_folders(d.runner.models_dirs);
     int status = daemon_main(&d);
     buf_release(&state_dir);
+    buf_release(&store_dir);
     return status;
 }
 

@@ -3,7 +3,7 @@
  * /berth/v1/shutdown (eventfd), for idleness and for the service manager's watchdog; everything
  * else happens on the runner's and the server's threads.
  *
- * Start order: log, guard, runner, api, server.  Stop order: say that we are not ready, stop
+ * Start order: log, guard, store, runner, api, server.  Stop order: say that we are not ready, stop
  * accepting, let running requests end, end the rest with an error, the server, the workers. */
 #include "daemon/serve.h"
 
@@ -24,7 +24,10 @@
 #include "daemon/api/api.h"
 #include "daemon/api/guard.h"
 #include "daemon/listen.h"
+#include "daemon/registry/registry.h"
+#include "daemon/store/store.h"
 #include "lib/net/httpd.h"
+#include "lib/sys/file.h"
 
 #define FDS_WANTED     65536u
 #define IDLE_TICK_MS   250u
@@ -44,6 +47,8 @@ struct daemon {
     struct watch *watch;
     struct keys *keys;
     struct guard *guard;
+    struct store *store;
+    struct registry *registry;
     struct runner *runner;
     struct api *api;
     struct httpd *httpd;
@@ -163,6 +168,9 @@ static int server_start(struct daemon *d, struct err *err)
     d->api = api_new(&(struct api_config){.runner = d->runner,
                                           .guard = d->guard,
                                           .watch = d->watch,
+                                          .store = d->store,
+                                          .store_path = cfg->store_dir,
+                                          .registry = d->registry,
                                           .models_dirs = cfg->runner.models_dirs,
                                           .host = cfg->host ? cfg->host : "127.0.0.1",
                                           .keep_alive_ms = cfg->keep_alive_ms,
@@ -187,6 +195,36 @@ static int server_start(struct daemon *d, struct err *err)
     return rc;
 }
 
+/* One that nobody named and that cannot be had, since another daemon has it or there is no home, is
+ * done without. */
+static int store_start(struct daemon *d, struct err *err)
+{
+    const struct daemon_config *cfg = d->cfg;
+    struct err why = ERR_INIT;
+    if (!is_given(cfg->store_dir) || !cfg->config)
+        return 0;
+    int rc = file_make_dirs(cfg->store_dir, &why);
+    if (rc == 0)
+        rc = store_open(cfg->store_dir, &d->store, &why);
+    if (rc == 0)
+        rc = registry_new_configured(cfg->config, d->store, &d->registry, err);
+    else if (cfg->store_is_named)
+        *err = why;
+    if (why.code && !cfg->store_is_named) {
+        log_warn("there is no store of models: %s", why.msg);
+        rc = 0;
+    }
+    return rc;
+}
+
+static int runner_start(struct daemon *d, struct err *err)
+{
+    struct runner_config rc = d->cfg->runner;
+    rc.store = d->store;
+    rc.default_registry = d->registry ? registry_default(d->registry) : NULL;
+    return runner_new(&rc, &d->runner, err);
+}
+
 static int start(struct daemon *d, struct err *err)
 {
     const struct daemon_config *cfg = d->cfg;
@@ -197,7 +235,9 @@ static int start(struct daemon *d, struct err *err)
     if (rc == 0)
         rc = guard_make(d, err);
     if (rc == 0)
-        rc = runner_new(&cfg->runner, &d->runner, err);
+        rc = store_start(d, err);
+    if (rc == 0)
+        rc = runner_start(d, err);
     return rc < 0 ? rc : server_start(d, err);
 }
 
@@ -351,6 +391,7 @@ static void drain(struct daemon *d, enum stop_cause cause)
     httpd_quiesce(d->httpd);
     if (!haste)
         haste = wait_quiet(d, timeout_ms, true);
+    api_stop_jobs(d->api);
     runner_stop(d->runner);
     wait_quiet(d, LAST_WORDS_MS, true);
     if (haste) { /* the next one ends us by itself */
@@ -364,13 +405,15 @@ static void stop(struct daemon *d, enum stop_cause cause)
 {
     if (d->httpd) {
         drain(d, cause);
-        httpd_stop(d->httpd);
         api_set_httpd(d->api, NULL);
+        httpd_stop(d->httpd);
     }
+    if (d->api)
+        api_free(d->api); /* its jobs ask the runner, and have the store */
     if (d->runner)
         runner_free(d->runner);
-    if (d->api)
-        api_free(d->api);
+    registry_free(d->registry);
+    store_close(d->store);
     guard_free(d->guard);
     keys_free(d->keys);
     if (cause != STOP_NOT)

@@ -22,6 +22,10 @@ struct daemon_config {
     const char *tls_cert, *tls_key;              /* PEM files, both or none */
     const char *allowed_hosts, *allowed_origins; /* daemon/api/guard.h */
     struct runner_config runner;
+    const char *store_dir; /* of the store; one that cannot be opened stops the start if it was
+                            * named (store_is_named), else the daemon runs without; NULL: none */
+    bool store_is_named;
+    const struct config *config; /* for registries: where credentials, mirrors, authorities are */
     struct watch_config watch;
     enum log_level log_level;
     bool log_json;

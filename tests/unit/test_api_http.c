@@ -140,6 +140,35 @@ int runner_settings_get(struct runner *r, const char *model, struct model_settin
     return rc;
 }
 
+int runner_resolve(struct runner *r, const char *name, bool partial, char *ret_name,
+                   struct err *err)
+{
+    (void)r;
+    (void)partial;
+    size_t n = strlen(name);
+    bool has_suffix = n > 5 && strcmp(name + n - 5, ".gguf") == 0;
+    snprintf(ret_name, LIMIT_MODEL_NAME_BYTES + 1, "%.*s", (int)(has_suffix ? n - 5 : n), name);
+    if (!is_known(ret_name))
+        return err_set(err, E_NOTFOUND, "no model is called '%s'; did you mean words?", name);
+    return 0;
+}
+
+int runner_give_up(struct runner *r, const char *digest, bool force, struct err *err)
+{
+    (void)r;
+    (void)digest;
+    (void)force;
+    (void)err;
+    return 0; /* there is no store here */
+}
+
+bool runner_uses(struct runner *r, const char *digest)
+{
+    (void)r;
+    (void)digest;
+    return false;
+}
+
 int runner_settings_set(struct runner *r, const char *model, const struct model_settings *s,
                         bool when_idle, struct err *err)
 {
@@ -558,7 +587,8 @@ int runner_tokenize(struct runner *r, const char *model, struct str text, bool s
 int runner_detokenize(struct runner *r, const char *model, const int32_t *tokens, uint32_t n_tokens,
                       runner_tokens_fn fn, void *ctx, struct err *err)
 {
-    struct tokens_play p = {.runner = r, .fn = fn, .ctx = ctx, .is_text = true, .n = MIN_OF(n_tokens, 64u)};
+    struct tokens_play p = {
+        .runner = r, .fn = fn, .ctx = ctx, .is_text = true, .n = MIN_OF(n_tokens, 64u)};
     memcpy(p.ids, tokens, p.n * sizeof(*tokens));
     return tokens_start(model, &p, err);
 }

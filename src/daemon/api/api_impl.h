@@ -7,19 +7,22 @@
 
 #include "daemon/api/api.h"
 #include "daemon/api/error.h"
+#include "daemon/jobs/job.h"
 #include "daemon/watch/watch.h"
 #include "lib/base/limits.h"
 
 #define API_JSON "application/json"
 
 /* What a route asks of who calls it. */
-enum api_scope { API_PUBLIC, API_INFER, API_MANAGE };
+enum api_scope { API_PUBLIC, API_INFER, API_MANAGE, API_MANAGE_TAR };
 
 struct api {
     struct api_config cfg;
     _Atomic(struct httpd *) httpd;
     atomic_bool is_draining;
     atomic_uint n_followers; /* of GET /logs */
+    struct jobs *jobs;       /* transfers, and what reads the whole store */
+    struct pool *short_pool; /* what waits for the disk, shortly */
     uint64_t started_us;     /* monotonic */
 };
 
@@ -41,6 +44,8 @@ struct api_call {
     const struct api_route *route;                    /* NULL: no row has this path and method */
     const char *rest;                                 /* what the row's "*" matched, else "" */
     uint64_t started_us;                              /* monotonic; the headers were there */
+    char agent[32];                                   /* the beginning of User-Agent, or "" */
+    char registry_token[4097]; /* X-Registry-Token: a client's own right at a registry, or "" */
     /* by guard_check: */
     char key[64];     /* its name, "" without keys */
     uint32_t scopes;  /* KEY_ bits of it */

@@ -37,6 +37,13 @@ static void make_request_id(struct api_call *c, const struct httpd_request *r)
         snprintf(c->request_id + 4 + 2 * i, 3, "%02x", bytes[i]);
 }
 
+/* A header for those who come when headers are gone; cut, or none when it is too long. */
+static void keep(const char *value, bool cut, char *out, size_t size)
+{
+    if (value && (cut || strlen(value) < size))
+        snprintf(out, size, "%s", value);
+}
+
 static void call_free(void *ctx)
 {
     struct api_call *c = ctx;
@@ -59,6 +66,8 @@ struct api_call *api_call_open(struct api *a, struct httpd_request *r)
     c = mem_alloc(sizeof(*c));
     *c = (struct api_call){.api = a, .rest = "", .code = "", .started_us = api_now_us()};
     make_request_id(c, r);
+    keep(httpd_header(r, "User-Agent"), true, c->agent, sizeof(c->agent));
+    keep(httpd_header(r, "X-Registry-Token"), false, c->registry_token, sizeof(c->registry_token));
     httpd_set_ctx(r, c, call_free);
     httpd_set_header(r, "x-request-id", c->request_id);
     return c;

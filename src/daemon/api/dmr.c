@@ -127,7 +127,7 @@ static int unload(struct api *a, const json_t *models, struct err *err)
         n += unload_idle(a, &list.items[i]);
     for (size_t i = 0; rc == 0 && i < json_array_size(models); i++) {
         const char *name = json_string_value(json_array_get(models, i));
-        const struct model_info *m = name ? info_find(&list, name) : NULL;
+        const struct model_info *m = name ? info_find(a, &list, name) : NULL;
         if (!name)
             rc = err_set(err, E_INVALID, "'models' must be an array of names; item %zu is %s", i,
                          json_kind(json_array_get(models, i)));
@@ -304,7 +304,7 @@ void handle_engines_configured(struct api *a, struct httpd_request *r, const cha
     const char *model = httpd_query_value(r, "model"), *sep = "";
     if (!info_list(a, r, &list))
         return;
-    const struct model_info *wanted = model ? info_find(&list, model) : NULL;
+    const struct model_info *wanted = model ? info_find(a, &list, model) : NULL;
     struct buf out;
     buf_init(&out, INFO_LIST_MAX_BYTES);
     buf_append_char(&out, '[');

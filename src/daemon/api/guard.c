@@ -89,6 +89,18 @@ static int check_origin(struct guard *g, struct httpd_request *r)
     return refuse(g, r, "origin", &err);
 }
 
+/* No type that a page may send across sites without asking first. */
+static bool type_is_tar(struct str type)
+{
+    static const char *const types[] = {"application/x-tar", "application/tar",
+                                        "application/octet-stream"};
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        if (type.len == strlen(types[i]) && strncasecmp(type.p, types[i], type.len) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Whether the body's declared type will do.  Tools such as curl -d say it is a form unless told
  * otherwise; pages say so too, but a browser's request has an Origin or a Sec-Fetch-Site header. */
 static bool type_is_json(struct httpd_request *r)
@@ -98,6 +110,9 @@ static bool type_is_json(struct httpd_request *r)
         return true;
     size_t n = strcspn(type, "; \t");
     if (n == strlen(API_JSON) && strncasecmp(type, API_JSON, n) == 0)
+        return true;
+    const struct api_route *route = api_call_of(r)->route;
+    if (route && route->scope == API_MANAGE_TAR && type_is_tar((struct str){type, n}))
         return true;
     static const char form[] = "application/x-www-form-urlencoded";
     return n == strlen(form) && strncasecmp(type, form, n) == 0 && !httpd_header(r, "Origin") &&
@@ -196,7 +211,7 @@ static int identify(struct guard *g, struct httpd_request *r, struct api_call *c
 static int check_scope(struct guard *g, struct httpd_request *r, const struct api_call *c)
 {
     struct err err = ERR_INIT;
-    bool manage = c->route->scope == API_MANAGE;
+    bool manage = c->route->scope >= API_MANAGE;
     if (c->scopes & (manage ? KEY_MANAGE : KEY_INFER))
         return 0;
     err_set(&err, E_DENIED, "the key named %s may not do this: it lacks the scope %s", c->key,
@@ -217,7 +232,10 @@ int guard_check(const struct api *a, struct httpd_request *r)
             rc = check_scope(g, r, c);
     }
     if (rc == 0 && strcmp(httpd_method(r), "POST") == 0 && !type_is_json(r)) {
-        api_answer_status(r, 415, "the body must be JSON: send Content-Type: application/json");
+        api_answer_status(r, 415,
+                          c->route && c->route->scope == API_MANAGE_TAR
+                              ? "the body must be a tar: send Content-Type: application/x-tar"
+                              : "the body must be JSON: send Content-Type: application/json");
         rc = -E_INVALID;
     }
     return rc;

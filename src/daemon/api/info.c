@@ -19,18 +19,28 @@ const char *info_state_name(enum model_state state)
     return names[state];
 }
 
-const struct model_info *info_find(const struct model_list *l, const char *name)
+static const struct model_info *find(struct api *a, const struct model_list *l, const char *name,
+                                     bool partial)
 {
-    size_t n = strlen(name);
+    char full[LIMIT_MODEL_NAME_BYTES + 1];
+    struct err err = ERR_INIT;
+    if (runner_resolve(a->cfg.runner, name, partial, full, &err) < 0)
+        return NULL;
     for (size_t i = 0; i < l->n; i++) {
-        if (strcmp(l->items[i].name, name) == 0)
-            return &l->items[i];
-    }
-    for (size_t i = 0; n > 5 && strcmp(name + n - 5, ".gguf") == 0 && i < l->n; i++) {
-        if (strlen(l->items[i].name) == n - 5 && memcmp(l->items[i].name, name, n - 5) == 0)
+        if (strcmp(l->items[i].name, full) == 0)
             return &l->items[i];
     }
     return NULL;
+}
+
+const struct model_info *info_find(struct api *a, const struct model_list *l, const char *name)
+{
+    return find(a, l, name, false);
+}
+
+const struct model_info *info_find_part(struct api *a, const struct model_list *l, const char *name)
+{
+    return find(a, l, name, true);
 }
 
 int info_not_found(struct api *a, const char *name, struct err *err)
@@ -50,7 +60,7 @@ uint32_t info_retry_in(struct api *a, const char *name)
     struct err err = ERR_INIT;
     if (runner_list(a->cfg.runner, &l, &err) < 0)
         return 0;
-    const struct model_info *m = info_find(&l, name);
+    const struct model_info *m = info_find(a, &l, name);
     uint32_t s = m && m->state == MODEL_BROKEN ? MAX_OF(m->retry_in_s, 1u) : 0;
     model_list_release(&l);
     return s;
@@ -76,6 +86,28 @@ static void put_number(struct buf *out, const char *name, uint64_t v)
     buf_printf(out, ",\"%s\":%llu", name, (unsigned long long)v);
 }
 
+/* Docker Model Runner's part: what the artifact says. */
+static void put_dmr(const struct model_info *m, struct buf *out)
+{
+    const struct {
+        const char *name, *text;
+    } texts[] = {{"architecture", m->facts.arch},
+                 {"parameters", m->facts.parameters},
+                 {"quantization", m->facts.quant},
+                 {"size", m->facts.size}};
+    buf_append_str(out, ",\"dmr\":{");
+    size_t begin = out->len;
+    if (m->facts.context_size)
+        buf_printf(out, "\"context_window\":%u", m->facts.context_size);
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        if (!texts[i].text[0])
+            continue;
+        buf_printf(out, "%s\"%s\":", out->len > begin ? "," : "", texts[i].name);
+        json_put_str(out, str_from(texts[i].text));
+    }
+    buf_append_char(out, '}');
+}
+
 /* Beyond OpenAI's fields: max_model_len is vLLM's, meta llama.cpp's, the rest is ours. */
 void info_put_openai(const struct model_info *m, struct buf *out)
 {
@@ -86,6 +118,8 @@ void info_put_openai(const struct model_info *m, struct buf *out)
     put_text(out, "state", info_state_name(m->state));
     if (m->digest[0])
         put_text(out, "digest", m->digest);
+    if (m->is_stored)
+        put_dmr(m, out);
     if (m->state == MODEL_READY) {
         put_number(out, "max_model_len", m->n_ctx);
         put_text(out, "architecture", m->arch);
@@ -140,8 +174,21 @@ void info_put(const struct model_info *m, struct buf *out)
     buf_append_str(out, "{\"name\":");
     json_put_str(out, str_from(m->name));
     put_text(out, "path", m->path);
+    put_text(out, "source", m->is_stored ? "store" : "file");
     put_text(out, "state", info_state_name(m->state));
     put_text(out, "digest", m->digest);
+    if (m->is_stored) {
+        put_text(out, "id", m->digest);
+        put_text(out, "format", m->facts.format);
+        put_text(out, "parameters", m->facts.parameters);
+        put_number(out, "context_size", m->facts.context_size);
+        if (m->state != MODEL_READY) { /* else the worker says */
+            put_text(out, "arch", m->facts.arch);
+            put_text(out, "quant", m->facts.quant);
+        }
+    }
+    if (m->is_moved)
+        buf_append_str(out, ",\"moved\":true");
     put_number(out, "file_bytes", m->file_bytes);
     buf_printf(out, ",\"modified_unix\":%lld,\"last_used_unix\":%lld", (long long)m->modified_unix,
                (long long)m->last_used_unix);
@@ -195,7 +242,7 @@ void info_answer(struct api *a, struct httpd_request *r, const char *name,
     struct err err = ERR_INIT;
     if (!info_list(a, r, &list))
         return;
-    const struct model_info *m = info_find(&list, name);
+    const struct model_info *m = info_find_part(a, &list, name);
     if (m) {
         struct buf out;
         buf_init(&out, INFO_LIST_MAX_BYTES);

@@ -8,8 +8,11 @@
 #define INFO_LIST_MAX_BYTES (64u << 20)
 
 const char *info_state_name(enum model_state state);
-/* The model of that name, also with ".gguf" behind it; NULL: there is none. */
-const struct model_info *info_find(const struct model_list *l, const char *name);
+/* The model that name means; NULL: there is none. */
+const struct model_info *info_find(struct api *a, const struct model_list *l, const char *name);
+/* As info_find, and failing that the one whose name ends so. */
+const struct model_info *info_find_part(struct api *a, const struct model_list *l,
+                                        const char *name);
 /* E_NOTFOUND with the names that are near. */
 int info_not_found(struct api *a, const char *name, struct err *err);
 /* Seconds until a broken model is tried again; 0: it is not broken. */

@@ -82,7 +82,7 @@ static void load_answer(void *ctx)
     struct buf out;
     buf_init(&out, INFO_LIST_MAX_BYTES);
     int rc = runner_list(l->api->cfg.runner, &list, &err);
-    const struct model_info *m = rc == 0 ? info_find(&list, l->model) : NULL;
+    const struct model_info *m = rc == 0 ? info_find(l->api, &list, l->model) : NULL;
     if (l->kind == LOAD_STREAM)
         buf_append_str(&out, "data: ");
     if (m)

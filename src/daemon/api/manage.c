@@ -328,7 +328,7 @@ void handle_configured(struct api *a, struct httpd_request *r, const char *rest)
         return;
     struct buf out;
     buf_init(&out, INFO_LIST_MAX_BYTES);
-    const struct model_info *m = model ? info_find(&list, model) : NULL;
+    const struct model_info *m = model ? info_find(a, &list, model) : NULL;
     if (m) {
         put_declared(&m->settings, m->name, &out);
     } else if (model) {

@@ -91,8 +91,10 @@ static void answer_metrics(struct api *a, struct httpd_request *r, bool with_vll
         return;
     }
     buf_init(&out, METRICS_MAX_BYTES);
-    if (watch_metrics(a->cfg.watch, a->cfg.runner, atomic_load(&a->httpd), with_vllm, &out, &err) <
-        0) {
+    struct watch_jobs jobs;
+    jobs_count(a->jobs, &jobs.n_running, &jobs.n_waiting);
+    if (watch_metrics(a->cfg.watch, a->cfg.runner, atomic_load(&a->httpd), a->cfg.store, &jobs,
+                      with_vllm, &out, &err) < 0) {
         struct api_error e;
         api_error_from(&e, &err);
         api_error_answer(r, &e);

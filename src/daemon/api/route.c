@@ -7,6 +7,9 @@
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 
+#define SHORT_THREADS 4u
+#define SHORT_WAITING 1024u
+
 static const struct api_route routes[] = {
 #define ROUTE(method, path, scope, handler, doc) {method, path, doc, API_##scope, handle_##handler},
 #include "daemon/api/route.def"
@@ -30,12 +33,21 @@ struct api *api_new(const struct api_config *cfg)
     a->started_us = api_now_us();
     atomic_init(&a->httpd, NULL);
     atomic_init(&a->is_draining, false);
+    a->jobs = jobs_new(LIMIT_JOBS_RUNNING, LIMIT_JOBS_WAITING);
+    a->short_pool = pool_new(SHORT_THREADS, SHORT_WAITING);
     return a;
 }
 
 void api_free(struct api *a)
 {
+    jobs_free(a->jobs);
+    pool_free(a->short_pool);
     mem_free(a);
+}
+
+void api_stop_jobs(struct api *a)
+{
+    jobs_stop(a->jobs);
 }
 
 void api_set_httpd(struct api *a, struct httpd *h)
@@ -152,6 +164,8 @@ void api_on_headers(void *api, struct httpd_request *r)
         if (allowed[0])
             httpd_set_header(r, "Allow", allowed);
         api_answer_status(r, allowed[0] ? 405 : 404, text);
+    } else if (c->route->scope == API_MANAGE_TAR) {
+        httpd_body_stream(r, LIMIT_TAR_BYTES);
     }
 }
 

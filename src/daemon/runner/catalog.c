@@ -3,10 +3,15 @@
  * unloading.  Folders are read on the caller's thread, the rest happens on the loop thread. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "daemon/runner/internal.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+
+#define GIVE_UP_TICK_MS 10u
+#define GIVE_UP_MS      30000u /* longer than a worker may take to end */
 
 static int do_merge(struct runner *r, void *args, struct err *err)
 {
@@ -20,6 +25,7 @@ static void rescan(struct runner *r)
     struct model_files_found found;
     struct err err = ERR_INIT;
     models_scan(r->models_dirs, &found);
+    shelf_scan(r->shelf, &found);
     int rc = runner_call(r, do_merge, &found, &err);
     BUG_ON(rc < 0);
     models_found_release(&found);
@@ -33,19 +39,64 @@ struct with_model {
     const char *name;
     with_model_fn fn;
     void *args;       /* of fn */
-    bool was_missing; /* out: reading the folders again may help */
+    bool was_missing; /* out: looking into folders and store again may help */
+    /* What name means in the store, and which bytes that are now; "": nothing. */
+    char stored[LIMIT_MODEL_NAME_BYTES + 1];
+    char digest[OCI_DIGEST_CHARS + 1];
 };
+
+void models_moved(struct model *m)
+{
+    m->settings.pinned = false;
+    m->has_keep_alive = true;
+    m->keep_alive_s = 0;
+    if (m->worker)
+        m->worker->log.model_name = m->file.name;
+    idle_update(m);
+}
+
+/* A file's name is the file's; else the store says which bytes are meant, now. */
+static struct model *find(struct runner *r, const struct with_model *a)
+{
+    struct model *m = models_find(&r->models, str_from(a->name));
+    if (m && !m->file.digest[0])
+        return m;
+    m = a->stored[0] ? models_find(&r->models, str_from(a->stored)) : NULL;
+    return m && strcmp(m->file.digest, a->digest) == 0 ? m : NULL;
+}
+
+/* With how to have it, where a registry may have it. */
+static int not_found(struct runner *r, const char *name, struct err *err)
+{
+    struct oci_reference ref;
+    struct err why = ERR_INIT;
+    int rc = models_not_found(&r->models, str_from(name), r->models_dirs, err);
+    size_t n = strlen(err->msg);
+    if (r->cfg.store && oci_reference_parse(str_from(name), NULL, &ref, &why) == 0 &&
+        n + strlen(name) < sizeof(err->msg) - 64)
+        snprintf(err->msg + n, sizeof(err->msg) - n,
+                 "; `berth pull %s` brings one of that name from its registry", name);
+    return rc;
+}
 
 static int do_with_model(struct runner *r, void *args, struct err *err)
 {
     struct with_model *a = args;
-    struct model *m = models_find(&r->models, str_from(a->name));
+    struct model *m = find(r, a);
     a->was_missing = !m;
     if (r->is_stopping)
         return err_set(err, E_STOPPING, "the daemon is stopping");
     if (!m)
-        return models_not_found(&r->models, str_from(a->name), r->models_dirs, err);
+        return not_found(r, a->name, err);
     return a->fn(r, m, a->args, err);
+}
+
+/* What name means in the store; nothing, when that cannot be told, is all the same here. */
+static void resolve(struct runner *r, struct with_model *a)
+{
+    struct err ignored = ERR_INIT;
+    if (shelf_find(r->shelf, a->name, false, a->stored, a->digest, &ignored) < 0)
+        a->stored[0] = '\0';
 }
 
 int runner_call_with_model(struct runner *r, const char *name, with_model_fn fn, void *args,
@@ -53,6 +104,7 @@ int runner_call_with_model(struct runner *r, const char *name, with_model_fn fn,
 {
     struct with_model a = {.name = name, .fn = fn, .args = args};
     struct err first = ERR_INIT;
+    resolve(r, &a);
     int rc = runner_call(r, do_with_model, &a, &first);
     if (rc == -E_NOTFOUND && a.was_missing) {
         rescan(r);
@@ -112,6 +164,88 @@ int runner_unload(struct runner *r, const char *model, bool *ret_was_loaded, str
 {
     *ret_was_loaded = false;
     return runner_call_with_model(r, model, do_unload, ret_was_loaded, err);
+}
+
+/* --- models of the store
+ * ----------------------------------------------------------------------------------------------
+ */
+
+static int do_name(struct runner *r, struct model *m, void *args, struct err *err)
+{
+    (void)r;
+    (void)err;
+    snprintf(args, LIMIT_MODEL_NAME_BYTES + 1, "%s", m->file.name);
+    return 0;
+}
+
+int runner_resolve(struct runner *r, const char *name, bool partial, char *ret, struct err *err)
+{
+    char part[LIMIT_MODEL_NAME_BYTES + 1], digest[OCI_DIGEST_CHARS + 1];
+    struct err ignored = ERR_INIT;
+    int rc = runner_call_with_model(r, name, do_name, ret, err);
+    if (rc == -E_NOTFOUND && partial &&
+        shelf_find(r->shelf, name, true, part, digest, &ignored) == 0)
+        rc = runner_call_with_model(r, part, do_name, ret, err);
+    return rc;
+}
+
+struct give_up {
+    const char *digest;
+    bool force;
+    bool is_left; /* out: a worker still has it */
+};
+
+static int do_give_up(struct runner *r, void *args, struct err *err)
+{
+    struct give_up *g = args;
+    struct err why = ERR_INIT;
+    for (const struct model *m = r->models.first; m && !g->force; m = m->next) {
+        if (strcmp(m->file.digest, g->digest) == 0 &&
+            (m->n_requests || (m->worker && m->worker->state == WORKER_LOADING)))
+            return err_set(err, E_EXISTS,
+                           "model %s is in use: %u requests run or wait; with force it is unloaded "
+                           "first",
+                           m->file.name, m->n_requests);
+    }
+    err_set(&why, E_GONE, "the model was removed");
+    g->is_left = false;
+    for (struct model *m = r->models.first; m; m = m->next) {
+        if (strcmp(m->file.digest, g->digest) != 0)
+            continue;
+        if (m->worker && m->worker->state != WORKER_ENDING)
+            worker_retire(m->worker, &why);
+        model_fail_all(r, m, &why);
+        g->is_left |= m->worker != NULL;
+    }
+    return 0;
+}
+
+int runner_give_up(struct runner *r, const char *digest, bool force, struct err *err)
+{
+    struct give_up g = {.digest = digest, .force = force};
+    for (unsigned i = 0; i < GIVE_UP_MS / GIVE_UP_TICK_MS; i++) {
+        int rc = runner_call(r, do_give_up, &g, err);
+        if (rc < 0 || !g.is_left)
+            return rc;
+        usleep(GIVE_UP_TICK_MS * 1000);
+    }
+    return err_set(err, E_TIMEOUT, "the model's worker does not end");
+}
+
+static int do_is_used(struct runner *r, void *args, struct err *err)
+{
+    struct give_up *g = args;
+    (void)err;
+    for (const struct model *m = r->models.first; m; m = m->next)
+        g->is_left |= strcmp(m->file.digest, g->digest) == 0 && (m->worker || m->first);
+    return 0;
+}
+
+bool runner_uses(struct runner *r, const char *digest)
+{
+    struct give_up g = {.digest = digest};
+    struct err err = ERR_INIT;
+    return runner_call(r, do_is_used, &g, &err) == 0 && g.is_left;
 }
 
 /* --- settings
@@ -259,6 +393,9 @@ static int info_fill(const struct model *m, struct model_info *i, struct err *er
         .state = m->failure.code ? MODEL_FAILED : MODEL_IDLE,
         .file_bytes = m->file.bytes,
         .modified_unix = m->file.modified_unix,
+        .is_stored = m->file.digest[0] != '\0',
+        .is_moved = m->is_moved,
+        .facts = m->file.facts,
         .n_requests = m->n_taken,
         .n_prompt_tokens = m->n_prompt_tokens,
         .n_cached_tokens = m->n_cached_tokens,
@@ -267,7 +404,7 @@ static int info_fill(const struct model *m, struct model_info *i, struct err *er
         .n_crashes = m->n_crashes,
         .last_used_unix = m->last_used_unix,
     };
-    memcpy(i->digest, m->digest, sizeof(i->digest));
+    memcpy(i->digest, m->digest, sizeof(m->digest));
     if (m->is_broken) {
         i->state = MODEL_BROKEN;
         i->retry_in_s = supervise_retry_in_s(m);

@@ -9,8 +9,10 @@
 #include "daemon/runner/digest.h"
 #include "daemon/runner/models.h"
 #include "daemon/runner/runner.h"
+#include "daemon/runner/shelf.h"
 #include "daemon/runner/state.h"
 #include "daemon/runner/times.h"
+#include "daemon/store/model.h"
 #include "lib/base/limits.h"
 #include "lib/ipc/frame.h"
 #include "lib/sys/loop.h"
@@ -75,7 +77,8 @@ struct worker {
     struct loop_timer pace; /* READY: reads again when it fires; see on_socket */
     struct buf out;
     size_t out_sent;
-    struct model_files files; /* until LOAD is on its way */
+    struct model_files files;   /* until LOAD is on its way */
+    struct store_opened opened; /* of a stored model: its blobs are held as long as the worker is */
     enum worker_state state;
     bool was_loading; /* it never became READY */
     bool is_fault;    /* it ends by its own fault: counted against the model */
@@ -124,6 +127,7 @@ struct runner {
     bool is_stopping;      /* takes nothing new */
     bool is_freeing;       /* ends with its last worker */
     struct models models;
+    struct shelf *shelf;
     struct worker *workers;
     struct run_request *buckets[REQUEST_BUCKETS];
     struct runner_times times;
@@ -145,6 +149,7 @@ int runner_call(struct runner *r, int (*fn)(struct runner *r, void *args, struct
 typedef int (*with_model_fn)(struct runner *r, struct model *m, void *args, struct err *err);
 /* Runs fn on the loop thread, and once more after looking into the folders if it did not know the
  * model. */
+void models_moved(struct model *m); /* struct models' on_moved */
 int runner_call_with_model(struct runner *r, const char *name, with_model_fn fn, void *args,
                            struct err *err) MUST_USE;
 
@@ -190,6 +195,8 @@ void worker_on_timer(void *worker);
 void worker_on_pace(void *worker);
 
 /* start.c */
+/* E_UNSUPPORTED for a stored model that no engine here loads. */
+int model_can_load(const struct model *m, struct err *err) MUST_USE;
 int worker_start(struct runner *r, struct model *m, struct err *err) MUST_USE;
 
 /* queue.c: the requests of one model. */

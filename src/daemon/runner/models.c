@@ -68,6 +68,12 @@ static int name_check(struct str name, struct err *err)
     return 0;
 }
 
+bool model_name_is_fit(struct str name)
+{
+    struct err err = ERR_INIT;
+    return name_check(name, &err) == 0;
+}
+
 /* Adds up the other shards of a split model; one that is missing is found out when it is loaded. */
 static uint64_t sisters_bytes(const char *path, struct str stem, unsigned no, unsigned count)
 {
@@ -130,7 +136,7 @@ void models_found_release(struct model_files_found *f)
     *f = (struct model_files_found){0};
 }
 
-static bool found_push(struct model_files_found *f, struct model_file *file)
+bool models_found_push(struct model_files_found *f, struct model_file *file)
 {
     if (f->n == f->cap) {
         struct err err = ERR_INIT;
@@ -175,7 +181,7 @@ static void scan_entry(const char *dir, const char *name, struct model_files_fou
         tell_left_out(dir, err.msg);
         return;
     }
-    if (!found_push(ret, &file))
+    if (!models_found_push(ret, &file))
         model_file_release(&file);
 }
 
@@ -211,6 +217,7 @@ static struct model *model_add(struct models *m, struct model_file *file)
     new->next = m->first;
     m->first = new;
     m->n++;
+    memcpy(new->digest, new->file.digest, sizeof(new->file.digest)); /* a file's comes later */
     return new;
 }
 
@@ -244,13 +251,35 @@ struct model *models_find(const struct models *m, struct str name)
     return NULL;
 }
 
+static bool is_stored(const struct model *x)
+{
+    return x->file.digest[0] != '\0';
+}
+
 static bool found_has(const struct model_files_found *f, const struct model *x)
 {
+    if (f->keeps_stored && is_stored(x))
+        return true;
     for (size_t i = 0; i < f->n; i++) {
-        if (f->items[i].path && strcmp(f->items[i].path, x->file.path) == 0)
+        const struct model_file *file = &f->items[i];
+        if (file->path && strcmp(file->path, x->file.path) == 0 &&
+            strcmp(file->digest, x->file.digest) == 0 &&
+            (!is_stored(x) || strcmp(file->name, x->file.name) == 0))
             return true;
     }
     return false;
+}
+
+/* x's name is another model's, or nobody's, and its worker is still there: what it does it does
+ * under its digest. */
+static void model_detach(struct models *m, struct model *x)
+{
+    char *old = x->file.name;
+    x->file.name = mem_dup(x->file.digest, strlen(x->file.digest));
+    x->is_moved = true;
+    if (m->on_moved)
+        m->on_moved(x);
+    mem_free(old);
 }
 
 static bool is_same_file(const char *a, const char *b)
@@ -264,16 +293,22 @@ void models_merge(struct models *m, struct model_files_found *found)
 {
     for (struct model **at = &m->first; *at;) {
         struct model *x = *at;
-        if (!x->is_registered && !x->worker && !x->first && !found_has(found, x))
+        bool stays = x->is_registered || found_has(found, x);
+        if (!stays && !x->worker && !x->first) {
             model_remove(m, at);
-        else
-            at = &x->next;
+            continue;
+        }
+        if (!stays && is_stored(x) && !x->is_moved)
+            model_detach(m, x);
+        at = &x->next;
     }
     for (size_t i = 0; i < found->n; i++) {
         struct model_file *f = &found->items[i];
         struct model *x = models_find(m, str_from(f->name));
         if (!x) {
             model_add(m, f);
+        } else if (is_stored(x)) {
+            x->is_moved &= strcmp(x->file.digest, f->digest) != 0;
         } else if (strcmp(x->file.path, f->path) == 0) {
             if (x->file.bytes != f->bytes || x->file.modified_unix != f->modified_unix)
                 x->digest[0] = '\0'; /* of another file */
@@ -291,9 +326,9 @@ int models_register(struct models *m, struct model_file *file, struct model **re
             x = it;
     }
     int rc = 0;
-    if (x && !is_same_file(x->file.path, file->path))
+    if (x && (is_stored(x) || !is_same_file(x->file.path, file->path)))
         rc = err_set(err, E_EXISTS, "the name %s already means %s; give the model another name",
-                     file->name, x->file.path);
+                     file->name, is_stored(x) ? x->file.digest : x->file.path);
     else if (!x)
         x = model_add(m, file);
     model_file_release(file);

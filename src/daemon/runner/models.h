@@ -1,26 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The models that are known: found in folders, or made known by path.  Names, files and near names;
- * knows nothing of processes.  models_scan may run on any thread; the registry itself belongs to
- * the runner's loop thread. */
+/* The models that are known: found in folders or in the store, or made known by path.  Names, files
+ * and near names; knows nothing of processes.  models_scan may run on any thread; the registry
+ * itself belongs to the runner's loop thread. */
 #ifndef DAEMON_RUNNER_MODELS_H
 #define DAEMON_RUNNER_MODELS_H
 
+#include "daemon/runner/runner.h"
 #include "daemon/runner/settings.h"
+#include "lib/base/limits.h"
 #include "lib/base/str.h"
+#include "lib/oci/reference.h"
 #include "lib/sys/loop.h"
 
 #define CRASHES_TO_BREAK 3u
 
-/* A model's file as the disk has it. */
+/* A model's file as the disk has it, or a model of the store. */
 struct model_file {
-    char *name, *path; /* owned */
+    char *name, *path; /* owned; path is "" of the store's */
     uint64_t bytes;    /* all shards */
     int64_t modified_unix;
+    /* Of the store's alone: */
+    char digest[OCI_DIGEST_CHARS + 1]; /* of the manifest; "": a file */
+    struct model_facts facts;
 };
 struct model_files_found {
     struct model_file *items; /* owned */
     size_t n, cap;
+    bool keeps_stored; /* the store was not looked at: its models are there as before */
 };
+bool models_found_push(struct model_files_found *f, struct model_file *file); /* takes *file */
+/* Clean text of a length that may be a model's name. */
+bool model_name_is_fit(struct str name);
 
 /* Every *.gguf of the colon-separated folders, in the folders' order; of a split model the first
  * shard stands for all. A folder that is not there is none; a name that cannot be one is logged and
@@ -42,7 +52,9 @@ struct model {
     struct runner *runner;
     struct model *next;
     struct model_file file;
-    bool is_registered;                     /* by path: stays though no folder holds it */
+    bool is_registered; /* by path: stays though no folder holds it */
+    bool is_moved; /* its name means other bytes now, or none: it is called by its digest, and goes
+                      when it has nothing to do */
     struct model_settings settings;         /* as declared */
     struct worker *worker;                  /* NULL: not loaded */
     struct run_request *first, **last;      /* unfinished requests, oldest first */
@@ -66,8 +78,9 @@ struct model {
 };
 
 struct models {
-    struct runner *runner;           /* whose they are */
-    void (*on_new)(struct model *m); /* a model has become known */
+    struct runner *runner;             /* whose they are */
+    void (*on_new)(struct model *m);   /* a model has become known */
+    void (*on_moved)(struct model *m); /* may be NULL; called before its old name is freed */
     struct model *first;
     size_t n;
 };

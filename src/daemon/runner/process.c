@@ -424,6 +424,8 @@ void worker_free(struct worker *w)
     if (w->child.pidfd >= 0)
         close(w->child.pidfd);
     model_files_close(&w->files);
+    if (w->runner->cfg.store)
+        store_model_close(w->runner->cfg.store, &w->opened);
     frame_reader_release(&w->in);
     buf_release(&w->out);
     mem_free(w);

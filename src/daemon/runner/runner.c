@@ -80,6 +80,7 @@ static void *runner_main(void *ctx)
 static void runner_release(struct runner *r)
 {
     models_release(&r->models);
+    shelf_free(r->shelf);
     loop_free(r->loop);
     digests_close(r->digests);
     json_decref(r->declared);
@@ -150,6 +151,8 @@ int runner_new(const struct runner_config *cfg, struct runner **ret_runner, stru
     r->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     atomic_init(&r->next_id, 1);
     r->models.on_new = take_declared;
+    r->models.on_moved = models_moved;
+    r->shelf = shelf_new(cfg->store, cfg->default_registry);
     pthread_mutex_init(&r->state_lock, NULL);
     int rc = state_open(cfg->state_dir, &r->state, err);
     if (rc == 0) {

@@ -15,6 +15,7 @@
 #include "lib/ipc/gen.h"
 
 struct runner;
+struct store;
 
 struct runner_config {
     const char *models_dirs; /* colon-separated folders whose *.gguf are models by
@@ -26,14 +27,16 @@ struct runner_config {
     uint64_t kv_cache_bytes;
     const char *cpu_level; /* NULL or "": best */
     uint32_t load_timeout_s, hang_timeout_s;
-    uint64_t keep_alive_s;     /* idle time before a model is unloaded; RUN_FOREVER:
-                                  never */
-    uint64_t max_memory_bytes; /* of all plans together; 0: nine tenths of machine
-                                  or cgroup */
-    uint32_t max_loaded;       /* 0: as many as fit */
-    uint32_t max_waiting;      /* per model; 0: LIMIT_REQUESTS_QUEUED */
-    const char *state_dir;     /* declared settings and known digests are kept there;
-                                  NULL: nowhere */
+    uint64_t keep_alive_s;        /* idle time before a model is unloaded; RUN_FOREVER:
+                                     never */
+    uint64_t max_memory_bytes;    /* of all plans together; 0: nine tenths of machine
+                                     or cgroup */
+    uint32_t max_loaded;          /* 0: as many as fit */
+    uint32_t max_waiting;         /* per model; 0: LIMIT_REQUESTS_QUEUED */
+    struct store *store;          /* borrowed, outlives the runner; NULL: none */
+    const char *default_registry; /* of short names; NULL: docker.io */
+    const char *state_dir;        /* declared settings and known digests are kept there;
+                                     NULL: nowhere */
 };
 #define RUN_FOREVER UINT64_MAX
 
@@ -72,8 +75,18 @@ enum model_state {
                    */
 };
 
+/* What the store's config says of a model. */
+struct model_facts {
+    char format[16]; /* "gguf", "safetensors", "dduf" */
+    char arch[64], quant[32], parameters[32], size[32];
+    uint32_t context_size;     /* 0: it does not say */
+    uint32_t declared_context; /* chosen by who packaged it, not just what it was trained for; 0 */
+};
 struct model_info {
-    char *name, *path; /* owned by the list */
+    char *name, *path;        /* owned by the list; path "" of a model of the store */
+    bool is_stored;           /* digest is its manifest's, what its config says stands below */
+    bool is_moved;            /* loaded from bytes that its name does not mean any more */
+    struct model_facts facts; /* of a stored one */
     enum model_state state;
     uint64_t file_bytes;
     int64_t modified_unix;
@@ -93,7 +106,7 @@ struct model_info {
                                        nobody asks */
     uint32_t retry_in_s;            /* BROKEN */
     char digest[80];                /* "sha256:…" of the file's bytes, "" while unknown
-                                       (digest.h) */
+                                       (digest.h); of the manifest for the store's */
     char failure[ERR_MSG_MAX];      /* FAILED, BROKEN: why */
     struct model_settings settings; /* owned */
 };
@@ -122,6 +135,15 @@ struct model_list {
 /* Every known model, sorted by name.  Release with model_list_release. */
 int runner_list(struct runner *r, struct model_list *ret, struct err *err) MUST_USE;
 void model_list_release(struct model_list *l);
+
+/* What the catalog calls the model that name means: a file's name means the file, else the store's
+ * model is meant (shelf.h).  partial: failing that, one whose name ends so. */
+int runner_resolve(struct runner *r, const char *name, bool partial, char *ret_name,
+                   struct err *err) MUST_USE;
+/* No worker has the stored model of this digest when it returns: idle ones are ended; with force
+ * also those at work, else E_EXISTS.  Waits for their ends. */
+int runner_give_up(struct runner *r, const char *digest, bool force, struct err *err) MUST_USE;
+bool runner_uses(struct runner *r, const char *digest); /* loaded or asked for */
 
 /* Events of one request, in order; the last is GEN_EVENT_DONE or
  * GEN_EVENT_FAILED.  Loop thread; views are valid during the call.  STARTED and

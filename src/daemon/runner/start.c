@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -28,12 +29,16 @@ static int worker_put_load(struct worker *w, struct err *err)
     for (uint32_t i = 0; i < w->files.n; i++)
         names[i] = str_from(w->files.paths[i]);
     const struct model_settings *set = &w->model->settings;
+    const struct model_facts *facts = &w->model->file.facts;
+    const struct buf *own_template = &w->opened.chat_template; /* the artifact's */
+    bool has_template = set->chat_template_len > 0;
+    uint32_t n_ctx = set->has_context_size ? set->context_size : cfg->n_ctx;
     const struct msg_load m = {
         .model_name = str_from(w->model->file.name),
         .n_fds = w->files.n,
         .file_names = names,
         .n_threads = set->has_threads ? set->threads : cfg->n_threads,
-        .n_ctx = set->has_context_size ? set->context_size : cfg->n_ctx,
+        .n_ctx = n_ctx ? n_ctx : facts->declared_context,
         .max_num_seqs = set->has_max_num_seqs ? set->max_num_seqs : cfg->max_num_seqs,
         .max_num_batched_tokens = set->has_max_num_batched_tokens ? set->max_num_batched_tokens
                                                                   : cfg->max_num_batched_tokens,
@@ -42,7 +47,8 @@ static int worker_put_load(struct worker *w, struct err *err)
         .kv_type = set->has_kv_cache_type ? set->kv_cache_type : cfg->kv_type,
         .kv_cache_bytes = set->has_kv_cache_memory ? set->kv_cache_memory : cfg->kv_cache_bytes,
         .cpu_level = str_from(w->runner->cpu_level),
-        .chat_template = {set->chat_template, set->chat_template_len},
+        .chat_template = {has_template ? set->chat_template : own_template->data,
+                          has_template ? set->chat_template_len : own_template->len},
     };
     struct buf b;
     buf_init(&b, LIMIT_TEMPLATE_BYTES + LIMIT_MSG_SMALL_BYTES);
@@ -148,10 +154,55 @@ static void on_digest(void *ctx, uint64_t worker_id, const char *digest)
 static void digest_start(struct worker *w)
 {
     bool is_small = false;
+    if (w->model->file.digest[0]) { /* the manifest names every byte */
+        snprintf(w->digest, sizeof(w->digest), "%s", w->model->file.digest);
+        return;
+    }
     int known = digests_get(w->runner->digests, &w->files, w->id, on_digest, w->runner, w->digest,
                             &is_small);
     w->is_digest_awaited = known == 0 && is_small;
     memcpy(w->model->digest, w->digest, sizeof(w->digest));
+}
+
+/* Copies of the descriptors: the worker's go once LOAD is sent, those opened hold the blobs. */
+static int files_copy(const struct model_files *from, struct model_files *ret, struct err *err)
+{
+    *ret = (struct model_files){.fds = mem_alloc(from->n * sizeof(*ret->fds)),
+                                .paths = mem_alloc(from->n * sizeof(*ret->paths))};
+    for (; ret->n < from->n; ret->n++) {
+        int fd = fcntl(from->fds[ret->n], F_DUPFD_CLOEXEC, 0);
+        if (fd < 0) {
+            err_set_sys(err, E_IO, "a descriptor for a worker");
+            model_files_close(ret);
+            return -err->code;
+        }
+        ret->fds[ret->n] = fd;
+        ret->paths[ret->n] = mem_dup(from->paths[ret->n], strlen(from->paths[ret->n]));
+    }
+    return 0;
+}
+
+static int stored_open(struct worker *w, struct err *err)
+{
+    struct store *s = w->runner->cfg.store;
+    struct store_model m;
+    int rc = store_model_read(s, w->model->file.digest, &m, err);
+    if (rc == 0)
+        rc = store_model_open(s, &m, &w->opened, err);
+    store_model_release(&m);
+    return rc < 0 ? err_wrap(err, "model %s", w->model->file.name)
+                  : files_copy(&w->opened.files, &w->files, err);
+}
+
+int model_can_load(const struct model *m, struct err *err)
+{
+    const char *format = m->file.facts.format;
+    if (!m->file.digest[0] || strcmp(format, "gguf") == 0)
+        return 0;
+    return err_set(err, E_UNSUPPORTED,
+                   "model %s is a %s model, and the engines here load GGUF models only; it can be "
+                   "kept, inspected, pulled and pushed",
+                   m->file.name, format);
 }
 
 int worker_start(struct runner *r, struct model *m, struct err *err)
@@ -170,7 +221,8 @@ int worker_start(struct runner *r, struct model *m, struct err *err)
     w->pace = (struct loop_timer){.fn = worker_on_pace, .ctx = w};
     frame_reader_init(&w->in, MSG_TO_DAEMON);
     buf_init(&w->out, OUT_MAX_BYTES);
-    int rc = model_files_open(m->file.path, &w->files, err);
+    int rc =
+        m->file.digest[0] ? stored_open(w, err) : model_files_open(m->file.path, &w->files, err);
     if (rc < 0) {
         worker_free(w);
         return rc;

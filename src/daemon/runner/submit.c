@@ -17,7 +17,9 @@ static int do_enqueue(struct runner *r, struct model *m, void *args, struct err 
                        "(max-waiting %u); try again later",
                        m->file.name, m->n_started, m->n_requests - m->n_started,
                        r->cfg.max_waiting);
-    int rc = supervise_admit(m, q, err);
+    int rc = model_can_load(m, err);
+    if (rc == 0)
+        rc = supervise_admit(m, q, err);
     if (rc < 0)
         return rc;
     run_request_add(r, m, q);

@@ -150,17 +150,31 @@ static int append_line(int fd, const struct buf *line)
     return -1;
 }
 
-void audit_write(struct audit *a, const struct watch_record *rec)
+static void put_change(struct buf *out, const struct watch_change *c)
 {
-    struct buf line;
+    char stamp[LOG_TIME_BYTES];
+    log_time(stamp);
+    buf_printf(out, "{\"time\":\"%s\"", stamp);
+    put_text(out, "request_id", c->request_id);
+    put_text(out, "api", "store");
+    put_text(out, "operation", c->action);
+    put_text(out, "key", c->key);
+    put_text(out, "model", c->model);
+    put_text(out, "model_digest", c->digest);
+    buf_printf(out, ",\"bytes\":%llu", (unsigned long long)c->bytes);
+    put_ms(out, "total_ms", c->total_ms);
+    put_text(out, "code", c->code);
+    put_text(out, "berth", BERTH_VERSION);
+    buf_append_str(out, "}\n");
+}
+
+/* Releases line. */
+static void append(struct audit *a, struct buf *line)
+{
     struct err err = ERR_INIT;
-    if (!a->path)
-        return;
-    buf_init(&line, LINE_MAX_BYTES);
-    put_line(&line, rec);
-    int rc = buf_status(&line, "an audit line", &err);
+    int rc = buf_status(line, "an audit line", &err);
     pthread_mutex_lock(&a->lock);
-    if (rc == 0 && append_line(a->fd, &line) < 0)
+    if (rc == 0 && append_line(a->fd, line) < 0)
         rc = err_set_sys(&err, E_IO, "writing it");
     bool tell = rc < 0 && !a->has_told;
     a->has_told = rc < 0;
@@ -169,5 +183,25 @@ void audit_write(struct audit *a, const struct watch_record *rec)
         atomic_fetch_add(&a->n_dropped, 1);
     if (tell)
         log_error("audit lines are being lost, and requests go on: %s", err.msg);
-    buf_release(&line);
+    buf_release(line);
+}
+
+void audit_write(struct audit *a, const struct watch_record *rec)
+{
+    struct buf line;
+    if (!a->path)
+        return;
+    buf_init(&line, LINE_MAX_BYTES);
+    put_line(&line, rec);
+    append(a, &line);
+}
+
+void audit_change(struct audit *a, const struct watch_change *c)
+{
+    struct buf line;
+    if (!a->path)
+        return;
+    buf_init(&line, LINE_MAX_BYTES);
+    put_change(&line, c);
+    append(a, &line);
 }

@@ -22,6 +22,7 @@ int audit_open(struct audit *a, const char *path, struct err *err) MUST_USE;
 int audit_reopen(struct audit *a, struct err *err) MUST_USE;
 void audit_close(struct audit *a);
 void audit_write(struct audit *a, const struct watch_record *rec);
+void audit_change(struct audit *a, const struct watch_change *c);
 
 /* The daemon's log: a ring of its last lines, and a file or standard error.  logs.c */
 struct logs {

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "daemon/store/store.h"
 #include "daemon/watch/internal.h"
 #include "lib/base/log.h"
 #include "lib/sys/file.h"
@@ -173,8 +174,23 @@ static void put_aliases(struct metric_sheet *s)
         metric_sheet_alias(s, aliases[i].own, aliases[i].vllm);
 }
 
-int watch_metrics(struct watch *w, struct runner *r, struct httpd *h, bool with_vllm,
-                  struct buf *out, struct err *err)
+static void put_store(struct store *store, const struct watch_jobs *jobs, struct metric_sheet *s)
+{
+    struct store_usage u;
+    struct err err = ERR_INIT;
+    put(s, METRIC_jobs_running, jobs->n_running);
+    put(s, METRIC_jobs_waiting, jobs->n_waiting);
+    if (!store || store_usage(store, &u, &err) < 0)
+        return;
+    put(s, METRIC_store_models, u.n_models);
+    put(s, METRIC_store_bytes, (double)u.blob_bytes);
+    put(s, METRIC_store_unused, (double)u.unused_bytes);
+    put(s, METRIC_store_partial, (double)u.partial_bytes);
+    put(s, METRIC_store_free, (double)u.free_bytes);
+}
+
+int watch_metrics(struct watch *w, struct runner *r, struct httpd *h, struct store *store,
+                  const struct watch_jobs *jobs, bool with_vllm, struct buf *out, struct err *err)
 {
     struct metric_sheet s;
     struct runner_stats stats;
@@ -190,6 +206,7 @@ int watch_metrics(struct watch *w, struct runner *r, struct httpd *h, bool with_
     put_models(w, &list, &s);
     if (h)
         put_http(h, &s);
+    put_store(store, jobs, &s);
     put_process(w, &s);
     put_aliases(&s);
     rc = metric_sheet_write(&s, with_vllm ? METRIC_VLLM : METRIC_OWN, out, err);

@@ -173,6 +173,25 @@ void watch_answer(struct watch *w, const char *request_id, const char *route, in
     log_write_fields(LOG_LEVEL_DEBUG, fields, ARRAY_LEN(fields), "answer");
 }
 
+void watch_change(struct watch *w, const struct watch_change *c)
+{
+    const char *const labels[] = {c->action, c->code};
+    const struct log_field fields[] = {LOG_TEXT("request_id", c->request_id),
+                                       LOG_TEXT("operation", c->action),
+                                       LOG_TEXT("model", c->model ? c->model : ""),
+                                       LOG_TEXT("digest", c->digest ? c->digest : ""),
+                                       LOG_NUMBER("bytes", (double)c->bytes),
+                                       LOG_NUMBER("total_ms", c->total_ms),
+                                       LOG_TEXT("code", c->code),
+                                       LOG_TEXT("why", c->sentence)};
+    metrics_add(&w->metrics, METRIC_store_changes, labels, 1);
+    metrics_add(&w->metrics, METRIC_store_moved, &c->action, (int64_t)c->bytes);
+    audit_change(&w->audit, c);
+    log_write_fields(c->code[0] && strcmp(c->code, "cancelled") != 0 ? LOG_LEVEL_WARN
+                                                                     : LOG_LEVEL_INFO,
+                     fields, ARRAY_LEN(fields) - (c->code[0] ? 0 : 2), "store");
+}
+
 void watch_denied(struct watch *w, const char *rule)
 {
     metrics_add(&w->metrics, METRIC_policy_denied, &rule, 1);

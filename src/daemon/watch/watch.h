@@ -43,6 +43,16 @@ struct watch_record {
     bool stream;
 };
 void watch_request(struct watch *w, const struct watch_record *rec);
+/* Something was done to the store of models, or was tried. */
+struct watch_change {
+    const char *request_id, *key; /* key: its name, "" without keys */
+    const char *action;           /* "pull", "push", "load", "export", "tag", "delete" ... */
+    const char *model, *digest;   /* "" and NULL: none, or not known */
+    uint64_t bytes;               /* moved, read or freed */
+    double total_ms;
+    const char *code, *sentence; /* "" when it went well; sentence: for the log */
+};
+void watch_change(struct watch *w, const struct watch_change *c);
 /* Any other answer: counted by route pattern and status, logged at debug level. */
 void watch_answer(struct watch *w, const char *request_id, const char *route, int status,
                   double total_ms);
@@ -64,7 +74,13 @@ uint64_t watch_log_read(struct watch *w, uint64_t *pos, size_t max, struct buf *
 
 /* Everything in Prometheus text format 0.0.4, every row of metrics.def; those with vLLM's names on
  * demand.  h may be NULL. */
-int watch_metrics(struct watch *w, struct runner *r, struct httpd *h, bool with_vllm,
-                  struct buf *out, struct err *err) MUST_USE;
+struct store;
+/* s: what the store takes is told too; NULL: there is none.  Jobs: those that run and wait. */
+struct watch_jobs {
+    uint32_t n_running, n_waiting;
+};
+int watch_metrics(struct watch *w, struct runner *r, struct httpd *h, struct store *s,
+                  const struct watch_jobs *jobs, bool with_vllm, struct buf *out,
+                  struct err *err) MUST_USE;
 
 #endif

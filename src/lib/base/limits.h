@@ -93,6 +93,9 @@
 #define LIMIT_OCI_PATH_BYTES       1024u /* of a file inside a model */
 #define LIMIT_OCI_MEDIA_TYPE_BYTES 255u  /* RFC 6838, 4.2: 127 characters on each side */
 #define LIMIT_STORE_INDEX_BYTES    (64u << 20)
+#define LIMIT_TAR_BYTES            (1ull << 48) /* of one model on its way in */
+#define LIMIT_JOBS_RUNNING         8u           /* transfers, checks */
+#define LIMIT_JOBS_WAITING         32u
 
 /* Names */
 #define LIMIT_MODEL_NAME_BYTES 512u

@@ -166,6 +166,8 @@ int httpd_stream_write_wait(struct httpd_request *r, struct str piece);
 /* Bytes that the client has not taken yet: a teller of progress leaves something out then. */
 size_t httpd_stream_unsent(struct httpd_request *r);
 void httpd_stream_end(struct httpd_request *r);
+/* Cuts the connection: what was streamed is not whole, and its reader must not think so. */
+void httpd_abort(struct httpd_request *r);
 
 /* Calls fn on an HTTP thread soon, for work that the thread which has news must
  * not do; never when the client has left meanwhile.  Any thread; one at a time;

@@ -344,6 +344,14 @@ void httpd_stream_end(struct httpd_request *r)
     pthread_mutex_unlock(&r->lock);
 }
 
+void httpd_abort(struct httpd_request *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->aborted = true;
+    notify_locked(r);
+    pthread_mutex_unlock(&r->lock);
+}
+
 /* --- bodies in pieces --- */
 
 void httpd_body_stream(struct httpd_request *r, uint64_t max_bytes)

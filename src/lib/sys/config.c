@@ -158,6 +158,16 @@ int config_docker_dir(const struct config *c, struct buf *out, struct err *err)
     return buf_status(out, "docker-config", err);
 }
 
+int config_store_dir(struct buf *out, struct err *err)
+{
+    const char *home = getenv("HOME");
+    if (!home || home[0] != '/')
+        return err_set(err, E_NOTFOUND,
+                       "no place for a store of models: set HOME to an absolute path, or --store");
+    buf_printf(out, "%s/.local/share/berth/store", home);
+    return buf_status(out, "the store's folder", err);
+}
+
 /* The user's models, the installation's, and those of a source tree that the program was built in.
  */
 static int default_models_dir(struct buf *out, struct err *err)

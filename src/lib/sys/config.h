@@ -129,6 +129,8 @@ int config_parse_duration(const char *text, uint64_t min, uint64_t max, uint64_t
 /* Where berth keeps its log and other state: $XDG_STATE_HOME/berth or ~/.local/state/berth; nothing
  * is created. E_NOTFOUND when neither variable is set. */
 int config_state_dir(struct buf *out, struct err *err) MUST_USE;
+/* Where the store is when nobody says. */
+int config_store_dir(struct buf *out, struct err *err) MUST_USE;
 /* Where Docker keeps its config.json: the option docker-config, else $DOCKER_CONFIG, else
  * ~/.docker; nothing is appended when there is none of these. */
 int config_docker_dir(const struct config *c, struct buf *out, struct err *err) MUST_USE;
