@@ -20,7 +20,8 @@ static void try_reference(struct str s)
     BUG_ON(out.failed);
     BUG_ON(oci_reference_parse(str_from(buf_str(&out)), NULL, &again, &err) < 0);
     BUG_ON(strcmp(r.repository, again.repository) || strcmp(r.registry, again.registry) ||
-           strcmp(r.tag, again.tag) || strcmp(r.digest, again.digest));
+           strcmp(r.tag, again.tag) || strcmp(r.digest, again.digest) ||
+           strcmp(r.revision, again.revision));
     buf_release(&out);
 }
 

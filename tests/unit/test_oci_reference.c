@@ -69,6 +69,39 @@ static void test_hub_keeps_case(void **state)
     assert_true(oci_registry_is_hub(r.registry));
 }
 
+static void test_hub_has_revisions(void **state)
+{
+    (void)state;
+    static const char *const good[][3] = {
+        {"hf.co/Org/M@main", "latest", "main"},
+        {"huggingface.co/o/m:Q8_0@refs/pr/3", "Q8_0", "refs/pr/3"},
+        {"hf.co/o/m@0123456789abcdef0123456789abcdef01234567", "latest",
+         "0123456789abcdef0123456789abcdef01234567"},
+    };
+    static const char *const bad[] = {"hf.co/o/m@",         "hf.co/o/m@a..b", "hf.co/o/m@/x",
+                                      "hf.co/o/m@x/",       "hf.co/o/m@a?b",  "hf.co/o/m@a b",
+                                      "hf.co/o/m@a//b",     "o/m@main",       "ghcr.io/o/m@main",
+                                      "hf.co/o/m@sha256:12"};
+    struct oci_reference r, again;
+    struct err err = ERR_INIT;
+    struct buf out;
+    buf_init(&out, 1000);
+    for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+        assert_int_equal(oci_reference_parse(str_from(good[i][0]), NULL, &r, &err), 0);
+        assert_string_equal(r.tag, good[i][1]);
+        assert_string_equal(r.revision, good[i][2]);
+        assert_string_equal(r.digest, "");
+        buf_clear(&out);
+        oci_reference_put(&r, &out);
+        assert_int_equal(oci_reference_parse(str_from(buf_str(&out)), NULL, &again, &err), 0);
+        assert_string_equal(again.revision, r.revision);
+        assert_string_equal(again.tag, r.tag);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_equal(oci_reference_parse(str_from(bad[i]), NULL, &r, &err), -E_INVALID);
+    buf_release(&out);
+}
+
 static void test_default_registry(void **state)
 {
     (void)state;
@@ -169,9 +202,10 @@ static void test_local_registries(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_forms),       cmocka_unit_test(test_hub_keeps_case),
-        cmocka_unit_test(test_default_registry), cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_digests_and_ids),  cmocka_unit_test(test_local_registries),
+        cmocka_unit_test(test_full_forms),        cmocka_unit_test(test_hub_keeps_case),
+        cmocka_unit_test(test_hub_has_revisions), cmocka_unit_test(test_default_registry),
+        cmocka_unit_test(test_refusals),          cmocka_unit_test(test_digests_and_ids),
+        cmocka_unit_test(test_local_registries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -179,7 +179,13 @@ int transfer_all(struct job *j, struct fetch *f, uint32_t n, transfer_fn fn, voi
 int upload(struct session *s, struct fetch *f, const struct oci_descriptor *d,
            const char *mount_from, struct job_part *part, bool *ret_sent, struct err *err) MUST_USE;
 
-/* ---- hub.c ---- */
+/* ---- hub.c, hub_facts.c ---- */
+struct hub_files;
+struct oci_config;
+/* What the chosen files say of the model, all in the store now; strings come from a.  ret's kind is
+ * the caller's to set. */
+int hub_facts(struct store *s, const struct hub_files *files, struct arena *a,
+              struct oci_config *ret, struct err *err) MUST_USE;
 int hub_pull(struct job *j, struct fetch *f, const struct oci_reference *ref,
              struct registry_result *ret, struct err *err) MUST_USE;
 

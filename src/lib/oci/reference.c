@@ -7,6 +7,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "lib/base/limits.h"
 
@@ -143,17 +144,45 @@ static struct str trim(struct str s)
     return s;
 }
 
-/* Takes "@digest" and then ":tag" off the end of *name. */
+static bool is_of_hub(struct str name)
+{
+    static const struct str hubs[] = {STR_LIT("hf.co/"), STR_LIT(HUB "/")};
+    for (size_t i = 0; i < ARRAY_LEN(hubs); i++) {
+        if (name.len > hubs[i].len && strncasecmp(name.p, hubs[i].p, hubs[i].len) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* A branch, tag or commit, as git has them, and nothing that an address could take for more. */
+static int take_revision(struct str s, struct oci_reference *ret, struct err *err)
+{
+    bool ok = s.len > 0 && s.len <= OCI_TAG_CHARS && !memmem(s.p, s.len, "..", 2) &&
+              !memmem(s.p, s.len, "//", 2);
+    for (size_t i = 0; ok && i < s.len; i++) {
+        bool is_edge = i == 0 || i + 1 == s.len;
+        ok = isalnum((unsigned char)s.p[i]) || (s.p[i] && strchr("_.-/", s.p[i]) && !is_edge);
+    }
+    if (!ok)
+        return err_set(err, E_INVALID, "'%.*s' cannot be the revision of a hub's model",
+                       (int)MIN_OF(s.len, 160), s.p);
+    snprintf(ret->revision, sizeof(ret->revision), "%.*s", STR_ARG(s));
+    return 0;
+}
+
+/* Takes "@digest" (or a hub's "@revision") and then ":tag" off the end of *name. */
 static int take_digest_and_tag(struct str *name, struct oci_reference *ret, struct err *err)
 {
     const char *at = memchr(name->p, '@', name->len);
     int rc = 0;
     if (at) {
         struct str digest = skip(*name, (size_t)(at - name->p) + 1);
-        rc = oci_digest_check(digest, err);
+        bool is_revision = is_of_hub(*name) && !memchr(digest.p, ':', digest.len);
+        rc = is_revision ? take_revision(digest, ret, err) : oci_digest_check(digest, err);
         if (rc < 0)
             return rc;
-        snprintf(ret->digest, sizeof(ret->digest), "%.*s", STR_ARG(digest));
+        if (!is_revision)
+            snprintf(ret->digest, sizeof(ret->digest), "%.*s", STR_ARG(digest));
         name->len = (size_t)(at - name->p);
     }
     const char *slash = memrchr(name->p, '/', name->len);
@@ -164,7 +193,7 @@ static int take_digest_and_tag(struct str *name, struct oci_reference *ret, stru
         tag = skip(*name, (size_t)(colon - name->p) + 1);
         name->len = (size_t)(colon - name->p);
     }
-    if (tag.len == 0 && !at)
+    if (tag.len == 0 && !ret->digest[0])
         tag = STR_LIT(DEFAULT_TAG);
     if (tag.len)
         rc = check_tag(tag, err);
@@ -233,8 +262,8 @@ static void put_end(const struct oci_reference *r, bool with_latest, struct buf 
 {
     if (r->tag[0] && (with_latest || strcmp(r->tag, DEFAULT_TAG) != 0))
         buf_printf(out, ":%s", r->tag);
-    if (r->digest[0])
-        buf_printf(out, "@%s", r->digest);
+    if (r->digest[0] || r->revision[0])
+        buf_printf(out, "@%s", r->digest[0] ? r->digest : r->revision);
 }
 
 void oci_reference_put(const struct oci_reference *r, struct buf *out)

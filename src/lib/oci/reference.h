@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Names of models: what a user writes, and what it means.
  *
- * A reference is REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST or both; an id is the digest
- * of a manifest, whole or its first 12 digits.  Short forms are completed as Docker Model Runner
+ * A reference is REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST or both; on a hub, @ may also
+ * name a revision (hf.co/ORG/REPO:QUANT@REVISION).  An id is the digest of a manifest, whole or its
+ * first 12 digits.  Short forms are completed as Docker Model Runner
  * does it, so that the same words mean the same model in both.  Plain values, no I/O; any thread.
  */
 #ifndef LIB_OCI_REFERENCE_H
@@ -26,6 +27,7 @@ struct oci_reference {
     char repository_as_given[OCI_REPOSITORY_CHARS + 1]; /* hubs care for case */
     char tag[OCI_TAG_CHARS + 1];                        /* "latest"; "" with a digest and no tag */
     char digest[OCI_DIGEST_CHARS + 1];                  /* "" without */
+    char revision[OCI_TAG_CHARS + 1]; /* of a hub's model: branch, tag or commit; "" without */
 };
 
 /* Completes and checks what a user wrote: spaces around it fall, "hf.co" is "huggingface.co", a
