@@ -116,6 +116,7 @@ static int serve(const struct cli_args *a)
         .max_num_batched_tokens = config_u32(c, CONFIG_max_num_batched_tokens),
         .block_size = config_u32(c, CONFIG_block_size),
         .no_prefix_cache = !config_u32(c, CONFIG_prefix_caching),
+        .n_speculate = config_u32(c, CONFIG_speculative_num_tokens),
         .kv_type = config_u32(c, CONFIG_kv_cache_type), /* enum kv_type's order */
         .kv_cache_bytes = config_u64(c, CONFIG_kv_cache_memory),
         .cpu_level = config_str(c, CONFIG_cpu),
@@ -155,6 +156,7 @@ static struct engine_config engine_of(const struct config *c)
         .max_num_batched_tokens = config_u32(c, CONFIG_max_num_batched_tokens),
         .block_size = config_u32(c, CONFIG_block_size),
         .no_prefix_cache = !config_u32(c, CONFIG_prefix_caching),
+        .n_speculate = config_u32(c, CONFIG_speculative_num_tokens),
         .kv_type = (enum kv_type)config_u32(c, CONFIG_kv_cache_type),
         .kv_cache_bytes = config_u64(c, CONFIG_kv_cache_memory),
         .cpu_level = level && level[0] ? level : NULL,

@@ -8,7 +8,8 @@
     (BIT(host) | BIT(port) | BIT(socket) | BIT(url) | BIT(autostart) | BIT(api_key) | BIT(tls_cert))
 #define ENGINE                                                                                     \
     (BIT(threads) | BIT(max_model_len) | BIT(max_num_seqs) | BIT(max_num_batched_tokens) |         \
-     BIT(block_size) | BIT(prefix_caching) | BIT(kv_cache_memory) | BIT(kv_cache_type) | BIT(cpu))
+     BIT(block_size) | BIT(prefix_caching) | BIT(speculative_num_tokens) | BIT(kv_cache_memory) |  \
+     BIT(kv_cache_type) | BIT(cpu))
 #define ALL   (CONFIG_N_OPTIONS == 64 ? UINT64_MAX : (1ull << CONFIG_N_OPTIONS) - 1)
 #define SERVE (ALL & ~(BIT(api_key) | BIT(history) | BIT(url) | BIT(autostart)))
 
@@ -111,9 +112,13 @@ static const struct cli_flag configure_flags[] = {
     {"context-size", 0, "N", "context length in tokens", 0},
     {"max-num-seqs", 0, "N", "answers computed at once", 0},
     {"max-num-batched-tokens", 0, "N", "tokens computed in one step", 0},
-    {"kv-cache-type", 0, "f32|f16", "number type of the key/value cache", 0},
+    {"kv-cache-type", 0, "f32|f16|bf16|q8_0", "number type of the key/value cache", 0},
     {"kv-cache-memory", 0, "BYTES", "memory of the key/value cache, such as 512M", 0},
     {"threads", 0, "N", "compute threads", 0},
+    {"speculative-num-tokens", 0, "N",
+     "tokens guessed ahead from the text; answers are the same; 0: none", 0},
+    {"speculative-min-acceptance-rate", 0, "X",
+     "an answer of whose guesses fewer come true gets no more; default 0.1", 0},
     {"keep-alive", 0, "TIME",
      "how long it stays loaded without requests: 90s, 5m, 1h30m; -1: for ever", 0},
     {"pin", 0, NULL, "never unload it to make room, nor for want of requests", 0},

@@ -24,6 +24,8 @@ static const struct {
                 {"kv-cache-type", "kv-cache-type", SET_WORD},
                 {"kv-cache-memory", "kv-cache-memory", SET_SIZE},
                 {"threads", "threads", SET_NUMBER},
+                {"speculative-num-tokens", "speculative-num-tokens", SET_NUMBER},
+                {"speculative-min-acceptance-rate", "speculative-min-acceptance-rate", SET_REAL},
                 {"keep-alive", "keep-alive", SET_TIME},
                 {"pin", "pinned", SET_TRUE},
                 {"no-pin", "pinned", SET_FALSE},

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine alone, without daemon and protocol: how fast one model reads prompts and decodes.
  *
- * bench_engine MODEL.gguf [threads=N] [level=NAME] [kv=f32|f16|...] [CASE...]
+ * bench_engine MODEL.gguf [threads=N] [level=NAME] [kv=f32|f16|...] [guess=N] [CASE...]
  * CASE: pp512 reads one prompt of 512 tokens; tg32@1024x8 has 8 sequences with 1024 tokens each
  * decode 32 tokens.  Prints one line a case: tokens a second and milliseconds a step. */
 #include <stdio.h>
@@ -98,6 +98,8 @@ static bool read_option(struct engine_config *cfg, const char *arg)
         cfg->n_threads = (uint32_t)strtoul(arg + 8, NULL, 10);
     } else if (strncmp(arg, "level=", 6) == 0) {
         cfg->cpu_level = arg + 6;
+    } else if (strncmp(arg, "guess=", 6) == 0) {
+        cfg->n_speculate = (uint32_t)strtoul(arg + 6, NULL, 10);
     } else if (strncmp(arg, "kv=", 3) == 0) {
         for (int i = 0; i < KV_N; i++)
             if (strcmp(kv_type_name((enum kv_type)i), arg + 3) == 0)

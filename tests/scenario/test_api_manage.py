@@ -138,6 +138,8 @@ class DockerModelRunner(Api):
         self.refused(self.configure(mode="embedding"), 400, None, "unsupported")
         self.refused(self.configure(speculative={"draft_model": "x"}), 400, None, words="speculative")
         self.refused(self.configure(stuff=1), 400, "stuff")
+        self.assertEqual(self.configure(speculative={"num_tokens": 4, "min_acceptance_rate": 0.25})[0], 202)
+        self.refused(self.configure(speculative={"num_tokens": 99}), 400, None, words="speculative-num-tokens")
         self.assertEqual(self.configure(vllm={}, llamacpp=None, speculative=None)[0], 202)
         self.assertEqual(self.declared(), [])
 

@@ -63,7 +63,7 @@ class Described(Echo):
             n_indent=0, return_tokens=False, timings_per_token=False, post_sampling_probs=False, grammar="",
             best_of=1, use_beam_search=False, skip_special_tokens=True, spaces_between_special_tokens=True,
             include_stop_str_in_output=False, priority=0, logits_processors=[], return_token_ids=False), plain)
-        for name, value in {"priority": 5, "t_max_predict_ms": 10, "response_fields": ["content"], "n_indent": 4,
+        for name, value in {"t_max_predict_ms": 10, "response_fields": ["content"], "n_indent": 4,
                             "logits_processors": ["x"], "vllm_xargs": {"a": 1}}.items():
             self.refused(self.complete(**{name: value}), 400, name, "unsupported_parameter")
 

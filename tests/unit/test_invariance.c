@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Promise 1 of the design: 32 mixed requests at once give, each, bit for bit what they give alone:
- * whatever the batch, the chunks of prompts, the number of threads, and preemption. */
+/* Promise 1 of the design: 64 mixed requests at once give, each, bit for bit what they give alone:
+ * whatever the batch, the chunks of prompts, the number of threads, priorities, guesses of tokens
+ * to come, and preemption. */
 #include "tests/support/cmocka_all.h"
 
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "tests/support/engine_run.h"
 #include "tests/support/tiny_model.h"
 
-#define N_RUNS     32u
+#define N_RUNS     64u
 #define MAX_PROMPT 120u
 #define N_CTX      192u
 
@@ -28,11 +29,15 @@ static void make_runs(struct run *runs, uint32_t n_vocab)
         struct run *r = &runs[i];
         struct gen_params *p = &r->req.params;
         run_request(r, 100 + i, prompts[i], lengths[i % 8], n_vocab);
+        if (i % 4 == 3) /* says things again: there is something to guess */
+            for (uint32_t t = 6; t < lengths[i % 8]; t++)
+                prompts[i][t] = prompts[i][t - 6];
         if (i % 16 >= 8) /* begins like an earlier one */
             memcpy(prompts[i], prompts[i - 8], MIN_OF(lengths[i % 8], 48u) * sizeof(int32_t));
         p->want_logprobs = true;
         p->top_logprobs = i % 3 ? RUN_TOP : 0;
-        p->max_tokens = i % 7 == 6 ? 0 : 5 + i;
+        p->priority = (int32_t)(i * 7 % 5) - 2;
+        p->max_tokens = i % 7 == 6 ? 0 : 5 + i % 32;
         p->n = i % 5 == 1 ? 3 : i % 16 == 15 ? RUN_CHOICES : 1;
         p->temperature = i % 4 ? 0.4f + 0.2f * (float)(i % 5) : 0;
         p->top_k = i % 6 == 2 ? 5 : 0;
@@ -87,6 +92,7 @@ static void run_alone(const struct gguf *g, struct run *runs, const struct engin
     struct engine_config cfg = *base;
     cfg.n_threads = 1;
     cfg.no_prefix_cache = true;
+    cfg.n_speculate = 0;
     struct engine *e = run_open(g, &cfg);
     make_runs(runs, engine_hparams(e)->n_vocab);
     for (uint32_t i = 0; i < N_RUNS; i++) {
@@ -109,6 +115,8 @@ static void run_together(const struct gguf *g, struct run *got, const struct run
     engine_stats(e, &st);
     if (preempts)
         assert_true(st.n_preemptions > 0);
+    if (cfg->n_speculate && !preempts)
+        assert_true(st.n_drafted > st.n_accepted && st.n_accepted > 0);
     for (uint32_t i = 0; i < N_RUNS; i++)
         check_same(&got[i], &want[i], i);
     /* again, where the cache knows their beginnings */
@@ -144,6 +152,8 @@ static void check_model(const struct gguf *g, enum kv_type kv_type, const char *
     assert_int_equal(engine_plan(g, &cfg, &plan, &err), 0);
     for (cfg.n_threads = thorough ? 1 : 2; cfg.n_threads <= 2; cfg.n_threads++) {
         struct engine_config tight = cfg; /* few blocks, small steps */
+        cfg.n_speculate = 5;
+        tight.n_speculate = 3;
         tight.max_num_seqs = 7;
         tight.max_num_batched_tokens = 19;
         tight.kv_cache_bytes = plan.block_bytes * (N_CTX / plan.config.block_size + 2);
@@ -172,7 +182,7 @@ static void test_architectures(void **state)
     (void)state;
     for (uint32_t i = 0; i < n_tiny_models; i++) {
         struct gguf *g = tiny_model_open(&tiny_models[i]);
-        check_model(g, i % 2 ? KV_F16 : KV_F32, NULL, false);
+        check_model(g, i % 4 ? (enum kv_type)(i % 3) : KV_F16, NULL, false);
         gguf_close(g);
     }
 }

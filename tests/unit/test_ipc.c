@@ -108,6 +108,7 @@ static void request_fill(struct gen_request *r)
         .n = 3,
         .has_seed = true,
         .seed = UINT64_MAX,
+        .priority = -7,
         .temperature = 0.5f,
         .top_k = 40,
         .top_p = 0.25f,
@@ -368,6 +369,8 @@ static void load_messages_come_back_whole(void **state)
                                   .max_num_seqs = 5,
                                   .max_num_batched_tokens = 6,
                                   .block_size = 7,
+                                  .n_speculate = 5,
+                                  .min_acceptance = 0.25f,
                                   .kv_type = 1,
                                   .kv_cache_bytes = 1ull << 40,
                                   .cpu_level = STR_LIT("ref"),
@@ -384,6 +387,7 @@ static void load_messages_come_back_whole(void **state)
     assert_int_equal(got.n_fds, 2);
     assert_true(str_is(got.file_names[1], "b.gguf") && str_is(got.chat_template, "{{x}}"));
     assert_true(got.kv_cache_bytes == 1ull << 40 && got.kv_type == 1 && got.block_size == 7);
+    assert_true(got.n_speculate == 5 && got.min_acceptance == 0.25f);
     for (size_t n = 0; n < b.len; n++)
         assert_int_equal(msg_load_decode((struct str){b.data, n}, &a, &got, &err), -E_FORMAT);
     buf_clear(&b);

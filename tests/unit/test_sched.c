@@ -9,6 +9,7 @@
 #include "tests/support/engine_run.h"
 #include "tests/support/gguf_build.h"
 #include "tests/support/tiny_model.h"
+#include "worker/engine/speculate.h"
 
 #define N_CTX    64u
 #define MAX_RUNS 40
@@ -114,6 +115,88 @@ static void test_prefixes_are_found_again(void **state)
     struct engine_stats st;
     engine_stats(e, &st);
     assert_int_equal(st.n_blocks_used, 0); /* all can be had again */
+    engine_free(e);
+}
+
+/* Who waits with a lower number is served first, of equals who came first. */
+static void test_priorities(void **state)
+{
+    (void)state;
+    static const int32_t priorities[] = {0, 5, 0, -1, 0};
+    static const uint32_t order[] = {0, 3, 2, 4, 1};
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 1});
+    for (uint32_t i = 0; i < 5; i++) {
+        ask(i, 10, 4);
+        runs[i].req.params.priority = priorities[i];
+        runs[i].submit_at_step = i != 0; /* the first one runs already */
+    }
+    run_n(e, 5);
+    for (uint32_t i = 1; i < 5; i++)
+        assert_true(runs[order[i]].started_at_step > runs[order[i - 1]].started_at_step);
+    engine_free(e);
+}
+
+static void guess(const int32_t *text, uint32_t n_prompt, uint32_t n_answer, const int32_t *want,
+                  uint32_t n)
+{
+    int32_t draft[8];
+    const struct kv_tokens t = {text, text + n_prompt, n_prompt};
+    assert_int_equal(speculate(&t, n_answer, 4, draft), n);
+    assert_memory_equal(draft, want, n * sizeof(*draft));
+}
+
+static void test_guesses(void **state)
+{
+    (void)state;
+    static const int32_t none[] = {1}, pair[] = {7, 8, 7, 8}, once[] = {1, 2, 3, 4, 5, 6},
+                         text[] = {1, 2, 3, 4, 9, 2, 3, 5, 6, 7, 8, 1, 2, 3};
+    guess(none, 1, 0, NULL, 0);
+    guess(once, 3, 3, NULL, 0);
+    guess(pair, 4, 0, (const int32_t[]){7, 8, 7, 8}, 4);      /* a loop goes on */
+    guess(text, 14, 0, (const int32_t[]){4, 9, 2, 3}, 4);     /* the longest agreement */
+    guess(text, 5, 9, (const int32_t[]){4, 9, 2, 3}, 4);      /* wherever the prompt ends */
+    guess(text + 1, 13, 0, (const int32_t[]){5, 6, 7, 8}, 4); /* of equals the last */
+}
+
+/* Guesses save steps and change nothing: answers that have two tokens to choose from repeat
+ * themselves. */
+static void test_guesses_save_steps(void **state)
+{
+    (void)state;
+    static const struct gen_logit_bias two[] = {{.token = 3, .bias = 50}, {.token = 4, .bias = 50}};
+    static struct run_choice plain[3];
+    uint64_t n_steps[2];
+    for (uint32_t n_speculate = 0; n_speculate <= 4; n_speculate += 4) {
+        struct engine *e =
+            open_tiny(&(struct engine_config){.max_num_seqs = 3, .n_speculate = n_speculate});
+        for (uint32_t i = 0; i < 3; i++) {
+            ask(i, 12, 48);
+            runs[i].req.logit_bias = two;
+            runs[i].req.n_logit_bias = 2;
+        }
+        const struct engine_stats st = run_n(e, 3);
+        n_steps[n_speculate != 0] = st.n_steps;
+        assert_int_equal(st.n_accepted > 0, n_speculate > 0);
+        assert_int_equal(st.n_generated_tokens, 3 * 48);
+        for (uint32_t i = 0; i < 3; i++) {
+            if (n_speculate == 0)
+                plain[i] = runs[i].choices[0];
+            assert_memory_equal(runs[i].choices[0].tokens, plain[i].tokens, 48 * sizeof(int32_t));
+        }
+        engine_free(e);
+    }
+    assert_true(n_steps[1] < n_steps[0]);
+}
+
+/* A choice whose guesses fail gets no more of them. */
+static void test_guesses_are_given_up(void **state)
+{
+    (void)state;
+    struct engine *e = open_tiny(
+        &(struct engine_config){.max_num_seqs = 1, .n_speculate = 16, .min_acceptance = 1.0f});
+    ask(0, 12, 50);
+    const struct engine_stats st = run_n(e, 1);
+    assert_in_range(st.n_drafted, 1, 48);
     engine_free(e);
 }
 
@@ -439,6 +522,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prompts_are_cut_into_chunks),
         cmocka_unit_test(test_prefixes_are_found_again),
+        cmocka_unit_test(test_priorities),
+        cmocka_unit_test(test_guesses),
+        cmocka_unit_test(test_guesses_save_steps),
+        cmocka_unit_test(test_guesses_are_given_up),
         cmocka_unit_test(test_decodes_come_first),
         cmocka_unit_test(test_first_come_first_served),
         cmocka_unit_test(test_preemption),

@@ -192,6 +192,27 @@ static int read_flags(const json_t *root, json_t *settings, struct err *err)
 }
 
 /* What the body of a configure request declares, as an object for model_settings_apply. */
+/* Docker Model Runner's object.  Guesses come from the text itself: a draft model has no place. */
+static int read_speculative(const json_t *v, json_t *settings, struct err *err)
+{
+    const json_t *rate = json_object_get(v, "min_acceptance_rate"),
+                 *n = json_object_get(v, "num_tokens");
+    if (!v || json_is_null(v))
+        return 0;
+    if (!json_is_object(v))
+        return err_set(err, E_INVALID, "'speculative' must be an object");
+    if (json_string_length(json_object_get(v, "draft_model")))
+        return err_set(
+            err, E_UNSUPPORTED,
+            "'speculative' names a draft model, which is not supported; num_tokens alone "
+            "guesses from the text itself");
+    if (json_is_integer(n) && json_integer_value(n) > 0)
+        json_object_set(settings, "speculative-num-tokens", (json_t *)(uintptr_t)n);
+    if (json_is_number(rate) && json_number_value(rate) > 0)
+        json_object_set(settings, "speculative-min-acceptance-rate", (json_t *)(uintptr_t)rate);
+    return 0;
+}
+
 static int read_configure(const json_t *root, json_t *settings, struct err *err)
 {
     struct str mode = STR_LIT("completion");
@@ -203,8 +224,10 @@ static int read_configure(const json_t *root, json_t *settings, struct err *err)
                      "'mode' must be \"completion\": models complete texts here");
     if (rc >= 0)
         rc = read_flags(root, settings, err);
-    for (size_t i = 0; rc >= 0 && i < 3; i++) {
-        static const char *const names[] = {"speculative", "vllm", "llamacpp"};
+    if (rc >= 0)
+        rc = read_speculative(json_object_get(root, "speculative"), settings, err);
+    for (size_t i = 0; rc >= 0 && i < 2; i++) {
+        static const char *const names[] = {"vllm", "llamacpp"};
         const json_t *v = json_object_get(root, names[i]);
         if (v && !json_is_null(v) && json_object_size(v) + !json_is_object(v) > 0)
             rc = err_set(err, E_UNSUPPORTED, "'%s' cannot be set: this engine has no such thing",

@@ -145,6 +145,8 @@ static void put_running(const struct model_info *m, struct buf *out)
     put_number(out, "blocks_used", m->blocks_used);
     put_number(out, "blocks_total", m->blocks_total);
     put_number(out, "n_preemptions", m->n_preemptions);
+    put_number(out, "n_drafted", m->n_drafted);
+    put_number(out, "n_accepted", m->n_accepted);
     buf_printf(out, ",\"has_chat_template\":%s", m->has_chat_template ? "true" : "false");
     put_text(out, "arch", m->arch);
     put_text(out, "quant", m->quant);

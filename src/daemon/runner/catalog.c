@@ -380,6 +380,8 @@ static void info_fill_worker(const struct worker *w, struct model_info *i)
     i->blocks_used = w->loaded.blocks_used;
     i->blocks_total = w->loaded.blocks_total;
     i->n_preemptions = w->loaded.n_preemptions;
+    i->n_drafted = w->loaded.n_drafted;
+    i->n_accepted = w->loaded.n_accepted;
     i->expires_in_s = idle_expires_in_s(w->model);
     memcpy(i->arch, w->loaded.arch, sizeof(i->arch));
     memcpy(i->quant, w->loaded.quant, sizeof(i->quant));

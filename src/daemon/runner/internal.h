@@ -103,7 +103,7 @@ struct worker {
         int64_t at_unix;
         char fingerprint[48];
         uint32_t blocks_used, blocks_total;
-        uint64_t n_preemptions;
+        uint64_t n_preemptions, n_drafted, n_accepted;
         char cpu_level[32];
     } loaded; /* READY */
 };

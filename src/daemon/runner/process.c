@@ -317,6 +317,8 @@ static int on_pong(struct worker *w, struct str payload, struct err *err)
     w->loaded.blocks_used = m.n_blocks_used;
     w->loaded.blocks_total = m.n_blocks;
     w->loaded.n_preemptions = m.n_preemptions;
+    w->loaded.n_drafted = m.n_drafted;
+    w->loaded.n_accepted = m.n_accepted;
     return 0;
 }
 

@@ -17,6 +17,9 @@
 struct runner;
 struct store;
 
+/* Of a choice's guesses, the part that must come true where nothing was said about it. */
+#define RUN_MIN_ACCEPTANCE 0.1f
+
 struct runner_config {
     const char *models_dirs; /* colon-separated folders whose *.gguf are models by
                                 file name; borrowed */
@@ -24,6 +27,7 @@ struct runner_config {
         block_size;   /* 0: engine's constants */
     uint32_t kv_type; /* enum kv_type */
     bool no_prefix_cache;
+    uint32_t n_speculate;
     uint64_t kv_cache_bytes;
     const char *cpu_level; /* NULL or "": best */
     uint32_t load_timeout_s, hang_timeout_s;
@@ -98,7 +102,7 @@ struct model_info {
     char arch[64], quant[32];
     int64_t loaded_unix;
     uint32_t blocks_used, blocks_total; /* of its cache, as it last said */
-    uint64_t n_preemptions;
+    uint64_t n_preemptions, n_drafted, n_accepted;
     /* ever, since the daemon started: */
     uint64_t n_requests, n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_loads, n_crashes;
     int64_t last_used_unix;         /* 0: never */

@@ -16,8 +16,11 @@ struct model_settings {
     size_t chat_template_len;
     /* loading: a change takes a new worker */
     bool has_context_size, has_max_num_seqs, has_max_num_batched_tokens, has_kv_cache_type,
-        has_kv_cache_memory, has_threads;
-    uint32_t context_size, max_num_seqs, max_num_batched_tokens, kv_cache_type, threads;
+        has_kv_cache_memory, has_threads, has_speculative_num_tokens,
+        has_speculative_min_acceptance_rate;
+    uint32_t context_size, max_num_seqs, max_num_batched_tokens, kv_cache_type, threads,
+        speculative_num_tokens;
+    float speculative_min_acceptance_rate;
     uint64_t kv_cache_memory;
     /* staying */
     bool has_keep_alive;

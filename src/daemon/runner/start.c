@@ -44,6 +44,11 @@ static int worker_put_load(struct worker *w, struct err *err)
                                                                   : cfg->max_num_batched_tokens,
         .block_size = cfg->block_size,
         .no_prefix_cache = cfg->no_prefix_cache,
+        .n_speculate =
+            set->has_speculative_num_tokens ? set->speculative_num_tokens : cfg->n_speculate,
+        .min_acceptance = set->has_speculative_min_acceptance_rate
+                              ? set->speculative_min_acceptance_rate
+                              : RUN_MIN_ACCEPTANCE,
         .kv_type = set->has_kv_cache_type ? set->kv_cache_type : cfg->kv_type,
         .kv_cache_bytes = set->has_kv_cache_memory ? set->kv_cache_memory : cfg->kv_cache_bytes,
         .cpu_level = str_from(w->runner->cpu_level),

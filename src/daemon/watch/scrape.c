@@ -124,6 +124,10 @@ static void put_loaded(const struct model_info *m, struct metric_sheet *s)
     metric_sheet_put(s, METRIC_vllm_kv_usage, &name,
                      m->blocks_total ? (double)m->blocks_used / m->blocks_total : 0);
     metric_sheet_put(s, METRIC_preemptions, &name, (double)m->n_preemptions);
+    metric_sheet_put(s, METRIC_drafted, &name, (double)m->n_drafted);
+    metric_sheet_put(s, METRIC_accepted, &name, (double)m->n_accepted);
+    metric_sheet_put(s, METRIC_vllm_drafted, &name, (double)m->n_drafted);
+    metric_sheet_put(s, METRIC_vllm_accepted, &name, (double)m->n_accepted);
     put_pool(s, name, "weights", m->weight_bytes);
     put_pool(s, name, "kv", m->kv_bytes);
     put_pool(s, name, "scratch", m->scratch_bytes);

@@ -74,6 +74,8 @@ struct msg_load { /* LOAD: how to open and run the model; the files' descriptors
     const struct str *file_names; /* [n_fds], for messages */
     uint32_t n_threads, n_ctx, max_num_seqs, max_num_batched_tokens, block_size, kv_type;
     bool no_prefix_cache;
+    uint32_t n_speculate;     /* tokens guessed ahead of each answer; 0: none */
+    float min_acceptance;     /* part of its guesses that must come true, or it gets no more */
     uint64_t kv_cache_bytes;  /* 0: as many blocks as max_num_seqs x n_ctx need */
     struct str cpu_level;     /* empty: best */
     struct str chat_template; /* empty: the model's own */
@@ -89,7 +91,7 @@ struct msg_plan {           /* PLAN: with every 0 of LOAD replaced */
 struct msg_pong { /* PONG */
     uint64_t cookie;
     uint32_t n_running, n_waiting, n_blocks_used, n_blocks;
-    uint64_t n_preemptions;
+    uint64_t n_preemptions, n_drafted, n_accepted;
 };
 struct msg_progress {     /* PROGRESS */
     struct str what;      /* a few words */

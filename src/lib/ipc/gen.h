@@ -28,6 +28,8 @@ struct gen_params {
     uint32_t max_tokens; /* per choice; 0: up to the context's end */
     uint32_t min_tokens; /* end-of-generation is banned before; default 0 */
     uint32_t n;          /* choices; default 1 */
+    int32_t priority;    /* requests of lower ones are served first; default 0; no answer depends on
+                            it */
     bool has_seed;       /* without one the daemon draws it, so that a worker always
                             gets one */
     uint64_t seed;

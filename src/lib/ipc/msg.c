@@ -85,6 +85,8 @@ int msg_load_encode(struct buf *out, const struct msg_load *m, struct err *err)
     put_u32(out, m->block_size);
     put_u32(out, m->kv_type);
     put_u8(out, m->no_prefix_cache);
+    put_u32(out, m->n_speculate);
+    put_f32(out, m->min_acceptance);
     put_u64(out, m->kv_cache_bytes);
     put_str(out, m->cpu_level);
     put_str(out, m->chat_template);
@@ -111,6 +113,8 @@ int msg_load_decode(struct str payload, struct arena *a, struct msg_load *ret, s
     get_u32(&c, &ret->block_size);
     get_u32(&c, &ret->kv_type);
     get_bool(&c, &ret->no_prefix_cache);
+    get_u32(&c, &ret->n_speculate);
+    get_f32(&c, &ret->min_acceptance);
     get_u64(&c, &ret->kv_cache_bytes);
     get_str(&c, MSG_NAME_BYTES, &ret->cpu_level);
     get_str(&c, LIMIT_TEMPLATE_BYTES, &ret->chat_template);
@@ -172,6 +176,7 @@ static void put_params(struct buf *out, const struct gen_params *p)
     put_u64(out, p->seed);
     put_f32(out, p->temperature);
     put_u32(out, p->top_k);
+    put_u32(out, (uint32_t)p->priority);
     put_f32(out, p->top_p);
     put_f32(out, p->min_p);
     put_f32(out, p->repetition_penalty);
@@ -195,6 +200,7 @@ static void get_params(struct cursor *c, struct gen_params *p)
     get_u64(c, &p->seed);
     get_f32(c, &p->temperature);
     get_u32(c, &p->top_k);
+    get_i32(c, &p->priority);
     get_f32(c, &p->top_p);
     get_f32(c, &p->min_p);
     get_f32(c, &p->repetition_penalty);

@@ -59,6 +59,8 @@ int msg_pong_encode(struct buf *out, const struct msg_pong *m, struct err *err)
     put_u32(out, m->n_blocks_used);
     put_u32(out, m->n_blocks);
     put_u64(out, m->n_preemptions);
+    put_u64(out, m->n_drafted);
+    put_u64(out, m->n_accepted);
     return buf_status(out, "message PONG", err);
 }
 
@@ -72,6 +74,8 @@ int msg_pong_decode(struct str payload, struct msg_pong *ret, struct err *err)
     get_u32(&c, &ret->n_blocks_used);
     get_u32(&c, &ret->n_blocks);
     get_u64(&c, &ret->n_preemptions);
+    get_u64(&c, &ret->n_drafted);
+    get_u64(&c, &ret->n_accepted);
     return end(&c, "PONG", err);
 }
 

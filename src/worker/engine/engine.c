@@ -19,9 +19,9 @@ struct engine {
     struct sched sched;
     struct team *team;
     struct sampler *samplers;       /* [n_threads] */
-    float *logits;                  /* [max_num_seqs][n_vocab] */
-    struct sampler_result *results; /* [max_num_seqs] */
-    int *sample_codes;              /* [max_num_seqs] */
+    float *logits;                  /* [plan_out_rows][n_vocab] */
+    struct sampler_result *results; /* [plan_out_rows] */
+    int *sample_codes;              /* [plan_out_rows] */
     uint64_t n_steps, n_prompt_tokens, n_generated_tokens;
     bool in_step; /* callbacks run: sequences that ended are still looked at */
 };
@@ -31,10 +31,10 @@ struct engine {
 static int init_samplers(struct engine *e, struct err *err)
 {
     const struct engine_config *c = &e->plan.config;
-    e->logits = mem_try_aligned((size_t)c->max_num_seqs * e->hp.n_vocab * sizeof(float), err);
-    e->results = e->logits ? mem_try_alloc(c->max_num_seqs, sizeof *e->results, err) : NULL;
-    e->sample_codes =
-        e->results ? mem_try_alloc(c->max_num_seqs, sizeof *e->sample_codes, err) : NULL;
+    const uint32_t n_rows = plan_out_rows(c);
+    e->logits = mem_try_aligned((size_t)n_rows * e->hp.n_vocab * sizeof(float), err);
+    e->results = e->logits ? mem_try_alloc(n_rows, sizeof *e->results, err) : NULL;
+    e->sample_codes = e->results ? mem_try_alloc(n_rows, sizeof *e->sample_codes, err) : NULL;
     e->samplers = e->sample_codes ? mem_try_alloc(c->n_threads, sizeof *e->samplers, err) : NULL;
     if (!e->samplers)
         return -err->code;
@@ -74,6 +74,9 @@ static int load(struct engine *e, const struct gguf *g, const struct engine_conf
     if (r == 0)
         r = sched_init(&e->sched, &e->kv, c->n_ctx, e->hp.n_vocab, c->max_num_seqs,
                        c->max_num_batched_tokens, err);
+    e->sched.n_speculate = c->n_speculate;
+    e->sched.max_draft_rows = plan_out_rows(c) - c->max_num_seqs;
+    e->sched.min_acceptance = c->min_acceptance;
     return r ? r : init_samplers(e, err);
 }
 
@@ -144,33 +147,58 @@ void engine_finish_choice(struct engine *e, uint64_t request_id, uint32_t choice
 
 /* ---- one step ---- */
 
-static void run_sample(void *ctx, uint32_t piece, uint32_t thread)
-{
-    struct engine *e = ctx;
-    const struct seq *q = e->sched.out_seqs[piece];
-    const struct request *r = q->req;
-    const struct sampler_input in = {.logits = e->logits + (size_t)piece * e->hp.n_vocab,
-                                     .params = &r->params,
-                                     .choice = q->choice,
-                                     .prompt = r->prompt,
-                                     .n_prompt = r->n_prompt,
-                                     .answer = q->answer,
-                                     .n_answer = q->n_answer,
-                                     .eog = r->eog,
-                                     .n_eog = r->n_eog,
-                                     .stop_tokens = r->stop_tokens,
-                                     .n_stop_tokens = r->n_stop_tokens,
-                                     .bias = r->bias,
-                                     .n_bias = r->n_bias};
-    e->sample_codes[piece] = sampler_run(&e->samplers[thread], &in, &e->results[piece]);
-}
-
 static bool is_among(int32_t token, const int32_t *list, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
         if (list[i] == token)
             return true;
     return false;
+}
+
+/* One row of q, of whose answer n_answer tokens are known. */
+static int sample_row(struct engine *e, const struct seq *q, uint32_t row, uint32_t n_answer,
+                      uint32_t thread)
+{
+    const struct request *r = q->req;
+    const struct sampler_input in = {.logits = e->logits + (size_t)row * e->hp.n_vocab,
+                                     .params = &r->params,
+                                     .choice = q->choice,
+                                     .prompt = r->prompt,
+                                     .n_prompt = r->n_prompt,
+                                     .answer = q->answer,
+                                     .n_answer = n_answer,
+                                     .eog = r->eog,
+                                     .n_eog = r->n_eog,
+                                     .stop_tokens = r->stop_tokens,
+                                     .n_stop_tokens = r->n_stop_tokens,
+                                     .bias = r->bias,
+                                     .n_bias = r->n_bias};
+    return sampler_run(&e->samplers[thread], &in, &e->results[row]);
+}
+
+static bool is_end(const struct request *r, int32_t token)
+{
+    return (!r->params.ignore_eos && is_among(token, r->eog, r->n_eog)) ||
+           is_among(token, r->stop_tokens, r->n_stop_tokens);
+}
+
+/* The rows of one sequence in order, each with the tokens before it, as long as the guesses were
+ * those tokens: what comes out is what would have come one by one. */
+static void run_sample(void *ctx, uint32_t piece, uint32_t thread)
+{
+    struct engine *e = ctx;
+    struct seq *q = e->sched.out_seqs[piece];
+    for (uint32_t i = 0;; i++) {
+        const uint32_t row = q->out_row + i;
+        const int32_t *token = &e->results[row].token;
+        e->sample_codes[row] = sample_row(e, q, row, q->n_answer + i, thread);
+        q->n_sampled = i + 1;
+        if (e->sample_codes[row] || i == q->n_draft || *token != q->draft[i] ||
+            is_end(q->req, *token))
+            return;
+        q->answer[q->n_answer + i] = *token;
+        q->n_taken++;
+    }
 }
 
 static void deliver_done(struct engine *e, struct seq *q, enum gen_finish finish, int code,
@@ -186,9 +214,9 @@ static void deliver_done(struct engine *e, struct seq *q, enum gen_finish finish
 }
 
 /* The token of output row `row` joins its answer, and is told. */
-static void deliver_token(struct engine *e, uint32_t row, engine_event_fn fn, void *ctx)
+static void deliver_token(struct engine *e, struct seq *q, uint32_t row, engine_event_fn fn,
+                          void *ctx)
 {
-    struct seq *q = e->sched.out_seqs[row];
     const struct request *r = q->req;
     const struct sampler_result *s = &e->results[row];
     if (q->state != SEQ_RUNNING) /* ended by an earlier event of this step */
@@ -197,8 +225,7 @@ static void deliver_token(struct engine *e, uint32_t row, engine_event_fn fn, vo
         deliver_done(e, q, GEN_FINISH_ERROR, e->sample_codes[row], fn, ctx);
         return;
     }
-    if ((!r->params.ignore_eos && is_among(s->token, r->eog, r->n_eog)) ||
-        is_among(s->token, r->stop_tokens, r->n_stop_tokens)) {
+    if (is_end(r, s->token)) {
         deliver_done(e, q, GEN_FINISH_STOP, 0, fn, ctx);
         return;
     }
@@ -246,15 +273,17 @@ bool engine_step(struct engine *e, engine_event_fn fn, void *ctx)
         forward_run(&e->forward, &s->batch);
         if (s->batch.n_out) {
             forward_logits(&e->forward, 0, s->batch.n_out, e->logits);
-            team_run(e->team, s->batch.n_out, run_sample, e);
+            team_run(e->team, s->n_out_seqs, run_sample, e);
         }
         mem_guard_arm(false);
         sched_commit(s);
         e->n_steps++;
-        const uint32_t n_out = s->batch.n_out;
         deliver_started(e, fn, ctx);
-        for (uint32_t i = 0; i < n_out; i++)
-            deliver_token(e, i, fn, ctx);
+        for (uint32_t i = 0; i < s->n_out_seqs; i++) {
+            struct seq *q = s->out_seqs[i];
+            for (uint32_t j = 0; j < q->n_sampled; j++)
+                deliver_token(e, q, q->out_row + j, fn, ctx);
+        }
     }
     e->in_step = false;
     sched_reap(s);
@@ -275,7 +304,9 @@ void engine_stats(const struct engine *e, struct engine_stats *ret)
                                  .n_steps = e->n_steps,
                                  .n_prompt_tokens = e->n_prompt_tokens,
                                  .n_generated_tokens = e->n_generated_tokens,
-                                 .n_preemptions = e->sched.n_preemptions};
+                                 .n_preemptions = e->sched.n_preemptions,
+                                 .n_drafted = e->sched.n_drafted,
+                                 .n_accepted = e->sched.n_accepted};
 }
 
 /* ---- looking inside ---- */

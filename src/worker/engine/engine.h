@@ -28,11 +28,14 @@ struct engine_config {
                                     in all */
     const char *cpu_level;       /* NULL: the machine's best */
     bool no_prefix_cache;        /* compute every prompt whole; answers are the same */
+    uint32_t n_speculate;        /* tokens guessed ahead, at most ENGINE_MAX_DRAFT; 0: none */
+    float min_acceptance; /* a choice of whose guesses fewer came true gets no more; 0: goes on */
 };
 #define ENGINE_DEFAULT_CTX   4096u
 #define ENGINE_DEFAULT_SEQS  8u
 #define ENGINE_DEFAULT_BATCH 512u
 #define ENGINE_DEFAULT_BLOCK 16u
+#define ENGINE_MAX_DRAFT     16u
 
 /* What a load takes, line by line. */
 struct engine_plan {
@@ -112,6 +115,7 @@ bool engine_is_idle(const struct engine *e);
 struct engine_stats {
     uint32_t n_running, n_waiting, n_blocks_used, n_blocks;
     uint64_t n_steps, n_prompt_tokens, n_generated_tokens, n_preemptions;
+    uint64_t n_drafted, n_accepted; /* tokens guessed, and of them those that came true */
 };
 void engine_stats(const struct engine *e, struct engine_stats *ret);
 /* NULL, or which invariant of the cache is broken.  For tests; slow. */

@@ -102,6 +102,8 @@ static int fill_config(const struct hparams *hp, const struct engine_config *cfg
         r = err_set(err, E_INVALID,
                     "the cache's block size is %u; it must be a multiple of %d, such as %u",
                     c->block_size, KV_LANES, (c->block_size / KV_LANES + 1) * KV_LANES);
+    if (r == 0)
+        r = check_range("speculative-num-tokens", c->n_speculate, ENGINE_MAX_DRAFT, err);
     if (r == 0 && c->max_num_batched_tokens < c->max_num_seqs)
         r = err_set(err, E_INVALID,
                     "max-num-batched-tokens (%u) is below max-num-seqs (%u); every sequence needs "
@@ -138,6 +140,11 @@ static int plan_cache(const struct hparams *hp, struct engine_plan *p, struct er
     return 0;
 }
 
+uint32_t plan_out_rows(const struct engine_config *c)
+{
+    return c->max_num_seqs + (c->n_speculate ? ENGINE_MAX_DRAFT : 0);
+}
+
 static int plan_scratch(const struct hparams *hp, const struct forward_dims *d,
                         uint64_t small_bytes, struct engine_plan *p, struct err *err)
 {
@@ -146,7 +153,7 @@ static int plan_scratch(const struct hparams *hp, const struct forward_dims *d,
     const uint64_t parts[] = {
         forward_scratch_bytes(d),
         small_bytes,
-        (uint64_t)c->max_num_seqs * hp->n_vocab * sizeof(float), /* logits */
+        (uint64_t)plan_out_rows(c) * hp->n_vocab * sizeof(float), /* logits */
         c->n_threads * sampler_bytes(hp->n_vocab),
         sched_bytes(c->max_num_seqs, c->max_num_batched_tokens),
         (uint64_t)p->n_blocks * 2 * sizeof(uint32_t) +

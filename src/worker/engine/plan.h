@@ -12,4 +12,7 @@
 int plan_make(const struct gguf *g, const struct hparams *hp, const struct engine_config *cfg,
               struct engine_plan *ret, struct forward_dims *ret_dims, struct err *err) MUST_USE;
 
+/* Rows of logits of one step: one for each sequence, and what guesses may take together. */
+uint32_t plan_out_rows(const struct engine_config *c);
+
 #endif

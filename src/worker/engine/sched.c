@@ -4,13 +4,19 @@
 
 #include "lib/base/mem.h"
 #include "worker/engine/sched_impl.h"
+#include "worker/engine/speculate.h"
 
-/* ---- lists ordered by arrival ---- */
+/* Guesses of one choice before it is judged by them. */
+#define TRIAL_DRAFTS 32u
+
+/* ---- lists ordered by priority, then arrival ---- */
 
 static bool is_before(const struct seq *a, const struct seq *b)
 {
-    return a->req->arrival != b->req->arrival ? a->req->arrival < b->req->arrival
-                                              : a->choice < b->choice;
+    const struct request *r = a->req, *o = b->req;
+    if (r->params.priority != o->params.priority)
+        return r->params.priority < o->params.priority;
+    return r->arrival != o->arrival ? r->arrival < o->arrival : a->choice < b->choice;
 }
 
 void seq_list_insert(struct seq_list *l, struct seq *q)
@@ -50,7 +56,7 @@ void seq_stop_running(struct sched *s, struct seq *q)
     kv_clear(s->kv, q->slot);
     s->slot_used[q->slot] = false;
     seq_list_remove(&s->running, q);
-    q->n_cached = q->n_batch = 0;
+    q->n_cached = q->n_batch = q->n_draft = 0;
 }
 
 static void preempt(struct sched *s, struct seq *q)
@@ -163,27 +169,65 @@ static void admit(struct sched *s, uint32_t budget)
 
 /* ---- the batch ---- */
 
+static int32_t token_at(const struct seq *q, uint32_t pos)
+{
+    const uint32_t n_prompt = q->req->n_prompt;
+    if (pos >= seq_n_tokens(q))
+        return q->draft[pos - seq_n_tokens(q)];
+    return pos < n_prompt ? q->req->prompt[pos] : q->answer[pos - n_prompt];
+}
+
 static void lay_out(struct sched *s)
 {
     struct batch *b = &s->batch;
     uint32_t n = 0;
-    b->n_out = 0;
+    b->n_out = s->n_out_seqs = 0;
     for (struct seq *q = s->running.first; q; q = q->next) {
         q->out_row = UINT32_MAX;
         for (uint32_t i = 0; i < q->n_batch; i++, n++) {
             const uint32_t pos = q->n_cached + i;
-            s->tokens[n] =
-                pos < q->req->n_prompt ? q->req->prompt[pos] : q->answer[pos - q->req->n_prompt];
+            s->tokens[n] = token_at(q, pos);
             s->pos[n] = pos;
             s->slots[n] = q->slot;
         }
-        if (q->n_batch && q->n_cached + q->n_batch == seq_n_tokens(q)) {
-            s->out_seqs[b->n_out] = q;
+        if (q->n_batch && q->n_cached + q->n_batch - q->n_draft == seq_n_tokens(q)) {
+            s->out_seqs[s->n_out_seqs++] = q;
             q->out_row = b->n_out;
-            s->out[b->n_out++] = n - 1;
+            for (uint32_t i = 0; i <= q->n_draft; i++)
+                s->out[b->n_out++] = n - 1 - q->n_draft + i;
         }
     }
     BUG_ON(n != b->n_tok);
+}
+
+static bool may_guess(const struct sched *s, const struct seq *q)
+{
+    return q->n_batch == 1 && seq_n_tokens(q) - q->n_cached == 1 &&
+           (q->n_drafted < TRIAL_DRAFTS ||
+            (float)q->n_accepted >= s->min_acceptance * (float)q->n_drafted);
+}
+
+/* Guesses for the decodes of the batch, the oldest first.  They take no block that another may need
+ * in the next step. */
+static void add_drafts(struct sched *s)
+{
+    struct batch *b = &s->batch;
+    uint32_t rows = s->max_draft_rows;
+    for (struct seq *q = s->running.first; q && s->n_speculate; q = q->next) {
+        const struct kv_tokens t = tokens_of(q);
+        if (!may_guess(s, q))
+            continue;
+        uint32_t n = MIN_OF(MIN_OF(s->n_speculate, rows),
+                            MIN_OF(s->max_tok - b->n_tok, q->cap_answer - q->n_answer - 1));
+        n = n ? speculate(&t, q->n_answer, n, q->draft) : 0;
+        if (n == 0 || kv_n_free(s->kv) < s->running.n + kv_blocks_for(s->kv, n) ||
+            !kv_try_grow(s->kv, q->slot, q->n_cached + 1 + n))
+            continue;
+        q->n_draft = n;
+        q->n_batch += n;
+        b->n_tok += n;
+        rows -= n;
+    }
 }
 
 void sched_build(struct sched *s)
@@ -191,7 +235,7 @@ void sched_build(struct sched *s)
     struct batch *b = &s->batch;
     b->n_tok = 0;
     for (struct seq *q = s->running.first; q; q = q->next)
-        q->n_batch = 0;
+        q->n_batch = q->n_draft = q->n_taken = 0;
     for (int decodes = 1; decodes >= 0; decodes--) {
         for (struct seq *q = s->running.first; q && b->n_tok < s->max_tok; q = q->next) {
             const uint32_t left = seq_n_tokens(q) - q->n_cached;
@@ -204,6 +248,8 @@ void sched_build(struct sched *s)
             q->n_batch = n;
             b->n_tok += n;
         }
+        if (decodes)
+            add_drafts(s);
     }
     admit(s, s->max_tok - b->n_tok);
     lay_out(s);
@@ -213,7 +259,11 @@ void sched_commit(struct sched *s)
 {
     for (struct seq *q = s->running.first; q; q = q->next) {
         const struct kv_tokens t = tokens_of(q);
-        q->n_cached += q->n_batch;
+        q->n_cached += q->n_batch - q->n_draft + q->n_taken;
+        q->n_drafted += q->n_draft;
+        q->n_accepted += q->n_taken;
+        s->n_drafted += q->n_draft;
+        s->n_accepted += q->n_taken;
         kv_publish(s->kv, q->slot, &t, q->n_cached);
     }
 }

@@ -2,13 +2,16 @@
 /* Continuous batching: which tokens of which sequences run in the next step.
  *
  * A request has n choices, each a sequence with its own answer; all share the prompt's cache blocks
- * where they can. Per step: decodes first, oldest first; then chunks of prompts, oldest first,
- * while max_num_batched_tokens lasts; then waiting sequences are admitted in order of arrival, none
- * past the first that does not fit (a choice whose sibling is still computing the shared prompt
- * waits aside and holds up nobody).  A sequence is admitted with all blocks for what it has so far;
- * when a decode finds no block, the youngest running sequence gives all of its blocks back and
- * waits at its place in the order of arrival, to be computed again: the oldest always advances, so
- * nobody starves.  None of this changes an answer.
+ * where they can. Order is by priority, lower ones first, then by arrival.  Per step: decodes
+ * first; then chunks of prompts, while max_num_batched_tokens lasts; then waiting sequences are
+ * admitted, none past the first that does not fit (a choice whose sibling is still computing the
+ * shared prompt waits aside and holds up nobody).  A sequence is admitted with all blocks for what
+ * it has so far; when a decode finds no block, the youngest running sequence gives all of its
+ * blocks back and waits at its place in the order of arrival, to be computed again: the oldest
+ * always advances, so nobody starves.  None of this changes an answer.
+ *
+ * With n_speculate, a decode may be followed by guesses of its next tokens (speculate.h), as long
+ * as rows and blocks are left over; what of them came true is known after sampling.
  *
  * Owns requests, sequences and batch arrays; borrows the cache.  One thread. */
 #ifndef WORKER_ENGINE_SCHED_H
@@ -23,7 +26,7 @@ struct request;
 
 struct seq {
     struct seq *next,
-        *prev; /* in sched.waiting or sched.running, by arrival, then choice; NULL when done */
+        *prev; /* in sched.waiting or sched.running, the first to be served first; NULL when done */
     struct request *req;
     uint32_t choice;
     enum seq_state state;
@@ -31,8 +34,13 @@ struct seq {
     uint32_t n_cached; /* positions whose keys and values are stored */
     int32_t *answer;   /* owned, [cap_answer] */
     uint32_t n_answer, cap_answer;
-    uint32_t n_batch; /* tokens of this sequence in the batch being built */
-    uint32_t out_row; /* its row of logits in the batch; UINT32_MAX: none */
+    uint32_t n_batch; /* tokens of this sequence in the batch being built, guesses included */
+    uint32_t out_row; /* its first row of logits in the batch; UINT32_MAX: none */
+    uint32_t n_draft; /* guesses in the batch: n_draft + 1 rows of logits */
+    uint32_t n_taken; /* of them those that came true; they stand in answer[n_answer ..] already */
+    uint32_t n_sampled; /* rows that were sampled */
+    uint32_t n_drafted, n_accepted;
+    int32_t draft[ENGINE_MAX_DRAFT];
 };
 
 struct request {
@@ -71,8 +79,11 @@ struct sched {
     struct batch batch;
     int32_t *tokens;
     uint32_t *pos, *slots, *out;
-    struct seq **out_seqs; /* owned, [max_seqs]: whose logits row i is */
-    uint64_t n_preemptions;
+    struct seq **out_seqs; /* owned, [max_seqs]: those with rows of logits, n_out_seqs of them */
+    uint32_t n_out_seqs;
+    uint32_t n_speculate, max_draft_rows; /* of one sequence, of one step */
+    float min_acceptance;
+    uint64_t n_preemptions, n_drafted, n_accepted;
 };
 
 uint64_t sched_bytes(uint32_t max_seqs, uint32_t max_tok);

@@ -83,6 +83,8 @@ static int config_make(const struct msg_load *msg, char level[64], struct engine
         .max_num_batched_tokens = msg->max_num_batched_tokens,
         .block_size = msg->block_size,
         .no_prefix_cache = msg->no_prefix_cache,
+        .n_speculate = msg->n_speculate,
+        .min_acceptance = msg->min_acceptance,
         .kv_type = (enum kv_type)msg->kv_type,
         .kv_cache_bytes = msg->kv_cache_bytes,
         .memory_limit_bytes = UINT64_MAX, /* the daemon's to judge, who knows the other models */

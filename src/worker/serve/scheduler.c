@@ -426,7 +426,9 @@ static void answer_pings(struct scheduler *sc, const uint64_t *cookies, uint32_t
                                       .n_waiting = st.n_waiting,
                                       .n_blocks_used = st.n_blocks_used,
                                       .n_blocks = st.n_blocks,
-                                      .n_preemptions = st.n_preemptions};
+                                      .n_preemptions = st.n_preemptions,
+                                      .n_drafted = st.n_drafted,
+                                      .n_accepted = st.n_accepted};
         buf_init(&b, 64);
         int rc = msg_pong_encode(&b, &pong, &err);
         must(rc < 0 ? rc : outbox_put(&sc->s->out, MSG_PONG, &b, true, &err), &err);

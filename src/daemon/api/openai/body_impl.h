@@ -27,6 +27,7 @@ int read_response_format(struct reader *r, const char *name, const json_t *v);
 int read_n(struct reader *r, const char *name, const json_t *v);
 int read_skip_special(struct reader *r, const char *name, const json_t *v);
 int read_keep_alive(struct reader *r, const char *name, const json_t *v);
+int read_priority(struct reader *r, const char *name, const json_t *v);
 int read_cache_salt(struct reader *r, const char *name, const json_t *v);
 int read_timeout(struct reader *r, const char *name, const json_t *v);
 int read_max_tokens(struct reader *r, const char *name, const json_t *v);

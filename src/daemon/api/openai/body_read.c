@@ -87,6 +87,14 @@ int read_keep_alive(struct reader *r, const char *name, const json_t *v)
     return 0;
 }
 
+int read_priority(struct reader *r, const char *name, const json_t *v)
+{
+    int64_t n = 0;
+    int rc = read_int(r, name, v, INT32_MIN, INT32_MAX, &n);
+    r->b->req.params.priority = (int32_t)n;
+    return rc;
+}
+
 int read_cache_salt(struct reader *r, const char *name, const json_t *v)
 {
     if (!json_is_string(v) || json_string_length(v) == 0 ||
