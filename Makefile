@@ -54,6 +54,10 @@ include tests/tests.mk
 
 install: $(BUILD)/berth
 	install -D -m 755 $(BUILD)/berth $(DESTDIR)$(PREFIX)/bin/berth
+	# docker looks for its plugins in /usr/local/lib and /usr/lib; the name makes the program one.
+	install -d $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins
+	ln -sf ../../../bin/berth $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins/docker-model
+	ln -sf berth $(DESTDIR)$(PREFIX)/bin/docker-model
 	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/bash-completion/completions \
 	  $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
 	umask 022 && $(BUILD)/berth help --man-dir $(DESTDIR)$(PREFIX)/share/man/man1

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One binary, three roles: `berth worker` is a worker, `berth serve` the daemon, `berth debug` a
- * worker without frames, and everything else the command line.  Here, and only here, all three
- * meet: what the command line read is handed to the role that carries it out. */
+ * worker without frames, `docker-model` docker's plugin, and everything else the command line.
+ * Here, and only here, all three meet: what the command line read is handed to the role that
+ * carries it out. */
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/docker/plugin.h"
 #include "cli/model_path.h"
 #include "daemon/serve.h"
 #include "lib/base/limits.h"
@@ -232,6 +234,8 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "worker") == 0)
         return worker_main(argc, argv);
+    if (argc > 0 && docker_is_plugin(argv[0]))
+        return docker_main(argc, argv);
     struct cli_args args;
     int status;
     cli_begin();

@@ -36,6 +36,13 @@ static const struct cli_flag run_flags[] = {
     {"chat-template", 0, "FILE",
      "first declare this Jinja template as the model's, for all clients, as `berth configure` does",
      0},
+    {"pull", 0, "always|missing|never",
+     "fetch the model from its registry; default: when it is missing and its name has a slash, a "
+     "tag "
+     "or a digest",
+     0},
+    {"locked", 0, NULL, "only if model, parameters and engine are those of berth.lock", 0},
+    {"detach", 'd', NULL, "load the model and ask nothing", 0},
     {"no-stream", 0, NULL, "print the answer when it is whole", 0},
     {"json", 0, NULL, "print the server's JSON answer as it is (implies --no-stream)", 0},
     {"verbose", 0, NULL, "afterwards, on standard error: tokens, times, seed", 0},
@@ -139,6 +146,75 @@ static const struct cli_flag configure_flags[] = {
     {"json", 0, NULL, "print what is declared then, as JSON", 0},
     {NULL, 0, NULL, NULL, 0}};
 
+static const struct cli_flag pull_flags[] = {
+    {"locked", 0, NULL, "fetch the very bytes that berth.lock names, and nothing else", 0},
+    {"quiet", 'q', NULL, "print the model's digest alone, and no progress", 0},
+    {"json", 0, NULL, "print the daemon's events as they come, one JSON object a line", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag push_flags[] = {
+    {"quiet", 'q', NULL, "print the model's digest alone, and no progress", 0},
+    {"json", 0, NULL, "print the daemon's events as they come, one JSON object a line", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag package_flags[] = {
+    {"gguf", 0, "FILE", "the weights: a GGUF file, of a split one the first part", 0},
+    {"safetensors-dir", 0, "DIR",
+     "the model: a folder of safetensors files with what is beside them", 0},
+    {"safetensors", 0, "DIR", "same as --safetensors-dir", 0},
+    {"dduf", 0, "FILE", "the model: a DDUF file", 0},
+    {"from", 0, "MODEL", "a model of the store, to be changed by the flags below", 0},
+    {"context-size", 0, "N", "context length in tokens that it is run with by default", 0},
+    {"chat-template", 0, "FILE", "Jinja template to chat with, instead of the model's own", 0},
+    {"license", 'l', "FILE", "a licence's text", CLI_REPEAT},
+    {"mmproj", 0, "FILE", "multimodal projector (GGUF)", 0},
+    {"lora", 0, "FILE", "LoRA adapter (GGUF)", CLI_REPEAT},
+    {"format", 0, "docker|cncf", "how the artifact is described; default docker", 0},
+    {"push", 0, NULL, "send it to its registry when it is packed", 0},
+    {"output", 'o', "FILE", "write the artifact to a tar file instead, for `berth load`", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag lock_flags[] = {
+    {"check", 0, NULL, "write nothing; tell what differs, and exit 1 if anything does", 0},
+    {"apply", 0, NULL, "make the daemon as the lock says: fetch its bytes, declare its parameters",
+     0},
+    {"update", 'u', NULL, "lock what the registry has now, instead of what is here", 0},
+    {"compose", 0, "FILE", "the Compose file, instead of the one in this folder", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag rm_flags[] = {
+    {"force", 'f', NULL, "also what is loaded, or has several names", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag prune_flags[] = {
+    {"keep-untagged", 0, NULL, "keep models that have lost their name", 0},
+    {"older-than", 0, "TIME", "only what is older than this: 36h, 7d", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag verify_flags[] = {
+    {"repair", 0, NULL, "take away what is corrupt, so that it can be pulled anew", 0},
+    {"json", 0, NULL, "print the daemon's events as they come, one JSON object a line", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag export_flags[] = {
+    {"output", 'o', "FILE", "where it goes; - or nothing: standard output", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag load_flags[] = {
+    {"input", 'i', "FILE", "where it comes from; - or nothing: standard input", 0},
+    {"json", 0, NULL, "print the daemon's events as they come, one JSON object a line", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
+static const struct cli_flag show_flags[] = {
+    {"remote", 'r', NULL, "ask the registry, and store nothing", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
 static const struct cli_flag stop_flags[] = {
     {"all", 'a', NULL, "every loaded model", CLI_ONE_OF},
     {"daemon", 0, NULL, "the daemon itself, and with it every model", CLI_ONE_OF},
@@ -175,7 +251,9 @@ static const struct cli_command commands[] = {
     {"run", "MODEL [PROMPT...]", 1, CLI_MAX_OPERANDS, CLI_ROLE_CLI, cmd_run,
      "answer a prompt, or converse",
      "Loads MODEL into the daemon, asks it, and prints the answer as it comes. MODEL is a name "
-     "from `berth list` or the path of a .gguf file (a path contains a slash or ends in .gguf). "
+     "from `berth list`, a registry's (ai/smollm2, hf.co/ORG/NAME), or the path of a file (it "
+     "begins "
+     "with a slash or a dot or ends in .gguf). "
      "Where no daemon listens, one is started in the background, which ends after five idle "
      "minutes; a line on standard error says so.\n"
      "A model that has a chat template is asked as a chat, one that has none continues the prompt. "
@@ -219,10 +297,114 @@ static const struct cli_command commands[] = {
      "serve a folder to the network, to clients with keys\n",
      serve_flags, SERVE},
     {"list", "", 0, 0, CLI_ROLE_CLI, cmd_list, "the models there are",
-     "Lists the models that the daemon finds in its models-dir, and those it was given as paths. "
+     "Lists the models of the daemon's store, those that it finds in its models-dir, and those it "
+     "was "
+     "given as paths. "
      "Where no daemon "
      "listens, one is started, as by `berth run`.",
      NULL, list_flags, WHERE | BIT(models_dir)},
+    {"pull", "MODEL...", 1, CLI_MAX_OPERANDS, CLI_ROLE_CLI, cmd_pull,
+     "fetch a model from its registry",
+     "Has the daemon fetch MODEL into its store: NAME, NAME:TAG or NAME@sha256:DIGEST of Docker "
+     "Hub "
+     "(namespace ai/ where none is given), REGISTRY/NAME of another registry, or hf.co/ORG/NAME of "
+     "Hugging Face. Every file is checked against its digest before it counts. A pull that is "
+     "interrupted goes on where it stopped, and what is there already is not fetched again. Ctrl-C "
+     "ends the pull and exits 130. Prints the model's digest, by which it can be pinned.",
+     "berth pull smollm2\tai/smollm2:latest of Docker Hub\n"
+     "berth pull registry.example/models/chat:v3 --json\tfor machines\n"
+     "berth pull --locked smollm2\tthe bytes of berth.lock\n",
+     pull_flags, WHERE},
+    {"package", "[NAME]", 0, 1, CLI_ROLE_CLI, cmd_package, "make a model of files",
+     "Makes an artifact of a GGUF file, a folder of safetensors or a DDUF file, or of a stored "
+     "MODEL "
+     "with something changed, and puts it into the daemon's store as NAME (NAME:TAG). What the "
+     "weights "
+     "say of themselves (architecture, parameters, quantization, context) is read by a process of "
+     "its "
+     "own, in the sandbox of a worker, and written into the artifact. The same files under the "
+     "same names "
+     "with the same flags give the same digest, on any machine and at any time; SOURCE_DATE_EPOCH "
+     "in "
+     "the environment adds a time of creation. Files whose names begin with a dot are left out of "
+     "a "
+     "folder.\n"
+     "With -o FILE it becomes a tar file instead, and no daemon is asked. Docker Model Runner runs "
+     "what "
+     "is packaged here; --format cncf makes a CNCF ModelPack.",
+     "berth package --gguf ./model.gguf --license LICENSE registry.example/team/model:v1 --push\t\n"
+     "berth package --safetensors-dir ./qwen team/qwen:bf16\t\n"
+     "berth package --from team/qwen:bf16 --context-size 8192 team/qwen:8k\tthe weights are not "
+     "stored twice\n",
+     package_flags, WHERE},
+    {"push", "MODEL...", 1, CLI_MAX_OPERANDS, CLI_ROLE_CLI, cmd_push,
+     "send a model to its registry",
+     "Has the daemon send MODEL from its store to the registry that its name says, with the "
+     "daemon's "
+     "credentials (`docker login` makes them). Only what the registry lacks is sent.",
+     "berth tag smollm2 registry.example/models/chat:v3\t\n"
+     "berth push registry.example/models/chat:v3\t\n",
+     push_flags, WHERE},
+    {"tag", "MODEL NAME", 2, 2, CLI_ROLE_CLI, cmd_tag, "give a stored model a further name",
+     "Makes NAME (NAME:TAG) mean the model that MODEL means now. A name that meant another model "
+     "leaves it, in one step; that one stays, untagged if it has no other, until `berth prune`.",
+     NULL, json_flags, WHERE},
+    {"rm", "MODEL...", 1, CLI_MAX_OPERANDS, CLI_ROLE_CLI, cmd_rm, "remove models from the store",
+     "Takes the name MODEL away, and with its last name the model and the files that no other "
+     "model "
+     "has. By an id, the model with its name. Refused while it is loaded or, by an id, while it "
+     "has "
+     "several names, unless --force is given. Files of models-dir are not the store's: remove "
+     "them yourself.",
+     NULL, rm_flags, WHERE},
+    {"prune", "", 0, 0, CLI_ROLE_CLI, cmd_prune, "free what no name leads to",
+     "Removes models that have no name, and files of no model: parts of abandoned pulls, too. What "
+     "is loaded stays.",
+     NULL, prune_flags, WHERE},
+    {"verify", "", 0, 0, CLI_ROLE_CLI, cmd_verify, "check every byte of the store",
+     "Reads every file of the daemon's store and compares it with its digest. Exits 1 when "
+     "something is wrong and was not repaired.",
+     NULL, verify_flags, WHERE},
+    {"export", "MODEL", 1, 1, CLI_ROLE_CLI, cmd_export, "write a stored model to a tar file",
+     "The file holds the model as an artifact, as Docker Model Runner exports it: `berth load` and "
+     "`docker model` read it.",
+     "berth export smollm2 -o smollm2.tar\t\n"
+     "berth export smollm2 | ssh other berth load smollm2\tto a machine without a registry\n",
+     export_flags, WHERE},
+    {"load", "[NAME]", 0, 1, CLI_ROLE_CLI, cmd_load, "take a model from a tar file into the store",
+     "Reads what `berth export`, `berth package -o` or Docker Model Runner wrote. The file holds "
+     "no "
+     "name: with NAME the model gets this one, else it is known by its digest alone.",
+     "berth load -i smollm2.tar smollm2\t\n", load_flags, WHERE},
+    {"lock", "[MODEL...]", 0, CLI_MAX_OPERANDS, CLI_ROLE_CLI, cmd_lock,
+     "pin a project's models in berth.lock",
+     "Writes berth.lock into the current folder: for each MODEL its digest and the parameters that "
+     "are declared of it, and the engine's version. Without MODEL, the models that compose.yaml "
+     "(or "
+     "compose.yml, docker-compose.yaml, docker-compose.yml) names under `models:` and in services "
+     "of "
+     "`provider: {type: model}`, with context_size and runtime_flags; else those of the berth.lock "
+     "that is there. A model that is not in the store is asked of its registry. The file belongs "
+     "into "
+     "version control.\n"
+     "`berth pull --locked` then fetches these very bytes, and `berth run --locked` refuses when "
+     "model, parameters or engine are others, naming what differs. --apply makes the daemon as the "
+     "lock "
+     "says; --check is for continuous integration.",
+     "berth lock smollm2\tpin one model\n"
+     "berth lock\tpin what compose.yaml declares\n"
+     "berth lock --check\tin a test of the project\n"
+     "berth lock --apply\ton another machine\n",
+     lock_flags, WHERE},
+    {"import", "DIR", 1, 1, CLI_ROLE_CLI, cmd_import, "take over the models of Docker Model Runner",
+     "Reads the store of Docker Model Runner in DIR (its MODELS_PATH, which holds models.json) and "
+     "takes its models with their names into berth's, without copying where both lie on one file "
+     "system. DIR stays as it is. It must be on the daemon's machine.",
+     "berth import ~/.docker/models\t\n", json_flags, WHERE},
+    {"show", "MODEL", 1, 1, CLI_ROLE_CLI, cmd_show, "what a model of the store or a registry is",
+     "Prints names, digest, format, size and what is declared of MODEL in its artifact, then its "
+     "metadata. `berth inspect` tells how the daemon runs it.",
+     "berth show smollm2 --remote\tbefore pulling it\n", show_flags, WHERE},
     {"ps", "", 0, 0, CLI_ROLE_CLI, cmd_ps, "the models that are loaded",
      "Lists loaded models, the memory that each one planned, the answers it computes and those "
      "that wait, and until when it stays loaded if nobody asks it. Starts no daemon: where none "
@@ -242,8 +424,9 @@ static const struct cli_command commands[] = {
      "its own in the sandbox of a worker. Starts no daemon: where none listens, the file alone "
      "speaks.",
      "berth inspect stories\ta model of models-dir\n"
-     "berth inspect ./model.gguf --json\ta file, every tensor included\n",
-     json_flags, WHERE | BIT(models_dir)},
+     "berth inspect ./model.gguf --json\ta file, every tensor included\n"
+     "berth inspect ai/smollm2 --remote\twhat the registry has under this name\n",
+     show_flags, WHERE | BIT(models_dir)},
     {"status", "", 0, 0, CLI_ROLE_CLI, cmd_status, "whether a daemon runs, and how it is",
      "Prints its address, version, models, memory, requests and connections. Exits 1 where none "
      "runs.",
@@ -256,7 +439,8 @@ static const struct cli_command commands[] = {
      "json`\n",
      logs_flags, WHERE},
     {"df", "", 0, 0, CLI_ROLE_CLI, cmd_df, "what berth's files take on disk",
-     "Adds up model files by folder, logs and other state, and says what is free there. Units are "
+     "Adds up the daemon's store, model files by folder, logs and other state, and says what is "
+     "free there. Units are "
      "powers of 1000.",
      NULL, json_flags, WHERE | BIT(models_dir)},
     {"keys", "", 0, 0, CLI_ROLE_CLI, cmd_keys, "the daemon's keys, and what each was used for",

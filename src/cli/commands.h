@@ -24,6 +24,9 @@ bool cli_parse(int argc, char **argv, struct cli_args *ret, int *ret_status);
 
 /* "berth: SENTENCE" on standard error; returns the exit status for it. */
 int cli_fail(const struct err *err);
+/* What cli_fail puts before a sentence instead of "berth: ". */
+void cli_speak_as(const char *prefix);
+const char *cli_speaker(void);
 
 const struct cli_command *cli_commands(size_t *ret_n);
 /* The command named by the first one or two words (*ret_words how many), or NULL. */
@@ -54,15 +57,27 @@ int cmd_config_show(const struct cli_args *a);
 int cmd_configure(const struct cli_args *a);
 int cmd_configure_show(const struct cli_args *a);
 int cmd_df(const struct cli_args *a);
-int cmd_keys(const struct cli_args *a);
+int cmd_export(const struct cli_args *a);
 int cmd_help(const struct cli_args *a);
+int cmd_import(const struct cli_args *a);
 int cmd_inspect(const struct cli_args *a);
+int cmd_keys(const struct cli_args *a);
 int cmd_list(const struct cli_args *a);
+int cmd_load(const struct cli_args *a);
+int cmd_lock(const struct cli_args *a);
 int cmd_logs(const struct cli_args *a);
+int cmd_package(const struct cli_args *a);
+int cmd_prune(const struct cli_args *a);
 int cmd_ps(const struct cli_args *a);
+int cmd_pull(const struct cli_args *a);
+int cmd_push(const struct cli_args *a);
+int cmd_rm(const struct cli_args *a);
 int cmd_run(const struct cli_args *a);
+int cmd_show(const struct cli_args *a);
 int cmd_status(const struct cli_args *a);
 int cmd_stop(const struct cli_args *a);
+int cmd_tag(const struct cli_args *a);
+int cmd_verify(const struct cli_args *a);
 int cmd_version(const struct cli_args *a);
 
 #endif

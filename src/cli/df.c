@@ -86,6 +86,34 @@ static void add_row(struct report *r, const char *type, const char *path, enum w
     r->total += u.bytes;
 }
 
+/* The daemon's store, as it tells it. */
+static void add_store(struct report *r, const struct client *c)
+{
+    struct err ignored = ERR_INIT;
+    json_t *df = NULL;
+    if (client_json(c, "GET", "/berth/v1/df", NULL, &df, &ignored) < 0 ||
+        !*answer_text(df, "store")) {
+        json_decref(df);
+        return;
+    }
+    uint64_t bytes = answer_number(df, "blob_bytes") + answer_number(df, "partial_bytes");
+    uint64_t n = answer_number(df, "blobs") + answer_number(df, "partial");
+    table_add(&r->table, "store");
+    table_add_number(&r->table, n);
+    table_add_bytes(&r->table, bytes);
+    table_add_bytes(&r->table, answer_number(df, "free_bytes"));
+    table_add(&r->table, answer_text(df, "store"));
+    json_t *row = json_pack("{s:s, s:I, s:I, s:I, s:b, s:s, s:I, s:I}", "type", "store", "files",
+                            (json_int_t)n, "bytes", (json_int_t)bytes, "free_bytes",
+                            (json_int_t)answer_number(df, "free_bytes"), "exists", 1, "path",
+                            answer_text(df, "store"), "unused_bytes",
+                            (json_int_t)answer_number(df, "unused_bytes"), "partial_bytes",
+                            (json_int_t)answer_number(df, "partial_bytes"));
+    json_array_append_new(r->rows, row);
+    r->total += bytes;
+    json_decref(df);
+}
+
 /* The folders of models: the daemon's where one runs on this machine, else those that one started
  * now would have. */
 static void add_models(struct report *r, const json_t *status, const char *dirs)
@@ -118,6 +146,8 @@ int cmd_df(const struct cli_args *a)
     bool asks = client_init(&c, &a->config, &ignored) == 0 && client_probe(&c, &ignored) == 1;
     if (asks && client_json(&c, "GET", "/berth/v1/status", NULL, &status, &ignored) < 0)
         status = NULL;
+    if (status)
+        add_store(&r, &c);
     add_models(&r, status, config_str(&a->config, CONFIG_models_dir));
     int rc = config_state_dir(&state, &err);
     if (rc == 0) {

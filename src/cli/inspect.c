@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cli/artifact/artifact.h"
+#include "cli/artifact/facts.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "cli/models.h"
@@ -136,9 +138,31 @@ static void print_metadata(const json_t *file)
 
 struct subject {
     json_t *known;   /* owned; the daemon's entry, NULL: no daemon, or it knows none */
+    json_t *stored;  /* owned; of a model of the store or a registry, what its artifact says */
     json_t *file;    /* owned; NULL: its file is not on this machine */
     struct buf path; /* owned */
 };
+
+/* A model of the store, or with --remote of its registry. */
+static int look_into_store(const struct cli_args *a, struct subject *s, struct client *c,
+                           struct err *err)
+{
+    const char *model = a->operands[0];
+    struct buf path;
+    struct err ignored = ERR_INIT;
+    bool is_remote = cli_has(a, "remote");
+    if (is_remote && client_ensure(c, err) < 0)
+        return -err->code;
+    int rc = artifact_model(c, model, is_remote, &s->stored, err);
+    buf_init(&path, LIMIT_PATH_BYTES);
+    buf_append_str(&path, "/berth/v1/models/");
+    client_escape(&path, model, true);
+    if (rc == 0 && !is_remote &&
+        client_json(c, "GET", buf_str(&path), NULL, &s->known, &ignored) < 0)
+        s->known = NULL;
+    buf_release(&path);
+    return rc;
+}
 
 /* Asks the daemon if one listens. */
 static int look_up(const struct cli_args *a, struct subject *s, struct err *err)
@@ -147,6 +171,8 @@ static int look_up(const struct cli_args *a, struct subject *s, struct err *err)
     struct client c;
     json_t *models = NULL;
     int there = client_init(&c, &a->config, err);
+    if (there == 0 && cli_has(a, "remote"))
+        return look_into_store(a, s, &c, err);
     if (there == 0)
         there = client_probe(&c, err);
     if (there > 0)
@@ -154,15 +180,16 @@ static int look_up(const struct cli_args *a, struct subject *s, struct err *err)
     if (there < 0)
         return there;
     const json_t *m = models_pick(models, model);
-    s->known = json_incref((json_t *)m);
+    bool is_file = m && strcmp(answer_text(m, "source"), "store") != 0;
+    s->known = is_file ? json_incref((json_t *)m) : NULL;
     json_decref(models);
+    m = s->known;
+    if (there && !is_file && !model_is_path(model))
+        return look_into_store(a, s, &c, err);
     if (m && !model_is_path(model)) {
         buf_append_str(&s->path, answer_text(s->known, "path"));
         return buf_status(&s->path, "the model's path", err);
     }
-    if (there && !model_is_path(model))
-        return err_set(err, E_NOTFOUND, "there is no model '%.128s'; `berth list` lists them",
-                       model);
     return model_find(model, config_str(&a->config, CONFIG_models_dir), &s->path, err);
 }
 
@@ -170,6 +197,13 @@ static void print(const struct subject *s)
 {
     const json_t *first = json_array_get(json_object_get(s->file, "files"), 0);
     char size[16], ago[32];
+    if (s->stored) {
+        show_facts(s->stored);
+        if (s->known)
+            print_known(s->known);
+        show_metadata(s->stored);
+        return;
+    }
     if (s->known)
         fact_print("name", "%s", answer_text(s->known, "name"));
     fact_print("file", "%s", buf_str(&s->path));
@@ -191,15 +225,18 @@ static void print(const struct subject *s)
 int cmd_inspect(const struct cli_args *a)
 {
     struct err err = ERR_INIT;
-    struct subject s = {NULL, NULL, {0}};
+    struct subject s = {.known = NULL};
     buf_init(&s.path, LIMIT_PATH_BYTES);
     int rc = look_up(a, &s, &err);
     /* A daemon on another machine has its files there. */
-    if (rc == 0 && (!s.known || access(buf_str(&s.path), R_OK) == 0))
+    if (rc == 0 && !s.stored && (!s.known || access(buf_str(&s.path), R_OK) == 0))
         rc = self_show_model(buf_str(&s.path), &s.file, &err);
     if (rc == 0 && cli_has(a, "json")) {
-        json_t *j =
-            s.known ? json_deep_copy(s.known) : json_pack("{s:s}", "path", buf_str(&s.path));
+        json_t *j = s.known    ? json_deep_copy(s.known)
+                    : s.stored ? json_object()
+                               : json_pack("{s:s}", "path", buf_str(&s.path));
+        if (s.stored)
+            json_object_update_missing(j, s.stored);
         if (s.file)
             json_object_set(j, "file", s.file);
         cli_print_json(j);
@@ -208,6 +245,7 @@ int cmd_inspect(const struct cli_args *a)
         print(&s);
     }
     json_decref(s.file);
+    json_decref(s.stored);
     json_decref(s.known);
     buf_release(&s.path);
     return rc < 0 ? cli_fail(&err) : CLI_OK;

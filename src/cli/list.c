@@ -4,25 +4,31 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/artifact/facts.h"
 #include "cli/commands.h"
 #include "cli/model_path.h"
 #include "cli/models.h"
 #include "cli/table.h"
+#include "lib/base/limits.h"
 
 static void print_list(const json_t *models)
 {
-    static const char *const titles[] = {"NAME", "SIZE", "MODIFIED", "STATE", "FILE"};
+    static const char *const titles[] = {"NAME", "SIZE", "MODIFIED", "STATE", "DIGEST OR FILE"};
     struct table t;
     size_t i;
     const json_t *m;
     table_init(&t, titles, ARRAY_LEN(titles));
     json_array_foreach((json_t *)models, i, m)
     {
-        table_add(&t, answer_text(m, "name"));
+        bool is_stored = strcmp(answer_text(m, "source"), "store") == 0;
+        char name[LIMIT_MODEL_NAME_BYTES + 1], digest[32];
+        snprintf(digest, sizeof(digest), "%.19s", answer_text(m, "id"));
+        table_add(&t, is_stored ? facts_short_name(answer_text(m, "name"), name, sizeof(name))
+                                : answer_text(m, "name"));
         table_add_bytes(&t, answer_number(m, "file_bytes"));
         table_add_ago(&t, answer_number(m, "modified_unix"));
         table_add(&t, answer_text(m, "state"));
-        table_add(&t, answer_text(m, "path"));
+        table_add(&t, is_stored ? digest : answer_text(m, "path"));
     }
     table_print(&t);
     table_release(&t);
@@ -151,8 +157,9 @@ int cmd_list(const struct cli_args *a)
         print_list(models);
     if (json_array_size(models) == 0)
         fprintf(stderr,
-                "berth: the daemon on %s finds no models; put .gguf files into a folder of its "
-                "models-dir (`berth help serve`), or run one by its path\n",
+                "berth: the daemon on %s has no models; `berth pull NAME` fetches one, `berth "
+                "package` makes "
+                "one of files, and .gguf files in its models-dir are models too\n",
                 client_place(&c));
     json_decref(models);
     return CLI_OK;

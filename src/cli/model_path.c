@@ -17,7 +17,9 @@
 
 bool model_is_path(const char *model)
 {
-    return strchr(model, '/') || str_has_suffix(str_from(model), STR_LIT(".gguf"));
+    if (strchr("/.~", model[0]) || str_has_suffix(str_from(model), STR_LIT(".gguf")))
+        return true;
+    return strchr(model, '/') && access(model, F_OK) == 0;
 }
 
 int model_real_path(const char *path, struct buf *out, struct err *err)

@@ -5,7 +5,8 @@
 
 #include "lib/base/buf.h"
 
-/* Whether MODEL means a path: it contains a slash or ends in .gguf. */
+/* Whether MODEL means a path: it begins with a slash, a dot or a tilde, ends in .gguf, or has a
+ * slash and is there; "ai/smollm2" is a name else. */
 bool model_is_path(const char *model);
 /* The absolute path of a file; E_NOTFOUND or E_IO naming it. */
 int model_real_path(const char *path, struct buf *out, struct err *err) MUST_USE;

@@ -40,9 +40,21 @@ int cli_end(int status)
     return status == CLI_OK ? cli_fail(&err) : status;
 }
 
+static const char *speaker = "berth: ";
+
+void cli_speak_as(const char *prefix)
+{
+    speaker = prefix;
+}
+
+const char *cli_speaker(void)
+{
+    return speaker;
+}
+
 int cli_fail(const struct err *err)
 {
-    fprintf(stderr, "berth: %s\n", err->msg);
+    fprintf(stderr, "%s%s\n", speaker, err->msg);
     return CLI_FAILED;
 }
 
@@ -65,7 +77,7 @@ const struct cli_command *cli_find(int argc, char **argv, int *ret_words)
 {
     static const struct {
         const char *other, *name;
-    } synonyms[] = {{"ls", "list"},           {"unload", "stop"}, {"show", "inspect"},
+    } synonyms[] = {{"ls", "list"},           {"unload", "stop"}, {"remove", "rm"},
                     {"--version", "version"}, {"-V", "version"},  {"-v", "version"},
                     {"start", "serve"},       {"--help", "help"}, {"-h", "help"}};
     size_t n;
@@ -89,8 +101,15 @@ const struct cli_command *cli_find(int argc, char **argv, int *ret_words)
 
 int cli_unknown(int argc, char **argv)
 {
-    /* What people know from other model runners, and look for here. */
-    static const char *const fetching[] = {"pull", "push", "rm", "create", "cp", "search"};
+    /* What people know from other model runners, and what is meant here. */
+    static const struct {
+        const char *word, *instead;
+    } others[] = {
+        {"create", "`berth package` makes a model of files"},
+        {"cp", "`berth tag MODEL NAME` gives a model a further name"},
+        {"search", "search on hub.docker.com/u/ai or huggingface.co, then `berth pull NAME`"},
+        {"purge", "`berth rm MODEL...` removes models, `berth prune` what has no name"},
+        {"images", "`berth list` lists models"}};
     struct err err = ERR_INIT;
     size_t n_commands, n_groups, n = 0;
     const struct cli_command *commands = cli_commands(&n_commands);
@@ -110,12 +129,9 @@ int cli_unknown(int argc, char **argv)
             names[n++] = commands[i].name;
     }
     const char *word = group && argc > 1 ? argv[1] : argv[0];
-    for (size_t i = 0; !group && i < ARRAY_LEN(fetching); i++) {
-        if (strcmp(word, fetching[i]) == 0) {
-            err_set(&err, E_INVALID,
-                    "there is no `berth %s` yet: models are .gguf files that lie in the folders of "
-                    "models-dir (`berth config show models-dir`), or are run by their path",
-                    word);
+    for (size_t i = 0; !group && i < ARRAY_LEN(others); i++) {
+        if (strcmp(word, others[i].word) == 0) {
+            err_set(&err, E_INVALID, "there is no `berth %s`: %s", word, others[i].instead);
             return usage(&err);
         }
     }

@@ -14,6 +14,8 @@
 #include "cli/chat/params.h"
 #include "cli/chat/repl.h"
 #include "cli/commands.h"
+#include "cli/lock/lock.h"
+#include "cli/artifact/artifact.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "lib/sys/file.h"
@@ -28,6 +30,11 @@ static int check_flags(const struct cli_args *a, struct err *err)
 {
     if (cli_has(a, "chat") && is_raw(a))
         return err_set(err, E_INVALID, "--chat and --complete exclude each other");
+    const char *pull = cli_flag(a, "pull");
+    if (pull && strcmp(pull, "always") != 0 && strcmp(pull, "missing") != 0 &&
+        strcmp(pull, "never") != 0)
+        return err_set(err, E_INVALID, "--pull: '%.64s' is none of always, missing and never",
+                       pull);
     if (is_raw(a) && (cli_has(a, "system") || cli_has(a, "chat-template")))
         return err_set(err, E_INVALID,
                        "--complete takes the prompt as it stands: no --system, no --chat-template");
@@ -136,26 +143,85 @@ static int answer_once(struct chat *c, const struct buf *prompt, struct err *err
     return 0;
 }
 
+/* Fetches the model, saying so in the words of whoever was called. */
+static int fetch(struct chat *c, const struct cli_args *a, const char *why, struct err *err)
+{
+    struct transfer t;
+    const char *model = a->operands[0];
+    bool is_docker = !*cli_speaker();
+    *err = (struct err)ERR_INIT;
+    if (is_docker)
+        fprintf(stderr, "Unable to find model '%s' locally. Pulling from the server.\n", model);
+    else
+        fprintf(stderr, "berth: %s%s; pulling it\n", model, why);
+    int rc = client_ensure(&c->client, err);
+    if (rc == 0)
+        rc = artifact_pull(&c->client, model, TRANSFER_BERTH, &t, err);
+    if (rc == 0)
+        fprintf(stderr, "%s%s\n", cli_speaker(), t.message);
+    if (rc == -E_CANCELED)
+        artifact_interrupted(is_docker ? "docker model" : "berth", "pull", model);
+    transfer_release(&t);
+    return rc;
+}
+
+/* From here on the chat is with the bytes that the lock names, if all that it says is so. */
+static int pin(struct chat *c, const char *model, struct err *err)
+{
+    struct buf ref;
+    buf_init(&ref, LIMIT_PATH_BYTES);
+    int rc = client_ensure(&c->client, err);
+    if (rc == 0)
+        rc = lock_demand(&c->client, LOCK_FILE, model, true, &ref, err);
+    if (rc == 0) {
+        mem_free(c->asked_for);
+        c->asked_for = buf_take(&ref);
+    }
+    buf_release(&ref);
+    return rc;
+}
+
+/* Loads the model; one that is not here is fetched where --pull says so, or where its name can only
+ * be a registry's. */
+static int load(struct chat *c, const struct cli_args *a, struct err *err)
+{
+    const char *model = a->operands[0], *pull = cli_flag(a, "pull");
+    if (cli_has(a, "locked") && pin(c, model, err) < 0)
+        return -err->code;
+    bool may =
+        !cli_has(a, "locked") && artifact_may_pull(model) && !(pull && strcmp(pull, "never") == 0);
+    bool must = may && pull && strcmp(pull, "always") == 0;
+    if (must && fetch(c, a, " may be newer in its registry", err) < 0)
+        return -err->code;
+    if (cli_has(a, "chat-template"))
+        return load_with_template(c, cli_flag(a, "chat-template"), err);
+    int rc = chat_load(c, mode_of(a), err);
+    if (rc != -E_NOTFOUND || !may || must || (!pull && !strpbrk(model, "/:@")))
+        return rc;
+    rc = fetch(c, a, " is not here", err);
+    return rc < 0 ? rc : chat_load(c, mode_of(a), err);
+}
+
 static int run_model(struct chat *c, const struct cli_args *a, struct err *err)
 {
     struct buf prompt;
     buf_init(&prompt, LIMIT_TEXT_BYTES);
-    bool is_loop = a->n_operands == 1 && isatty(STDIN_FILENO);
-    int rc = is_loop ? 0 : read_prompt(a, &prompt, err);
+    bool loads_only = cli_has(a, "detach");
+    bool is_loop = a->n_operands == 1 && isatty(STDIN_FILENO) && !loads_only;
+    int rc = is_loop || loads_only ? 0 : read_prompt(a, &prompt, err);
     if (rc == 0) /* until here Ctrl-C ends the process */
         rc = interrupt_start(err);
     if (rc == 0)
         chat_heed_interrupts(c);
     if (rc == 0)
-        rc = cli_has(a, "chat-template") ? load_with_template(c, cli_flag(a, "chat-template"), err)
-                                         : chat_load(c, mode_of(a), err);
+        rc = load(c, a, err);
     if (rc == 0 && is_loop) {
         struct repl_options o = {.mode = mode_of(a),
                                  .can_edit = config_can_edit_lines() && isatty(STDOUT_FILENO),
                                  .keeps_history = !cli_has(a, "no-history") &&
                                                   config_u32(&a->config, CONFIG_history)};
         rc = repl_run(c, &o, err);
-    } else if (rc == 0) {
+    } else if (rc == 0 && !loads_only) {
         rc = answer_once(c, &prompt, err);
     }
     buf_release(&prompt);

@@ -177,7 +177,7 @@ class Manage(CliCase):
         self.assertEqual([m["name"] for m in listed], ["stories", "stories-chat"])
         self.assertEqual([m["state"] for m in listed], ["idle", "idle"])
         rows = self.ok("list").splitlines()
-        self.assertRegex(rows[0], r"^NAME +SIZE +MODIFIED +STATE +FILE$")
+        self.assertRegex(rows[0], r"^NAME +SIZE +MODIFIED +STATE +DIGEST OR FILE$")
         self.assertRegex(rows[1], r"^stories +1\.19 MB +.* ago +idle +/.*stories\.gguf$")
         self.ok("run", "stories", "Once", "-n", "1")
         loaded = json.loads(self.ok("ps", "--json"))
@@ -224,7 +224,7 @@ class Manage(CliCase):
         with Daemon(args=["--models-dir", "/nonexistent/models"]) as d:
             rc, out, err = self.berth("list", "--port", str(d.port))
             self.assertEqual(rc, 0, err)
-            self.assertIn("finds no models", err)
+            self.assertIn("has no models; `berth pull NAME`", err)
         self.assertIn("/nonexistent/models", d.output())
 
     def test_a_daemon_without_a_place_for_its_state(self):

@@ -17,7 +17,7 @@ class Usage(CliCase):
         self.refused(2, "no command 'rnu'; did you mean `berth run`\\?", "rnu")
         self.refused(2, "no command 'debug logit'; did you mean `berth debug logits`\\?", "debug", "logit")
         self.refused(2, "no command 'xyzzy'; `berth help` lists them", "xyzzy")
-        self.refused(2, "there is no `berth pull` yet: models are .gguf files", "pull", "llama3")
+        self.refused(2, "there is no `berth cp`: `berth tag MODEL NAME` gives", "cp", "a", "b")
         self.refused(2, "`berth run` has no commands of its own; `berth help run`", "help", "run", "it")
         self.refused(2, "did you mean --max-tokens\\?", "run", "stories", "--max-token", "3")
         self.refused(2, "did you mean --port\\?", "serve", "--prot", "3")
