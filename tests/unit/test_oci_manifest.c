@@ -162,7 +162,7 @@ static void test_what_is_no_model(void **state)
         MANIFEST(DOCKER_CONFIG, DESCRIPTOR(AI "license", "5")),
         MANIFEST(DOCKER_CONFIG,
                  DESCRIPTOR(AI "gguf.v3", "5") "," DESCRIPTOR(AI "safetensors", "5")),
-        MANIFEST(DOCKER_CONFIG,
+        MANIFEST(DESCRIPTOR(AI "model.config.v0.2+json", "3"),
                  FILE_LAYER(AI "safetensors", "m.st") "," FILE_LAYER(AI "model.file", "m.st")),
     };
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {

@@ -5,10 +5,13 @@
 
 #include <dirent.h>
 #include <ftw.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -146,6 +149,8 @@ static void test_docker(void **state)
         {AI "gguf.v3", "x-00002-of-00002.gguf", "second", 0},
         {AI "mmproj", NULL, "eyes", 0},
         {AI "chat.template.jinja", NULL, "{{ hi }}", 0},
+        {AI "license", "NOTICE", "also", 0},
+        {AI "license", "NOTICE", "and so", 0},
     };
     char digest[OCI_DIGEST_CHARS + 1], found[OCI_DIGEST_CHARS + 1];
     struct store_model m;
@@ -162,7 +167,8 @@ static void test_docker(void **state)
     assert_int_equal(m.config.context_size, 77);
     assert_true(m.created_unix > 1700000000); /* when it came here */
     files_are(&m, "model-00001-of-00002.gguf:3:5 model-00002-of-00002.gguf:3:6 model.mmproj:7:4 "
-                  "template.jinja:8:8 LICENSE:9:4 ");
+                  "template.jinja:8:8 LICENSE:9:4 LICENSE-00002-of-00003:9:4 "
+                  "LICENSE-00003-of-00003:9:6 ");
     assert_int_equal(store_model_open(store, &m, &o, &err), 0);
     assert_int_equal(o.files.n, 2);
     char bytes[8] = "";
@@ -172,7 +178,7 @@ static void test_docker(void **state)
     assert_true(o.mmproj_fd >= 0);
     /* what is open is not collected */
     assert_int_equal(store_remove(store, digest, &err), 0);
-    assert_int_equal(count("blobs/sha256"), 7);
+    assert_int_equal(count("blobs/sha256"), 9);
     store_model_close(store, &o);
     uint64_t freed;
     assert_int_equal(store_collect(store, 0, &freed, &err), 0);
@@ -506,6 +512,150 @@ static void test_hostile_streams(void **state)
     buf_release(&text);
 }
 
+/* ---- many at once, and ends at any moment ---- */
+
+#define N_STREAMS 4
+
+static struct buf streams[N_STREAMS];
+static char stream_ids[N_STREAMS][OCI_DIGEST_CHARS + 1];
+
+/* Models that share a layer; some of it in archives. */
+static void streams_make(void)
+{
+    static char shared[40000];
+    for (int i = 0; i < N_STREAMS; i++) {
+        struct buf tar;
+        char own[64];
+        struct err err = ERR_INIT;
+        snprintf(own, sizeof(own), "config number %d", i);
+        memset(shared, 'x', sizeof(shared));
+        buf_init(&tar, 1 << 20);
+        tar_add(&tar, "config.json", own);
+        tar_add(&tar, "tokenizer.json", "{}");
+        tar_put_end(&tar);
+        const struct layer layers[] = {
+            {CNCF "weight.v1.raw", "model.safetensors", shared, sizeof(shared)},
+            {CNCF "weight.config.v1.tar", NULL, tar.data, tar.len},
+        };
+        model_make(CNCF "config.v1+json", "{\"modelfs\":{}}", layers, 2, "a:b", stream_ids[i]);
+        export_all(stream_ids[i], 4096, &streams[i]);
+        assert_int_equal(store_remove(store, stream_ids[i], &err), 0);
+        buf_release(&tar);
+    }
+}
+
+static void streams_release(void)
+{
+    for (int i = 0; i < N_STREAMS; i++)
+        buf_release(&streams[i]);
+}
+
+/* Loads, opens and removes; whatever comes of it must be one of these. */
+static bool churn(unsigned seed, unsigned n)
+{
+    bool ok = true;
+    for (unsigned k = 0; ok && k < n; k++) {
+        char id[OCI_DIGEST_CHARS + 1];
+        struct store_model m;
+        struct store_opened o;
+        struct err err = ERR_INIT;
+        uint64_t freed;
+        int i = (int)((seed * 7 + k * 3) % N_STREAMS);
+        int rc = load(streams[i].data, streams[i].len, 3000, id, &err);
+        ok = rc == 0 || rc == -E_NOTFOUND || rc == -E_BUSY; /* removed by others meanwhile */
+        if (rc == 0 && store_model_read(store, id, &m, &err) == 0) {
+            if (store_model_open(store, &m, &o, &err) == 0) {
+                ok = o.files.n == 3;
+                store_model_close(store, &o);
+            }
+            store_model_release(&m);
+        } else if (rc == 0) {
+            store_model_release(&m);
+        }
+        if (k % 3 == seed % 3)
+            rc = store_remove(store, id, &err);
+        if (k % 4 == 1)
+            ok = ok && store_collect(store, 0, &freed, &err) == 0;
+        if (!ok)
+            fprintf(stderr, "%d %s\n", rc, err.msg);
+    }
+    return ok;
+}
+
+static void *churn_thread(void *arg)
+{
+    return churn((unsigned)(uintptr_t)arg, 40) ? NULL : arg;
+}
+
+static bool on_finding(void *ctx, const struct store_finding *f)
+{
+    (void)ctx;
+    if (f->what)
+        fail_msg("%s %s", f->digest ? f->digest : "index", f->what);
+    return true;
+}
+
+static void test_many(void **state)
+{
+    (void)state;
+    pthread_t threads[6];
+    struct err err = ERR_INIT;
+    uint64_t n;
+    void *failed;
+    streams_make();
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, churn_thread, (void *)(i + 1)), 0);
+    for (size_t i = 0; i < ARRAY_LEN(threads); i++) {
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+    }
+    assert_int_equal(store_verify(store, false, on_finding, NULL, &n, &err), 0);
+    streams_release();
+}
+
+static void test_killed(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    unsigned rng = 99;
+    uint64_t n;
+    streams_make();
+    store_close(store);
+    for (int i = 0; i < 40; i++) {
+        struct store_list l;
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+            if (store_open(dir, &store, &err) < 0)
+                _exit(3);
+            _exit(churn((unsigned)i, 1u << 30) ? 0 : 4);
+        }
+        rng = rng * 1103515245 + 12345;
+        usleep(2000 + (rng >> 8) % 20000);
+        int status = 0;
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFSIGNALED(status));
+        if (store_open(dir, &store, &err) < 0)
+            fail_msg("%s", err.msg);
+        assert_int_equal(store_verify(store, false, on_finding, NULL, &n, &err), 0);
+        assert_int_equal(store_list(store, &l, &err), 0);
+        for (size_t k = 0; k < l.n; k++) {
+            struct store_model m;
+            assert_int_equal(store_model_read(store, l.items[k].digest, &m, &err), 0);
+            if (store_model_files(store, &m, &err) < 0)
+                fail_msg("%s", err.msg);
+            store_model_release(&m);
+        }
+        store_list_release(&l);
+        store_close(store);
+    }
+    assert_int_equal(store_open(dir, &store, &err), 0);
+    assert_int_equal(store_collect(store, 0, &n, &err), 0);
+    assert_int_equal(count("ingest"), 0);
+    streams_release();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -514,6 +664,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_hostile_archives, begin, end),
         cmocka_unit_test_setup_teardown(test_streams, begin, end),
         cmocka_unit_test_setup_teardown(test_hostile_streams, begin, end),
+        cmocka_unit_test_setup_teardown(test_many, begin, end),
+        cmocka_unit_test_setup_teardown(test_killed, begin, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -160,10 +160,20 @@ static bool is_named_by_role(enum oci_role role)
            role == ROLE_TEMPLATE;
 }
 
+static bool is_path_shared(const struct oci_manifest *m, uint32_t i)
+{
+    for (uint32_t j = 0; j < m->n_layers; j++) {
+        if (j != i && m->layers[j].path && strcmp(m->layers[i].path, m->layers[j].path) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int raw_file(struct store_model *m, uint32_t i, struct store_file *ret, struct err *err)
 {
     const struct oci_descriptor *d = &m->manifest.layers[i];
-    bool by_role = m->config.kind == OCI_CONFIG_DOCKER_V01 && is_named_by_role(d->role);
+    bool by_role = m->config.kind == OCI_CONFIG_DOCKER_V01 &&
+                   (is_named_by_role(d->role) || (d->path && is_path_shared(&m->manifest, i)));
     *ret = (struct store_file){.path = d->path, .role = d->role, .size = d->size};
     memcpy(ret->digest, d->digest, sizeof(ret->digest));
     if (!d->path || by_role)

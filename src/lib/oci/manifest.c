@@ -328,15 +328,18 @@ int oci_manifest_check_model(const struct oci_manifest *m, struct err *err)
         enum oci_role role = m->layers[i].role;
         if (!is_weight(role))
             continue;
-        if (weights != ROLE_UNKNOWN && weights != role)
+        /* Of weights without a name, or in an archive, nobody knows yet what they are. */
+        bool is_known = role != ROLE_WEIGHT && weights != ROLE_WEIGHT;
+        if (weights != ROLE_UNKNOWN && weights != role && is_known)
             return err_set(err, E_UNSUPPORTED,
                            "the model mixes weights of several formats (layer %u is '%s')", i,
                            m->layers[i].media_type);
-        weights = role;
+        weights = role == ROLE_WEIGHT && weights != ROLE_UNKNOWN ? weights : role;
     }
     if (weights == ROLE_UNKNOWN)
         return err_set(err, E_UNSUPPORTED, "the model has no layer of weights");
-    return check_paths(m, err);
+    /* v0.1 goes by roles: its annotations are for people. */
+    return m->config.media == MEDIA_DOCKER_CONFIG_V01 ? 0 : check_paths(m, err);
 }
 
 static void put_descriptor(const struct oci_descriptor *d, struct buf *out)
