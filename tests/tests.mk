@@ -18,7 +18,7 @@ ONLY    ?=
 $(BUILD)/libberth.a: $(OBJ)
 	$(Q)rm -f $@; ar rcs $@ $^
 # Helpers shared by C tests: tests/support/*.c
-SUPPORT := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/*.c))
+SUPPORT := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(if $(filter x86_64,$(ARCH)),,%_avx512vnni.c),$(wildcard tests/support/*.c)))
 $(TESTBIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT) $(BUILD)/libberth.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
 $(REPLAY): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/libberth.a

@@ -10,6 +10,8 @@
 
 #include "lib/base/err.h"
 #include "lib/base/mem.h"
+#include "lib/sys/cpu.h"
+#include "tests/support/amx_emulated.h"
 #include "worker/kernel/kern.h"
 
 enum { GUARD = 64, GUARD_BYTE = 0xA5 };
@@ -38,6 +40,15 @@ UNUSED static void for_levels(void (*fn)(const struct kern *k, const struct kern
         level_init(&k, names[i]);
         fn(&k, &ref);
     }
+#if defined(__x86_64__)
+    if (!cpu_has(CPU_AVX512VNNI)) {
+        print_message("no AVX-512 VNNI: the AMX kernels are not tested\n");
+        return;
+    }
+    level_init(&k, "avx512vnni");
+    amx_emulated_fill(&k);
+    fn(&k, &ref);
+#endif
 }
 
 static uint64_t rng_state = 88172645463325252ull;

@@ -121,7 +121,7 @@ static void check_value(const struct kern *k, const struct problem *p, uint32_t 
 {
     float want = p->want[t * LD + r];
     const char *name = dtype_info(p->type)->name;
-    bool same_bits = k->act_for[p->type] == ACT_Q8;
+    bool same_bits = dtype_info(p->type)->block_elements > 1;
     if (!close_to(y, sum, 0, cancel * 2e-7 * abs_sum + 1e-30))
         fail_msg("%s %s %u columns, row %u token %u: %a, exactly %a", k->level, name, p->n_cols, r,
                  t, (double)y, sum);
@@ -231,7 +231,7 @@ static void garbage(const struct kern *k, const struct kern *ref)
             enum dtype type = all_weights[i];
             problem_init(&p, k, ref, type, 512, 5, (float[]){1, 1e30f, 1e-35f, 0}[round], true);
             k->matmul[type](&p.w, 0, ROWS, &p.x, y, LD);
-            for (uint32_t t = 0; t < 5 && k->act_for[type] == ACT_Q8; t++)
+            for (uint32_t t = 0; t < 5 && dtype_info(type)->block_elements > 1; t++)
                 for (uint32_t r = 0; r < ROWS; r++)
                     if (!same(y[t * LD + r], p.want[t * LD + r]))
                         fail_msg("%s %s row %u token %u: %a, ref %a", k->level,

@@ -135,12 +135,13 @@ static void slots(const struct kern *k, const struct kern *ref UNUSED)
         assert_int_equal(k->matmul[t] != NULL, is_weight);
         assert_int_equal(k->dequant[t] != NULL, is_weight);
         if (is_weight)
-            assert_true(dtype_info(t)->block_elements > 1 ? k->act_for[t] == ACT_Q8
-                        : t == DTYPE_BF16                 ? k->act_for[t] != ACT_Q8
-                                                          : k->act_for[t] == ACT_F32);
+            assert_true(dtype_info(t)->block_elements > 1
+                            ? k->act_for[t] == ACT_Q8 || k->act_for[t] == ACT_Q8_PLAIN
+                        : t == DTYPE_BF16 ? k->act_for[t] != ACT_Q8
+                                          : k->act_for[t] == ACT_F32);
     }
     assert_true(k->act_prepare[ACT_F32] && k->act_prepare[ACT_BF16] && k->act_prepare[ACT_Q8] &&
-                k->rms_norm && k->layer_norm && k->add);
+                k->act_prepare[ACT_Q8_PLAIN] && k->rms_norm && k->layer_norm && k->add);
     assert_true(k->scale && k->softcap && k->silu_mul && k->gelu_mul && k->rope_norm &&
                 k->rope_neox);
     for (int t = 0; t < KV_N; t++)

@@ -67,6 +67,11 @@ static bool has_avx512bf16(void)
     return cpu_has(CPU_AVX512BF16);
 }
 
+static bool has_amx(void)
+{
+    return cpu_has(CPU_AMX_INT8) && cpu_has(CPU_AMX_BF16);
+}
+
 #elif defined(__aarch64__)
 
 static bool has_neon(void)
@@ -106,6 +111,7 @@ static const struct level {
     {"avx512", has_avx512, fill_avx512},
     {"avx512vnni", has_avx512vnni, quant_avx512vnni_fill},
     {"avx512bf16", has_avx512bf16, float_avx512bf16_fill},
+    {"amx", has_amx, quant_amx_fill},
 #elif defined(__aarch64__)
     {"neon", has_neon, fill_neon},
     {"dotprod", has_dotprod, quant_dotprod_fill},
@@ -150,7 +156,9 @@ int kern_init(struct kern *k, const char *max_level, struct err *err)
 size_t kern_act_row_bytes(enum act_format format, uint32_t n_cols)
 {
     if (format == ACT_Q8)
-        return ((size_t)n_cols + 255) / 256 * sizeof(struct act_q8);
+        return act_q8_plain_at(n_cols);
+    if (format == ACT_Q8_PLAIN)
+        return act_q8_plain_at(n_cols) + ((size_t)n_cols + 255) / 256 * 256;
     return ((size_t)n_cols * (format == ACT_BF16 ? 2 : sizeof(float)) + 63) / 64 * 64;
 }
 

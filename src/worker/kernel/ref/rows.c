@@ -28,6 +28,8 @@ static void act_bf16(const float *src, void *dst, uint32_t n)
     uint16_t *to = dst;
     for (uint32_t i = 0; i < n; i++)
         to[i] = bf16_from_f32(src[i]);
+    for (uint32_t i = n; i % 32; i++) /* tiles take 32 columns */
+        to[i] = 0;
 }
 
 static void act_q8_block(const float *x, struct act_q8 *g, uint32_t b)
@@ -64,6 +66,15 @@ static void act_q8(const float *src, void *dst, uint32_t n)
         memset(g + n / 256, 0, sizeof(*g));
     for (uint32_t b = 0; b < n / 32; b++)
         act_q8_block(src + 32 * (size_t)b, g + b / 8, b % 8);
+}
+
+static void act_q8_plain(const float *src, void *dst, uint32_t n)
+{
+    const struct act_q8 *g = dst;
+    int8_t *plain = (int8_t *)dst + act_q8_plain_at(n);
+    act_q8(src, dst, n);
+    for (uint32_t c = 0; c < (n + 255) / 256 * 256; c += 4)
+        memcpy(plain + c, g[c / 256].q + act_q8_at(c), 4);
 }
 
 static void rms_norm(const float *x, const float *w, float eps, float *y, uint32_t n)
@@ -166,6 +177,7 @@ void ref_rows_fill(struct kern *k)
     k->act_prepare[ACT_F32] = act_f32;
     k->act_prepare[ACT_BF16] = act_bf16;
     k->act_prepare[ACT_Q8] = act_q8;
+    k->act_prepare[ACT_Q8_PLAIN] = act_q8_plain;
     k->rms_norm = rms_norm;
     k->layer_norm = layer_norm;
     k->add = add;

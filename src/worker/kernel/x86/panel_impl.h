@@ -101,11 +101,16 @@ INLINED void transpose_floats(const __m256 v[16], __m512 t[8])
     }
 }
 
+/* For flags: panels hold w itself, not w + 128. */
+enum { AS_SIGNED = 16 };
+
 /* w + 128 as unsigned bytes; where there are mins, w as it is. */
 INLINED __m512i panel_bytes(__m512i q, const int flags)
 {
     if (flags & W_MIN)
         return q;
+    if (flags & AS_SIGNED)
+        return OFFSET(flags) ? _mm512_sub_epi8(q, _mm512_set1_epi8(OFFSET(flags))) : q;
     if (flags & IS_SIGNED)
         return _mm512_xor_si512(q, _mm512_set1_epi8(-128));
     return _mm512_add_epi8(q, _mm512_set1_epi8((char)(128 - OFFSET(flags))));
@@ -218,64 +223,68 @@ INLINED void panel_dots(const struct panel_block *const w[2], const struct act_q
     }
 }
 
-/* acc += what a block adds: unpack.h. */
+/* The integers of a block, its halves apart where they have scales, to one float. */
+INLINED __m512 panel_float(const struct panel_block *w, __m512i s0, __m512i s1, const int flags)
+{
+    if (!(flags & W_HALF))
+        return _mm512_cvtepi32_ps(s0);
+    __m512 f = _mm512_mul_ps(_mm512_cvtepi32_ps(s0), _mm512_load_ps(w->sc[0]));
+    return _mm512_fmadd_ps(_mm512_cvtepi32_ps(s1), _mm512_load_ps(w->sc[1]), f);
+}
+
+/* acc + D dx I + M: unpack.h. */
+INLINED __m512 panel_add(const struct panel_block *w, const struct act_q8 *x, uint32_t b, __m512 f,
+                         __m512 acc, const int flags)
+{
+    const __m512 dx = _mm512_set1_ps(x->d[b]);
+    acc = _mm512_fmadd_ps(f, _mm512_mul_ps(_mm512_load_ps(w->d), dx), acc);
+    if (!(flags & W_MIN))
+        return acc;
+    __m512 ms = _mm512_set1_ps(x->ds[b]);
+    if (flags & W_HALF) {
+        __m512i sums = bcast(&x->sum[2 * b]);
+        __m512i mn = _mm512_load_si512(w->mn);
+        ms = _mm512_mul_ps(dx, _mm512_cvtepi32_ps(_mm512_madd_epi16(mn, sums)));
+    }
+    return _mm512_fmadd_ps(_mm512_load_ps(w->m), ms, acc);
+}
+
+/* Where the sums of a block begin: its 128 per weight taken back. */
+INLINED __m512i panel_begin(const int32_t *off, const int flags)
+{
+    return flags & W_MIN ? _mm512_setzero_si512() : bcast(off);
+}
+
+/* acc += what a block adds. */
 INLINED void panel_step(const struct panel_block *const w[2], const struct act_q8 *const x[],
                         uint32_t b, const uint32_t R, const uint32_t T, __m512 acc[2][PANEL_TOKENS],
                         const int flags)
 {
-    __m512i s[2][PANEL_TOKENS], s1[2][PANEL_TOKENS];
+    __m512i s0[2][PANEL_TOKENS], s1[2][PANEL_TOKENS];
     UNROLL
     for (uint32_t t = 0; t < T; t++) {
         UNROLL
         for (uint32_t r = 0; r < R; r++) {
-            if (flags & W_HALF) {
-                s[r][t] = flags & W_MIN ? _mm512_setzero_si512() : bcast(&x[t]->off_half[2 * b]);
-                s1[r][t] =
-                    flags & W_MIN ? _mm512_setzero_si512() : bcast(&x[t]->off_half[2 * b + 1]);
-            } else {
-                s[r][t] = flags & W_MIN ? _mm512_setzero_si512() : bcast(&x[t]->off[b]);
-            }
+            s0[r][t] = panel_begin(flags & W_HALF ? &x[t]->off_half[2 * b] : &x[t]->off[b], flags);
+            s1[r][t] = panel_begin(&x[t]->off_half[2 * b + 1], flags);
         }
     }
-    panel_dots(w, x, b, 0, flags & W_HALF ? 4 : 8, R, T, s);
-    __m512 f[2][PANEL_TOKENS];
-    UNROLL
-    for (uint32_t t = 0; t < T; t++) {
-        UNROLL
-        for (uint32_t r = 0; r < R; r++) {
-            f[r][t] = _mm512_cvtepi32_ps(s[r][t]);
-            if (flags & W_HALF)
-                f[r][t] = _mm512_mul_ps(f[r][t], _mm512_load_ps(w[r]->sc[0]));
-        }
-    }
-    if (flags & W_HALF) {
+    panel_dots(w, x, b, 0, flags & W_HALF ? 4 : 8, R, T, s0);
+    if (flags & W_HALF)
         panel_dots(w, x, b, 4, 8, R, T, s1);
-        UNROLL
-        for (uint32_t t = 0; t < T; t++) {
-            UNROLL
-            for (uint32_t r = 0; r < R; r++)
-                f[r][t] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s1[r][t]), _mm512_load_ps(w[r]->sc[1]),
-                                          f[r][t]);
-        }
-    }
     UNROLL
     for (uint32_t t = 0; t < T; t++) {
-        const __m512 dx = _mm512_set1_ps(x[t]->d[b]), ds = _mm512_set1_ps(x[t]->ds[b]);
         UNROLL
-        for (uint32_t r = 0; r < R; r++) {
-            acc[r][t] =
-                _mm512_fmadd_ps(f[r][t], _mm512_mul_ps(_mm512_load_ps(w[r]->d), dx), acc[r][t]);
-            if (!(flags & W_MIN))
-                continue;
-            __m512 ms = ds;
-            if (flags & W_HALF) {
-                __m512i sums = bcast(&x[t]->sum[2 * b]);
-                __m512i mn = _mm512_load_si512(w[r]->mn);
-                ms = _mm512_mul_ps(dx, _mm512_cvtepi32_ps(_mm512_madd_epi16(mn, sums)));
-            }
-            acc[r][t] = _mm512_fmadd_ps(_mm512_load_ps(w[r]->m), ms, acc[r][t]);
-        }
+        for (uint32_t r = 0; r < R; r++)
+            acc[r][t] = panel_add(w[r], x[t], b, panel_float(w[r], s0[r][t], s1[r][t], flags),
+                                  acc[r][t], flags);
     }
+}
+
+INLINED void panel_out(float *y, __mmask16 mask, __m512 sum, bool first)
+{
+    __m512 before = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(mask, y);
+    _mm512_mask_storeu_ps(y, mask, _mm512_add_ps(before, sum));
 }
 
 /* A chunk of nb blocks of R panels times T tokens; y gains it, or becomes it.  Of the last panel
@@ -326,60 +335,76 @@ INLINED void panel_tile(const char *panels, size_t panel_bytes_, uint32_t nb, co
     for (uint32_t t = 0; t < T; t++) {
         UNROLL
         for (uint32_t r = 0; r < R; r++) {
-            float *to = y + t * ld_y + 16 * r;
             const __mmask16 m = r + 1 == R ? mask : (__mmask16)0xffff;
-            __m512 before = first ? _mm512_setzero_ps() : _mm512_maskz_loadu_ps(m, to);
-            _mm512_mask_storeu_ps(to, m, _mm512_add_ps(before, acc[r][t]));
+            panel_out(y + t * ld_y + 16 * r, m, acc[r][t], first);
         }
     }
 }
 
-/* All tokens over a chunk of up to 32 rows. */
-INLINED void panel_tokens(const char *panels, size_t panel_bytes_, uint32_t n_rows, uint32_t nb,
-                          const char *x, size_t x_row_bytes, uint32_t n_tok, float *y, size_t ld_y,
-                          bool first, const int flags)
+/* A chunk of up to 32 rows, unpacked, and where it goes. */
+struct panel_pair {
+    const char *panels; /* the second one_bytes after the first */
+    size_t one_bytes;
+    uint32_t n_rows, n_blocks, col0;
+    float *y; /* gains the products, or becomes them where col0 is 0 */
+    size_t ld_y;
+};
+
+/* Of the last panel's lanes those that are rows. */
+INLINED __mmask16 panel_mask(uint32_t n_rows)
 {
-    const uint32_t tail = (n_rows - 1) % PANEL_ROWS + 1;
-    const __mmask16 mask = (__mmask16)(0xffffu >> (16 - tail));
+    return (__mmask16)(0xffffu >> (15 - (n_rows - 1) % PANEL_ROWS));
+}
+
+/* All tokens over it. */
+INLINED void panel_tokens(const struct panel_pair *p, const struct kern_act *x, const int flags)
+{
+    const __mmask16 mask = panel_mask(p->n_rows);
+    const char *x0 = (const char *)x->rows + p->col0 / 256 * sizeof(struct act_q8);
 #define TILE(R, T)                                                                                 \
-    panel_tile(panels, panel_bytes_, nb, x + t * x_row_bytes, x_row_bytes, R, T, y + t * ld_y,     \
-               ld_y, mask, first, flags)
+    panel_tile(p->panels, p->one_bytes, p->n_blocks, x0 + t * x->row_bytes, x->row_bytes, R, T,    \
+               p->y + t * p->ld_y, p->ld_y, mask, p->col0 == 0, flags)
     uint32_t t = 0;
-    if (n_rows > PANEL_ROWS) {
-        for (; t + 4 <= n_tok; t += 4)
+    if (p->n_rows > PANEL_ROWS) {
+        for (; t + 4 <= x->n_tok; t += 4)
             TILE(2, 4);
-        for (; t + 2 <= n_tok; t += 2)
+        for (; t + 2 <= x->n_tok; t += 2)
             TILE(2, 2);
-        for (; t < n_tok; t++)
+        for (; t < x->n_tok; t++)
             TILE(2, 1);
     } else {
-        for (; t + 4 <= n_tok; t += 4)
+        for (; t + 4 <= x->n_tok; t += 4)
             TILE(1, 4);
-        for (; t < n_tok; t++)
+        for (; t < x->n_tok; t++)
             TILE(1, 1);
     }
 #undef TILE
 }
 
+typedef void (*panel_fn)(const struct panel_pair *p, const struct kern_act *x, const int flags);
+
 INLINED void panel_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                           const struct kern_act *x, float *y, size_t ld_y, const size_t group_bytes,
-                          load_fn load, const int flags)
+                          load_fn load, const int flags, panel_fn tokens)
 {
     _Alignas(64) char panels[2 * PANEL_BLOCKS * sizeof(struct panel_block)];
-    const size_t one = PANEL_BLOCKS * panel_block_bytes(flags);
-    for (uint32_t r = row0, n; r < row1; r += n) {
-        n = MIN_OF(row1 - r, 2u * PANEL_ROWS);
+    struct panel_pair p = {
+        .panels = panels, .one_bytes = PANEL_BLOCKS * panel_block_bytes(flags), .ld_y = ld_y};
+    for (uint32_t r = row0; r < row1; r += p.n_rows) {
+        p.n_rows = MIN_OF(row1 - r, 2u * PANEL_ROWS);
+        p.y = y + (r - row0);
         for (uint32_t c = 0, c1; c < w->n_cols; c = c1) {
             uint8_t at[PANEL_BLOCKS];
             c1 = MIN_OF(w->n_cols, c + QUANT_CHUNK);
-            panel_order((c1 - c) / QK, at);
-            for (uint32_t p = 0; p * PANEL_ROWS < n; p++)
-                panel_unpack((const char *)w->data + (r + p * PANEL_ROWS) * w->row_bytes,
-                             w->row_bytes, MIN_OF(n - p * PANEL_ROWS, (uint32_t)PANEL_ROWS), c, c1,
-                             w->n_cols, panels + p * one, at, group_bytes, load, flags);
-            panel_tokens(panels, one, n, (c1 - c) / QK,
-                         (const char *)x->rows + c / 256 * sizeof(struct act_q8), x->row_bytes,
-                         x->n_tok, y + (r - row0), ld_y, c == 0, flags);
+            p.col0 = c;
+            p.n_blocks = (c1 - c) / QK;
+            panel_order(p.n_blocks, at);
+            for (uint32_t i = 0; i * PANEL_ROWS < p.n_rows; i++)
+                panel_unpack((const char *)w->data + (r + i * PANEL_ROWS) * w->row_bytes,
+                             w->row_bytes, MIN_OF(p.n_rows - i * PANEL_ROWS, (uint32_t)PANEL_ROWS),
+                             c, c1, w->n_cols, panels + i * p.one_bytes, at, group_bytes, load,
+                             flags);
+            tokens(&p, x, flags);
         }
     }
 }

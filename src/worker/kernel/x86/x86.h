@@ -30,4 +30,6 @@ void quant_avx512_fill(struct kern *k);
 void quant_avx512vnni_fill(struct kern *k);
 void float_avx512bf16_fill(struct kern *k);
 
+void quant_amx_fill(struct kern *k);
+
 #endif

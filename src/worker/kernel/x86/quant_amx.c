@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Products with quantised and BF16 weights on AMX, few tokens of the former by AVX-512 VNNI.  Any
+ * thread: tiles are configured and released within each call; see kern.h. */
+#include "worker/kernel/x86/b64_avx512.h"
+
+#include "worker/kernel/x86/quant_impl.h"
+
+#include "worker/kernel/x86/panel_impl.h"
+
+#include "worker/kernel/x86/tile.h"
+
+#include "worker/kernel/x86/amx_impl.h"
+
+void quant_amx_fill(struct kern *k)
+{
+    amx_fill(k);
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tile registers that amx_impl.h works with: AMX itself, or, where TILES_EMULATED is defined,
+ * plain C that does what the manual says and stops at what the processor would refuse.  Source:
+ * Intel 64 manual, volume 1 chapter 18, and the instructions' pages.
+ *
+ * Registers are named by literal digits.  The function that configures them begins with
+ * TILES_LOCAL; those it calls have TILES_PARAM last, given by TILES_ARG. */
+#ifndef WORKER_KERNEL_X86_TILE_H
+#define WORKER_KERNEL_X86_TILE_H
+
+#include <immintrin.h>
+
+#include "worker/kernel/x86/x86.h"
+
+/* Palette 1: eight registers of up to 16 rows of 64 bytes. */
+struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+
+INLINED void tile_shape(struct tile_config *c, int tile, uint32_t rows, uint32_t row_bytes)
+{
+    c->palette = 1;
+    c->rows[tile] = (uint8_t)rows;
+    c->row_bytes[tile] = (uint16_t)row_bytes;
+}
+
+#ifndef TILES_EMULATED
+
+#define TILES_LOCAL                                                                                \
+    do {                                                                                           \
+    } while (0)
+#define TILES_PARAM
+#define TILES_ARG
+#define TILES_CONFIG(c)          _tile_loadconfig(c)
+#define TILES_RELEASE()          _tile_release()
+#define TILE_ZERO(n)             _tile_zero(n)
+#define TILE_LOAD(n, p, stride)  _tile_loadd(n, p, stride)
+#define TILE_STORE(n, p, stride) _tile_stored(n, p, stride)
+#define TILE_DOT_INT8(acc, a, b) _tile_dpbssd(acc, a, b)
+#define TILE_DOT_BF16(acc, a, b) _tile_dpbf16ps(acc, a, b)
+
+#else
+
+#include <math.h>
+#include <string.h>
+
+#include "lib/base/err.h"
+#include "worker/kernel/blocks.h"
+
+struct tiles {
+    struct tile_config c;
+    unsigned char data[8][16][64];
+};
+
+#define TILES_LOCAL              struct tiles tiles_local_ = {.c = {.palette = 0}}, *tiles_ = &tiles_local_
+#define TILES_PARAM              , struct tiles *tiles_
+#define TILES_ARG                , tiles_
+#define TILES_CONFIG(c)          tiles_config(tiles_, c)
+#define TILES_RELEASE()          memset(tiles_, 0xff, sizeof(*tiles_))
+#define TILE_ZERO(n)             memset(tiles_->data[n], 0, sizeof(tiles_->data[n]))
+#define TILE_LOAD(n, p, stride)  tiles_load(tiles_, n, p, stride)
+#define TILE_STORE(n, p, stride) tiles_store(tiles_, n, p, stride)
+#define TILE_DOT_INT8(acc, a, b) tiles_dot(tiles_, acc, a, b, dot_int8)
+#define TILE_DOT_BF16(acc, a, b) tiles_dot(tiles_, acc, a, b, dot_bf16)
+
+static void tiles_config(struct tiles *t, const struct tile_config *c)
+{
+    BUG_ON(c->palette != 1 || c->start_row != 0);
+    for (int i = 0; i < 16; i++)
+        BUG_ON(c->rows[i] > (i < 8 ? 16 : 0) || c->row_bytes[i] > (i < 8 ? 64 : 0));
+    memset(t->data, 0, sizeof(t->data));
+    t->c = *c;
+}
+
+static void tiles_load(struct tiles *t, int n, const void *p, size_t stride)
+{
+    BUG_ON(t->c.palette != 1 || t->c.rows[n] == 0 || t->c.row_bytes[n] == 0);
+    memset(t->data[n], 0, sizeof(t->data[n]));
+    for (int r = 0; r < t->c.rows[n]; r++)
+        memcpy(t->data[n][r], (const char *)p + (size_t)r * stride, t->c.row_bytes[n]);
+}
+
+static void tiles_store(const struct tiles *t, int n, void *p, size_t stride)
+{
+    BUG_ON(t->c.palette != 1 || t->c.rows[n] == 0 || t->c.row_bytes[n] == 0);
+    for (int r = 0; r < t->c.rows[n]; r++)
+        memcpy((char *)p + (size_t)r * stride, t->data[n][r], t->c.row_bytes[n]);
+}
+
+/* One element: n dwords of a row of a, and of a column of b; acc in and out. */
+static void dot_int8(const unsigned char *a, const unsigned char *b, int n, void *acc)
+{
+    int32_t sum;
+    memcpy(&sum, acc, sizeof(sum));
+    for (int k = 0; k < n; k++)
+        for (int i = 0; i < 4; i++)
+            sum += (int8_t)a[4 * k + i] * (int8_t)b[64 * k + i];
+    memcpy(acc, &sum, sizeof(sum));
+}
+
+static void dot_bf16(const unsigned char *a, const unsigned char *b, int n, void *acc)
+{
+    float sum, part[2] = {0, 0};
+    memcpy(&sum, acc, sizeof(sum));
+    for (int k = 0; k < n; k++)
+        for (int i = 0; i < 2; i++) {
+            uint16_t x, y;
+            memcpy(&x, a + 4 * k + 2 * i, sizeof(x));
+            memcpy(&y, b + 64 * k + 2 * i, sizeof(y));
+            part[i] = fmaf(f32_from_bf16(x), f32_from_bf16(y), part[i]);
+        }
+    sum += part[0] + part[1];
+    memcpy(acc, &sum, sizeof(sum));
+}
+
+static void tiles_dot(struct tiles *t, int acc, int a, int b,
+                      void (*dot)(const unsigned char *, const unsigned char *, int, void *))
+{
+    const struct tile_config *c = &t->c;
+    BUG_ON(c->palette != 1 || acc == a || acc == b || a == b);
+    BUG_ON(c->rows[acc] != c->rows[a] || c->row_bytes[acc] != c->row_bytes[b] ||
+           c->row_bytes[a] != 4 * c->rows[b] || c->rows[b] == 0);
+    for (int m = 0; m < c->rows[acc]; m++)
+        for (int n = 0; n < c->row_bytes[acc] / 4; n++)
+            dot(t->data[a][m], t->data[b][0] + 4 * n, c->rows[b], t->data[acc][m] + 4 * n);
+}
+
+#endif
+
+#endif

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The AMX kernels on tiles in plain C (tile.h), so that machines without AMX test all but the
+ * instructions themselves.  Needs AVX-512 with VNNI. */
+#define TILES_EMULATED
+
+#include "worker/kernel/x86/b64_avx512.h"
+
+#include "worker/kernel/x86/quant_impl.h"
+
+#include "worker/kernel/x86/panel_impl.h"
+
+#include "worker/kernel/x86/tile.h"
+
+#include "worker/kernel/x86/amx_impl.h"
+
+#include "tests/support/amx_emulated.h"
+
+void amx_emulated_fill(struct kern *k)
+{
+    amx_fill(k);
+    k->level = "amx-emulated";
+}
