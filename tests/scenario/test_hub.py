@@ -7,6 +7,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import registry_server as rs  # noqa: E402
+from berth_test import MODELS  # noqa: E402
 from hub_server import Hub  # noqa: E402
 from registry_case import RegistryCase, noise  # noqa: E402
 
@@ -47,6 +48,16 @@ class Choosing(HubCase):
         self.check_store()
         again = self.pull(h)
         self.assertEqual((again["digest"], again["cached"]), (r["digest"], True))
+
+    def test_a_real_model_is_described(self):
+        with open(os.path.join(MODELS, "stories.gguf"), "rb") as f:
+            data = f.read()
+        h = self.hub({"stories-Q4_K_M.gguf": data})
+        self.pull(h, progress=1)
+        c = self.manifest()[1]["config"]
+        self.assertEqual((c["format"], c["architecture"]), ("gguf", "llama"))
+        self.assertTrue(c["parameters"] and c["context_size"] > 0 and c["gguf"]["general.architecture"] == "llama", c)
+        self.assertFalse(any(x.get("warning") for x in self.lines))
 
     def test_another_by_tag_whatever_its_case(self):
         h = self.hub()

@@ -14,6 +14,7 @@
 #include "lib/base/mem.h"
 #include "lib/codec/json.h"
 #include "lib/oci/sha256.h"
+#include "worker/serve/worker.h"
 
 static struct {
     struct registry_config cfg;
@@ -259,6 +260,8 @@ int main(int argc, char **argv)
     struct err err = ERR_INIT;
     struct store *s;
     int i = 1;
+    if (argc > 1 && strcmp(argv[1], "worker") == 0) /* reads what a model is */
+        return worker_main(argc, argv);
     log_init(LOG_LEVEL_INFO, false, "registry_tool");
     for (; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
         if (take_option(argv[i], argv[i + 1]) < 0) {

@@ -218,7 +218,7 @@ static void release(struct hub *h)
 static int build(struct hub *h, struct buf *config, struct buf *manifest, struct err *err)
 {
     struct oci_package p;
-    int rc = hub_facts(h->job->r->store, &h->files, &h->arena, &p.config, err);
+    int rc = hub_facts(h->job, &h->files, &h->arena, &p.config, err);
     if (rc == 0) {
         struct oci_config facts = p.config;
         oci_package_init(&p, oci_package_kind(facts.format, false));

@@ -184,7 +184,7 @@ struct hub_files;
 struct oci_config;
 /* What the chosen files say of the model, all in the store now; strings come from a.  ret's kind is
  * the caller's to set. */
-int hub_facts(struct store *s, const struct hub_files *files, struct arena *a,
+int hub_facts(struct job *j, const struct hub_files *files, struct arena *a,
               struct oci_config *ret, struct err *err) MUST_USE;
 int hub_pull(struct job *j, struct fetch *f, const struct oci_reference *ref,
              struct registry_result *ret, struct err *err) MUST_USE;
