@@ -365,6 +365,30 @@ class Manager(StoreCase):
         self.assertIn("operation=tag", self.d.output())
 
 
+class Import(StoreCase):
+    def test_store_of_docker_model_runner(self):
+        root = os.path.join(self.d.state, "dmr")
+        os.makedirs(os.path.join(root, "blobs", "sha256"))
+        os.makedirs(os.path.join(root, "manifests", "sha256"))
+        for digest, data in self.chat.blobs.items():
+            with open(os.path.join(root, "blobs", "sha256", digest.removeprefix("sha256:")), "wb") as f:
+                f.write(data)
+        with open(os.path.join(root, "manifests", "sha256", self.chat.id.removeprefix("sha256:")), "wb") as f:
+            f.write(self.chat.manifest)
+        for name, value in (("layout.json", {"version": "1.0.0"}),
+                            ("models.json", {"models": [{"id": self.chat.id, "tags": [NAME], "files": list(self.chat.blobs)}]})):
+            with open(os.path.join(root, name), "w") as f:
+                json.dump(value, f)
+        got, _, text = self.raw("POST", "/berth/v1/import", json.dumps({"path": root}).encode(), {"Content-Type": "application/json"})
+        self.assertEqual((got, line_of(text)["type"], line_of(text)["models"]), (200, "success", 1), text)
+        self.assertEqual(self.listed()[self.chat.id]["tags"], [NAME])
+        self.assertEqual(self.complete("ai/stories")[0], 200)
+        self.clean()
+        for body in (b"{}", b'{"path":"relative"}', b'{"path":7}', b'{"path":""}'):
+            self.assertEqual(self.d.post("/berth/v1/import", body)[0], 400, body)
+        self.assertEqual(self.d.post("/berth/v1/import", {"path": "/nonexistent-dmr"})[0], 404)
+
+
 class BesideFiles(unittest.TestCase):
     """A file's name means the file; everything else the store's model."""
 

@@ -96,7 +96,6 @@ static void job_run(void *ctx)
     struct err err = ERR_INIT;
     int rc = j->fn(j, j->ctx, &err);
     pthread_mutex_lock(&j->all->lock);
-    j->has_ended = true;
     if (rc < 0 && j->all->is_stopping)
         err_set(&err, E_STOPPING, "the daemon is stopping; ask again, and it goes on from there");
     pthread_mutex_unlock(&j->all->lock);
@@ -155,9 +154,10 @@ int jobs_start(struct jobs *js, const struct job_start *s, struct job **ret, str
             js->first = j;
         }
         watcher_add(j, s);
-        *ret = j;
         rc = is_new ? pool_run(js->pool, job_run, j, err) : 0;
     }
+    if (rc == 0)
+        *ret = j;
     pthread_mutex_unlock(&js->lock);
     if (rc < 0 && j && is_new) { /* nobody runs it: the thread's hold and the watcher's fall */
         mem_free(j->watchers);
@@ -189,8 +189,18 @@ void job_unwatch(struct job *j, void *watcher)
     job_unref(j);
 }
 
+/* Who has heard the end is all that can: nobody joins from then on. */
+static void end_joining(struct job *j)
+{
+    pthread_mutex_lock(&j->all->lock);
+    j->has_ended = true;
+    pthread_mutex_unlock(&j->all->lock);
+}
+
 bool job_tell(struct job *j, const struct job_event *e)
 {
+    if (e->type == JOB_SUCCESS || e->type == JOB_ERROR)
+        end_joining(j);
     pthread_mutex_lock(&j->lock);
     for (struct watcher *w = j->watchers; w; w = w->next)
         w->fn(w->ctx, e);

@@ -86,7 +86,7 @@ int pool_run(struct pool *p, void (*fn)(void *ctx), void *ctx, struct err *err)
     pthread_mutex_lock(&p->lock);
     BUG_ON(p->is_closing);
     int rc = thread_add(p, err);
-    if (rc == 0 && p->n_waiting >= p->max_waiting)
+    if (rc == 0 && p->n_running + p->n_waiting >= p->max_threads + p->max_waiting)
         rc = err_set(err, E_BUSY,
                      "%u transfers and checks of models run and %u wait, as many as may; try again "
                      "later",

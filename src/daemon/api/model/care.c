@@ -6,6 +6,7 @@
 
 #include "daemon/api/info.h"
 #include "daemon/api/model/model_api.h"
+#include "daemon/store/import.h"
 #include "lib/base/mem.h"
 #include "lib/codec/json.h"
 
@@ -124,6 +125,62 @@ void handle_verify(struct api *a, struct httpd_request *r, const char *rest)
                               .fn = verify_run,
                               .ctx = c,
                               .ctx_free = care_free};
+        progress_start(a, r, PROGRESS_OWN, false, &s);
+    }
+    json_decref(root);
+}
+
+/* --- import --- */
+
+static bool on_import(void *ctx, uint64_t done, uint64_t total, const char *note)
+{
+    struct care *c = ctx;
+    const struct job_event e = {.type = note ? JOB_WARNING : JOB_PROGRESS,
+                                .message = note,
+                                .done_bytes = done,
+                                .total_bytes = total};
+    return job_tell(c->job, &e);
+}
+
+static int import_run(struct job *j, void *ctx, struct err *err)
+{
+    struct care *c = ctx;
+    struct store_import_report rep = {0};
+    char text[128], extra[256];
+    c->job = j;
+    int rc = store_import(c->api->cfg.store, c->path, on_import, c, &rep, err);
+    uint64_t bytes = rep.linked_bytes + rep.copied_bytes;
+    care_tell(c, "import", bytes, rc < 0 ? err : NULL);
+    if (rc < 0)
+        return rc;
+    snprintf(text, sizeof(text), "%u model%s imported", rep.n_models, rep.n_models == 1 ? "" : "s");
+    snprintf(
+        extra, sizeof(extra),
+        ",\"models\":%u,\"names\":%u,\"skipped\":%u,\"linked_bytes\":%llu,\"copied_bytes\":%llu",
+        rep.n_models, rep.n_names, rep.n_skipped, (unsigned long long)rep.linked_bytes,
+        (unsigned long long)rep.copied_bytes);
+    job_tell(j, &(struct job_event){.type = JOB_SUCCESS,
+                                    .message = text,
+                                    .done_bytes = bytes,
+                                    .total_bytes = bytes,
+                                    .extra = extra});
+    return 0;
+}
+
+void handle_import(struct api *a, struct httpd_request *r, const char *rest)
+{
+    (void)rest;
+    const char *path = NULL;
+    json_t *root = model_has_store(a, r) ? model_body(r, false) : NULL;
+    int rc = root ? model_text(r, root, "path", &path) : -1;
+    if (rc >= 0 && (rc == 0 || path[0] != '/')) {
+        model_fail_status(r, 400, "invalid_value",
+                          "'path' must be the absolute path of a store of Docker Model Runner, on "
+                          "the daemon's machine");
+    } else if (rc == 1) {
+        struct care *c = care_new(a, r);
+        c->path = mem_dup(path, strlen(path));
+        struct job_start s = {.fn = import_run, .ctx = c, .ctx_free = care_free};
         progress_start(a, r, PROGRESS_OWN, false, &s);
     }
     json_decref(root);
