@@ -217,7 +217,7 @@ class Answers(Api):
                  11: (429, "queue_full"), 12: (503, "canceled"), 13: (500, "corrupt_model"),
                  14: (401, "invalid_api_key"), 15: (403, "forbidden"), 16: (500, "worker_crashed"),
                  17: (400, "context_length_exceeded"), 18: (500, "internal_error"), 19: (503, "model_broken"),
-                 20: (503, "stopping"), 99: (500, "internal_error")}
+                 20: (503, "stopping"), 21: (503, "model_unloaded"), 99: (500, "internal_error")}
         for n, (status, code) in table.items():
             for body in ({"model": f"fail-{n}"}, {"model": f"fail-{n}", "stream": True}):
                 got, headers, answer = self.complete(**body)
@@ -225,7 +225,7 @@ class Answers(Api):
                 check(answer, "ErrorResponse")
                 self.assertEqual(answer["error"]["message"], 'as "asked"')
                 self.assertEqual(headers.get("x-should-retry"), "false" if n in (4, 6, 8, 10, 13) else None, n)
-                self.assertEqual("retry-after" in headers, n in (11, 19, 20))
+                self.assertEqual("retry-after" in headers, n in (11, 19, 20, 21))
         self.refused(self.complete(model="refuse-11"), 429, None, "queue_full")
         self.refused(self.complete(model="nobody"), 404, "model", "model_not_found")
 

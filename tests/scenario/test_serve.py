@@ -180,6 +180,17 @@ class Failures(Serve):
             c.close()
             self.assertTrue(self.idle())
 
+    def test_an_unload_ends_running_answers_by_its_own_name(self):
+        self.text()
+        seen = []
+        for e in self.d.stream("/v1/completions", self.body(stream=True, max_tokens=1900, n=8, ignore_eos=True)):
+            seen.append(e)
+            if len(seen) == 3:
+                self.assertEqual(self.d.post("/berth/v1/unload", {"model": "stories"})[2], {"was_loaded": True})
+        self.assertEqual(seen[-1].json["error"]["code"], "model_unloaded")
+        self.assertIn("unloaded on request", seen[-1].json["error"]["message"])
+        self.assertTrue(self.text())
+
     def test_unload_and_load(self):
         self.text()
         self.assertEqual(self.d.post("/berth/v1/unload", {"model": "stories"})[2], {"was_loaded": True})

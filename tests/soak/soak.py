@@ -32,7 +32,7 @@ from raw_http import Wire, post  # noqa: E402
 GROWTH_BYTES = 3 << 20
 NAMES = ("ant", "bee", "cat", "stories")
 # What a model's clients may be told after something was done to it.
-EXPLAINED = {"worker_crashed", "model_broken", "canceled", "stopping"}
+EXPLAINED = {"worker_crashed", "model_unloaded", "model_broken", "canceled", "stopping"}
 # What may be said at any time: there is room for three of the four models, and all three may be busy.
 ALWAYS = {"insufficient_memory"}
 BAD = [

@@ -281,7 +281,7 @@ static void unload_ends_requests_with_gone(void **state)
     assert_int_equal(runner_unload(runner, "slow", &was_loaded, &err), 0);
     assert_true(was_loaded);
     caller_wait(&c, &c.is_over);
-    assert_int_equal(c.err.code, E_GONE);
+    assert_int_equal(c.err.code, E_UNLOADED);
 }
 
 static void names_that_are_not_known(void **state)
@@ -347,7 +347,7 @@ static void a_full_queue_is_busy(void **state)
     unload("slow");
     for (size_t i = 0; i < N; i++) {
         caller_wait(&clients[i], &clients[i].is_over);
-        assert_int_equal(clients[i].err.code, E_GONE);
+        assert_int_equal(clients[i].err.code, E_UNLOADED);
     }
 }
 

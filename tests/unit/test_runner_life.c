@@ -555,7 +555,7 @@ static void busy_models_may_keep_their_settings(void **state)
     s.context_size = 64;
     assert_int_equal(runner_settings_set(r, "slow1", &s, false, &err), 0);
     caller_wait(&c, &c.is_over);
-    assert_int_equal(c.err.code, E_GONE);
+    assert_int_equal(c.err.code, E_UNLOADED);
     runner_free(r);
 }
 

@@ -66,7 +66,7 @@ static void advise(const struct repl *r, const struct err *err)
     if (err->code == E_INVALID && strstr(err->msg, "context") && has_turns && r->chat->is_chat)
         say_str(r,
                 "/undo forgets the last question and its answer, /clear the whole conversation.");
-    else if (err->code == E_NET || err->code == E_GONE)
+    else if (err->code == E_NET || err->code == E_GONE || err->code == E_BUSY)
         say_str(r, "The conversation is kept; the next message tries again, /retry repeats this "
                    "one.");
 }

@@ -39,6 +39,7 @@ static const struct row rows[E_N_CODES] = {
     [E_INTERNAL] = {500, "server_error", "internal_error", 0, false},
     [E_BROKEN] = {503, "server_error", "model_broken", 30, false},
     [E_STOPPING] = {503, "server_error", "stopping", 5, false},
+    [E_UNLOADED] = {503, "server_error", "model_unloaded", 1, false},
 };
 
 void api_error_from(struct api_error *e, const struct err *err)

@@ -93,7 +93,7 @@ static bool make_room(struct runner *r, struct worker *me, const struct room *ro
         return false;
     for (size_t i = 0; i < n_needed; i++) {
         struct err why = ERR_INIT;
-        err_set(&why, E_GONE, "model %s was unloaded to make room for %s",
+        err_set(&why, E_UNLOADED, "model %s was unloaded to make room for %s",
                 list[i]->model->file.name, me->model->file.name);
         log_info("worker %d: %s", (int)list[i]->child.pid, why.msg);
         r->stats.n_evictions++;

@@ -154,7 +154,7 @@ static int do_unload(struct runner *r, struct model *m, void *args, struct err *
     *was_loaded = m->worker && m->worker->state != WORKER_ENDING;
     if (!*was_loaded)
         return 0;
-    err_set(&why, E_GONE, "model %s was unloaded on request", m->file.name);
+    err_set(&why, E_UNLOADED, "model %s was unloaded on request", m->file.name);
     worker_retire(m->worker, &why);
     model_fail_all(r, m, &why);
     return 0;
@@ -207,7 +207,7 @@ static int do_give_up(struct runner *r, void *args, struct err *err)
                            "first",
                            m->file.name, m->n_requests);
     }
-    err_set(&why, E_GONE, "the model was removed");
+    err_set(&why, E_UNLOADED, "the model was removed");
     g->is_left = false;
     for (struct model *m = r->models.first; m; m = m->next) {
         if (strcmp(m->file.digest, g->digest) != 0)
@@ -296,7 +296,8 @@ static int do_settings_set(struct runner *r, struct model *m, void *args, struct
     supervise_reset(m);
     if (reloads) {
         struct err why = ERR_INIT;
-        err_set(&why, E_GONE, "model %s was given other settings and is loaded anew", m->file.name);
+        err_set(&why, E_UNLOADED, "model %s was given other settings and is loaded anew",
+                m->file.name);
         worker_retire(m->worker, &why);
         model_fail_all(r, m, &why);
     } else if (m->worker && m->worker->state == WORKER_READY) {

@@ -30,7 +30,7 @@ static void on_idle(void *ctx)
     struct err why = ERR_INIT;
     if (!is_idle(m))
         return;
-    err_set(&why, E_GONE, "model %s was unloaded after its keep-alive time", m->file.name);
+    err_set(&why, E_UNLOADED, "model %s was unloaded after its keep-alive time", m->file.name);
     log_info("worker %d (%s): unloaded, nobody asked for it", (int)m->worker->child.pid,
              m->file.name);
     m->runner->stats.n_idle_unloads++;

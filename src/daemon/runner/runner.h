@@ -7,7 +7,7 @@
  * on the loop thread, must not block, and may call runner_cancel alone.  All
  * but runner_cancel wait for that thread: hold no lock that a callback takes.
  * A worker is hostile: its frames are checked, its death or silence ends its
- * requests with E_GONE and nothing else. */
+ * requests with E_GONE and nothing else (its end by wish: E_UNLOADED). */
 #ifndef DAEMON_RUNNER_RUNNER_H
 #define DAEMON_RUNNER_RUNNER_H
 
@@ -193,7 +193,7 @@ int runner_tokenize(struct runner *r, const char *model, struct str text, bool s
                     bool parse_special, runner_tokens_fn fn, void *ctx, struct err *err) MUST_USE;
 int runner_detokenize(struct runner *r, const char *model, const int32_t *tokens, uint32_t n_tokens,
                       runner_tokens_fn fn, void *ctx, struct err *err) MUST_USE;
-/* Ends the model's worker; its requests end with E_GONE.  *ret_was_loaded tells
+/* Ends the model's worker; its requests end with E_UNLOADED.  *ret_was_loaded tells
  * whether there was one. */
 int runner_unload(struct runner *r, const char *model, bool *ret_was_loaded,
                   struct err *err) MUST_USE;

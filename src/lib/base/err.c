@@ -112,6 +112,7 @@ static const char *const code_names[E_N_CODES] = {
     [E_INTERNAL] = "internal",
     [E_BROKEN] = "broken",
     [E_STOPPING] = "stopping",
+    [E_UNLOADED] = "unloaded",
 };
 
 const char *err_code_name(int code)

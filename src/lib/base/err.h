@@ -35,6 +35,7 @@ enum err_code {
     E_INTERNAL,    /* our own fault, caught */
     E_BROKEN,      /* it failed again and again, and is not tried for a while */
     E_STOPPING,    /* the daemon is about to end and takes nothing new */
+    E_UNLOADED,    /* the model it ran on was ended by somebody's wish, not by a fault */
     E_N_CODES
 };
 
