@@ -95,12 +95,15 @@ static void bench_matmul(const struct kern *k, enum dtype type, void *data, void
     w.n_rows = slow ? SMALL_ROWS / 8 : SMALL_ROWS; /* in cache: arithmetic only */
     double cached = matmul_s(k, &w, &x, y, slow ? 1 : 20);
     double cached_gb_s = (double)w.n_rows * (double)row_bytes / cached * 1e-9;
+    x.n_tok = BATCH;
+    double batch_cached = matmul_s(k, &w, &x, y, slow ? 1 : 10);
+    double batch_cached_gb_s = (double)w.n_rows * (double)row_bytes / batch_cached * 1e-9;
     x.n_tok = TOKENS;
     double prefill = matmul_s(k, &w, &x, y, slow ? 1 : 5);
     double gflop_s = 2.0 * w.n_rows * COLS * TOKENS / prefill * 1e-9;
-    printf("%-11s matmul %-7s  1 token %6.2f GB/s (in cache %6.2f)   %d tokens %6.2f   %d tokens "
+    printf("%-11s matmul %-7s  1 token %6.2f GB/s (in cache %6.2f)   %d tokens %6.2f (%6.2f)   %d tokens "
            "%7.1f GFLOP/s\n",
-           k->level, info->name, gb_s, cached_gb_s, BATCH, batch_gb_s, TOKENS, gflop_s);
+           k->level, info->name, gb_s, cached_gb_s, BATCH, batch_gb_s, batch_cached_gb_s, TOKENS, gflop_s);
 }
 
 /* Elements a second of one call over n elements. */

@@ -68,7 +68,7 @@ INLINED __m512 amx_lane_sum(const char *w, const struct act_q8 *x, uint32_t lane
 }
 
 /* A chunk of the pair for n_tok <= 16 tokens, the first of them t0. */
-INLINED void amx_quant_tile(const struct panel_pair *p, const struct kern_act *x, uint32_t t0,
+INLINED void amx_quant_tile(struct panel_pair *p, const struct kern_act *x, uint32_t t0,
                             uint32_t n_tok, const int flags TILES_PARAM)
 {
     struct lane_sums sums;
@@ -82,7 +82,9 @@ INLINED void amx_quant_tile(const struct panel_pair *p, const struct kern_act *x
         n = lane < p->n_blocks ? (p->n_blocks - lane + 7) / 8 : 0;
         amx_lane_dots(w, p->one_bytes, plain + 32 * lane, x->row_bytes, n, n_panels == 2, &sums,
                       flags TILES_ARG);
-        for (uint32_t t = 0; t < n_tok; t++)
+        for (uint32_t t = 0; t < n_tok; t++) {
+            if (t % PANEL_TOKENS < n)
+                panel_fetch(p); /* once for a block and a few tokens, as panel_fetch_set counts */
             for (int r = 0; r < n_panels; r++) {
                 const struct act_q8 *xt = (const struct act_q8 *)(group + t * x->row_bytes);
                 __m512 acc =
@@ -97,10 +99,11 @@ INLINED void amx_quant_tile(const struct panel_pair *p, const struct kern_act *x
                 const __mmask16 m = r + 1 == n_panels ? panel_mask(p->n_rows) : (__mmask16)0xffff;
                 panel_out(p->y + (t0 + t) * p->ld_y + 16 * r, m, acc, p->col0 == 0);
             }
+        }
     }
 }
 
-INLINED void amx_quant_tokens(const struct panel_pair *p, const struct kern_act *x, const int flags)
+INLINED void amx_quant_tokens(struct panel_pair *p, const struct kern_act *x, const int flags)
 {
     TILES_LOCAL;
     const uint32_t k_bytes = flags & W_HALF ? 16 : 32;
@@ -248,8 +251,8 @@ enum { AMX_MIN_TOKENS = 4 }; /* below: row by row */
         if (x->n_tok < AMX_MIN_TOKENS)                                                             \
             matmul_##TYPE(w, row0, row1, x, y, ld_y);                                              \
         else                                                                                       \
-            panel_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, LOAD, (FLAGS) | AS_SIGNED, \
-                         amx_quant_tokens);                                                        \
+            panel_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, LOAD, PANEL_LOAD_##TYPE,   \
+                         (FLAGS) | AS_SIGNED, amx_quant_tokens);                                   \
     }
 QUANT_LOADERS(X)
 #undef X

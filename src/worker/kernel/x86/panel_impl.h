@@ -12,8 +12,7 @@
 enum {
     PANEL_ROWS = 16,
     PANEL_BLOCKS = QUANT_CHUNK / QK,
-    PANEL_TOKENS = 4, /* of a tile */
-    PANEL_PREFETCH = 2
+    PANEL_TOKENS = 4 /* of a tile */
 };
 
 /* 16 rows of a block of 32 columns, bytes (+ 128 unless the type has mins) and floats. */
@@ -120,19 +119,10 @@ INLINED __m512i panel_bytes(__m512i q, const int flags)
 struct panel_group {
     __m512i q[4][16];
     __m256 d[16], m[16];
-    int8_t sc[16][16], mn[16][16];
+    __m128i sc[16], mn[16];
 };
 
-INLINED void panel_half_scales(const struct panel_group *g, uint32_t b, struct panel_block *to,
-                               const int flags)
-{
-    for (int r = 0; r < 16; r++)
-        for (int h = 0; h < 2; h++) {
-            to->sc[h][r] = g->sc[r][2 * b + (uint32_t)h];
-            if (flags & W_MIN)
-                to->mn[r][h] = g->mn[r][2 * b + (uint32_t)h];
-        }
-}
+#include "worker/kernel/x86/panel_load_impl.h"
 
 /* The first nb blocks of *g to their places. */
 INLINED void panel_group_store(const struct panel_group *g, uint32_t nb, char *panel,
@@ -143,6 +133,16 @@ INLINED void panel_group_store(const struct panel_group *g, uint32_t nb, char *p
     transpose_floats(g->d, d);
     if (flags & W_MIN)
         transpose_floats(g->m, m);
+    if (flags & W_HALF) {
+        __m512i sc[4];
+        turn_dwords(g->sc, sc);
+        panel_half_scales(sc, panel, at, nb, stride);
+    }
+    for (uint32_t b = 0; flags & W_HALF && flags & W_MIN && b < nb; b++)
+        for (uint32_t r = 0; r < 16; r++)
+            for (uint32_t h = 0; h < 2; h++)
+                ((struct panel_block *)(panel + at[b] * stride))->mn[r][h] =
+                    ((const int8_t *)&g->mn[r])[2 * b + h];
     UNROLL
     for (uint32_t i = 0; i < 4; i++) {
         __m512i t[16];
@@ -160,39 +160,88 @@ INLINED void panel_group_store(const struct panel_group *g, uint32_t nb, char *p
             _mm512_store_ps(to->d, d[b]);
             if (flags & W_MIN)
                 _mm512_store_ps(to->m, m[b]);
-            if (flags & W_HALF)
-                panel_half_scales(g, b, to, flags);
         }
+    }
+}
+
+/* A chunk of up to 32 rows, unpacked, and where it goes. */
+struct panel_pair {
+    const char *panels; /* the second one_bytes after the first */
+    size_t one_bytes;
+    uint32_t n_rows, n_blocks, col0;
+    float *y; /* gains the products, or becomes them where col0 is 0 */
+    size_t ld_y;
+    /* What will be unpacked next, fetched while tokens pass, `lines` for every block. */
+    const char *ahead, *ahead_end;
+    uint32_t lines;
+};
+
+INLINED void panel_fetch(struct panel_pair *p)
+{
+    if (p->ahead >= p->ahead_end)
+        return;
+    for (uint32_t i = 0; i < p->lines; i++, p->ahead += 64)
+        _mm_prefetch(p->ahead, _MM_HINT_T1);
+}
+
+/* While this chunk passes, its share of the panels from `row` on. */
+INLINED void panel_fetch_set(struct panel_pair *p, const struct kern_mat *w, uint32_t row,
+                             uint32_t row1, uint32_t n_tok)
+{
+    const uint32_t n_chunks = (w->n_cols + QUANT_CHUNK - 1) / QUANT_CHUNK;
+    const uint32_t n_rows = MIN_OF(row1 - row, 2u * PANEL_ROWS);
+    const size_t part = (n_rows * w->row_bytes + n_chunks - 1) / n_chunks;
+    const uint32_t tiles = MIN_OF((n_tok + PANEL_TOKENS - 1) / PANEL_TOKENS, 8u);
+    const uint32_t steps = p->n_blocks * tiles;
+    p->ahead = (const char *)w->data + row * w->row_bytes + p->col0 / QUANT_CHUNK * part;
+    p->ahead_end = p->ahead + part;
+    p->lines = (uint32_t)((part / 64 + steps) / steps);
+}
+
+/* The generic way: row by row to registers, then turned. */
+INLINED void panel_group_load(const struct panel_rows *p, uint32_t c, uint32_t n_cols,
+                              const size_t group_bytes, load_fn load, struct panel_group *g,
+                              const int flags)
+{
+    char last[8 * sizeof(struct block_q8_0)];
+    for (uint32_t r = 0; r < PANEL_ROWS; r++) {
+        const char *group = panel_row(p, r);
+        struct wregs w;
+        if (UNLIKELY(n_cols - c < 256)) {
+            memset(last, 0, sizeof(last));
+            memcpy(last, group, (n_cols - c) / QK * (group_bytes / 8));
+            group = last;
+        }
+        load(group, &w);
+        UNROLL
+        for (int i = 0; i < 4; i++)
+            g->q[i][r] = panel_bytes(w.q[i], flags);
+        g->d[r] = w.d;
+        if (flags & W_MIN)
+            g->m[r] = w.m;
+        if (flags & W_HALF)
+            g->sc[r] = w.sc;
+        if (flags & W_HALF && flags & W_MIN)
+            g->mn[r] = w.mn;
     }
 }
 
 /* Columns c0 <= c < c1 of n rows (1 .. 16) to a panel; the rows after them repeat the last. */
 INLINED void panel_unpack(const char *rows, size_t row_bytes, uint32_t n, uint32_t c0, uint32_t c1,
                           uint32_t n_cols, char *panel, const uint8_t *at, const size_t group_bytes,
-                          load_fn load, const int flags)
+                          load_fn load, panel_load_fn panel_load, bool cold, const int flags)
 {
-    char last[8 * sizeof(struct block_q8_0)];
     for (uint32_t c = c0; c < c1; c += 256, at += 8) {
-        _Alignas(64) struct panel_group g;
-        for (uint32_t r = 0; r < PANEL_ROWS; r++) {
-            const char *row = rows + MIN_OF(r, n - 1) * row_bytes;
-            struct wregs w;
+        const struct panel_rows p = {rows + c / 256 * group_bytes, row_bytes, n};
+        for (uint32_t r = 0; cold && r < PANEL_ROWS; r++)
             for (size_t o = 0; o < group_bytes; o += 64)
-                _mm_prefetch(row + PANEL_PREFETCH * PANEL_ROWS * row_bytes + c / 256 * group_bytes +
-                                 o,
-                             _MM_HINT_T0);
-            load(group_at(row, c, n_cols, group_bytes, last, sizeof(last)), &w);
-            UNROLL
-            for (int i = 0; i < 4; i++)
-                g.q[i][r] = panel_bytes(w.q[i], flags);
-            g.d[r] = w.d;
-            if (flags & W_MIN)
-                g.m[r] = w.m;
-            if (flags & W_HALF)
-                _mm_storeu_si128((__m128i *)g.sc[r], w.sc);
-            if (flags & W_HALF && flags & W_MIN)
-                _mm_storeu_si128((__m128i *)g.mn[r], w.mn);
+                _mm_prefetch(p.at + r * row_bytes + group_bytes + o, _MM_HINT_T0);
+        if (panel_load) {
+            panel_load(&p, panel, at, flags);
+            continue;
         }
+        _Alignas(64) struct panel_group g;
+        panel_group_load(&p, c, n_cols, group_bytes, load, &g, flags);
         panel_group_store(&g, MIN_OF(c1 - c, 256u) / QK, panel, at, flags);
     }
 }
@@ -287,13 +336,19 @@ INLINED void panel_out(float *y, __mmask16 mask, __m512 sum, bool first)
     _mm512_mask_storeu_ps(y, mask, _mm512_add_ps(before, sum));
 }
 
-/* A chunk of nb blocks of R panels times T tokens; y gains it, or becomes it.  Of the last panel
- * the lanes of `mask` exist. */
-INLINED void panel_tile(const char *panels, size_t panel_bytes_, uint32_t nb, const char *x,
-                        size_t x_row_bytes, const uint32_t R, const uint32_t T, float *y,
-                        size_t ld_y, __mmask16 mask, bool first, const int flags)
+/* Of the last panel's lanes those that are rows. */
+INLINED __mmask16 panel_mask(uint32_t n_rows)
+{
+    return (__mmask16)(0xffffu >> (15 - (n_rows - 1) % PANEL_ROWS));
+}
+
+/* R panels times tokens t0 to t0 + T. */
+INLINED void panel_tile(struct panel_pair *p, const struct kern_act *x, uint32_t t0,
+                        const uint32_t R, const uint32_t T, const int flags)
 {
     const size_t stride = panel_block_bytes(flags);
+    const char *x0 = (const char *)x->rows + t0 * x->row_bytes;
+    const char *group = x0 + p->col0 / 256 * sizeof(struct act_q8), *panels = p->panels;
     __m512 wait[3][2][PANEL_TOKENS], acc[2][PANEL_TOKENS];
     for (uint32_t i = 0; i < 8; i++) {
         UNROLL
@@ -302,16 +357,17 @@ INLINED void panel_tile(const char *panels, size_t panel_bytes_, uint32_t nb, co
             for (uint32_t t = 0; t < T; t++)
                 acc[r][t] = _mm512_setzero_ps();
         }
-        const char *xg = x;
-        for (uint32_t b = panel_lanes[i]; b < nb; b += 8) {
+        const char *xg = group;
+        for (uint32_t b = panel_lanes[i]; b < p->n_blocks; b += 8) {
             const struct panel_block *w[2];
             const struct act_q8 *xt[PANEL_TOKENS];
             UNROLL
             for (uint32_t r = 0; r < R; r++)
-                w[r] = (const struct panel_block *)(panels + r * panel_bytes_);
+                w[r] = (const struct panel_block *)(panels + r * p->one_bytes);
             UNROLL
             for (uint32_t t = 0; t < T; t++)
-                xt[t] = (const struct act_q8 *)(xg + t * x_row_bytes);
+                xt[t] = (const struct act_q8 *)(xg + t * x->row_bytes);
+            panel_fetch(p);
             panel_step(w, xt, panel_lanes[i], R, T, acc, flags);
             panels += stride;
             xg += sizeof(struct act_q8);
@@ -335,35 +391,16 @@ INLINED void panel_tile(const char *panels, size_t panel_bytes_, uint32_t nb, co
     for (uint32_t t = 0; t < T; t++) {
         UNROLL
         for (uint32_t r = 0; r < R; r++) {
-            const __mmask16 m = r + 1 == R ? mask : (__mmask16)0xffff;
-            panel_out(y + t * ld_y + 16 * r, m, acc[r][t], first);
+            const __mmask16 m = r + 1 == R ? panel_mask(p->n_rows) : (__mmask16)0xffff;
+            panel_out(p->y + (t0 + t) * p->ld_y + 16 * r, m, acc[r][t], p->col0 == 0);
         }
     }
 }
 
-/* A chunk of up to 32 rows, unpacked, and where it goes. */
-struct panel_pair {
-    const char *panels; /* the second one_bytes after the first */
-    size_t one_bytes;
-    uint32_t n_rows, n_blocks, col0;
-    float *y; /* gains the products, or becomes them where col0 is 0 */
-    size_t ld_y;
-};
-
-/* Of the last panel's lanes those that are rows. */
-INLINED __mmask16 panel_mask(uint32_t n_rows)
-{
-    return (__mmask16)(0xffffu >> (15 - (n_rows - 1) % PANEL_ROWS));
-}
-
 /* All tokens over it. */
-INLINED void panel_tokens(const struct panel_pair *p, const struct kern_act *x, const int flags)
+INLINED void panel_tokens(struct panel_pair *p, const struct kern_act *x, const int flags)
 {
-    const __mmask16 mask = panel_mask(p->n_rows);
-    const char *x0 = (const char *)x->rows + p->col0 / 256 * sizeof(struct act_q8);
-#define TILE(R, T)                                                                                 \
-    panel_tile(p->panels, p->one_bytes, p->n_blocks, x0 + t * x->row_bytes, x->row_bytes, R, T,    \
-               p->y + t * p->ld_y, p->ld_y, mask, p->col0 == 0, flags)
+#define TILE(R, T) panel_tile(p, x, t, R, T, flags)
     uint32_t t = 0;
     if (p->n_rows > PANEL_ROWS) {
         for (; t + 4 <= x->n_tok; t += 4)
@@ -381,11 +418,11 @@ INLINED void panel_tokens(const struct panel_pair *p, const struct kern_act *x, 
 #undef TILE
 }
 
-typedef void (*panel_fn)(const struct panel_pair *p, const struct kern_act *x, const int flags);
+typedef void (*panel_fn)(struct panel_pair *p, const struct kern_act *x, const int flags);
 
 INLINED void panel_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                           const struct kern_act *x, float *y, size_t ld_y, const size_t group_bytes,
-                          load_fn load, const int flags, panel_fn tokens)
+                          load_fn load, panel_load_fn panel_load, const int flags, panel_fn tokens)
 {
     _Alignas(64) char panels[2 * PANEL_BLOCKS * sizeof(struct panel_block)];
     struct panel_pair p = {
@@ -399,11 +436,12 @@ INLINED void panel_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1
             p.col0 = c;
             p.n_blocks = (c1 - c) / QK;
             panel_order(p.n_blocks, at);
+            panel_fetch_set(&p, w, r + p.n_rows, row1, x->n_tok);
             for (uint32_t i = 0; i * PANEL_ROWS < p.n_rows; i++)
                 panel_unpack((const char *)w->data + (r + i * PANEL_ROWS) * w->row_bytes,
                              w->row_bytes, MIN_OF(p.n_rows - i * PANEL_ROWS, (uint32_t)PANEL_ROWS),
                              c, c1, w->n_cols, panels + i * p.one_bytes, at, group_bytes, load,
-                             flags);
+                             panel_load, r == row0, flags);
             tokens(&p, x, flags);
         }
     }

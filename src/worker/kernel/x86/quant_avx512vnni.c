@@ -16,8 +16,8 @@ enum { PANEL_MIN_TOKENS = 4 };
         if (x->n_tok < PANEL_MIN_TOKENS)                                                           \
             matmul_##TYPE(w, row0, row1, x, y, ld_y);                                              \
         else                                                                                       \
-            panel_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, LOAD, FLAGS,               \
-                         panel_tokens);                                                            \
+            panel_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, LOAD, PANEL_LOAD_##TYPE,   \
+                         FLAGS, panel_tokens);                                                     \
     }
 QUANT_LOADERS(X)
 #undef X
