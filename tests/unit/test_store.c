@@ -375,6 +375,44 @@ static void test_no_room(void **state)
     store_close(s);
 }
 
+/* An index of an index of …, as another tool may put one here: what four levels need is kept, and
+ * past that nothing is deleted, since nobody knows what is needed. */
+static void test_nested_indexes(void **state)
+{
+    (void)state;
+    for (int depth = 1; depth <= 10; depth += 3) {
+        struct store *s = open_store();
+        struct err err = ERR_INIT;
+        char inner[OCI_DIGEST_CHARS + 1], text[512], path[128];
+        uint64_t freed = 0, size = 0;
+        assert_int_equal(put_model(s, 4, 2, inner, &err), 0);
+        assert_int_equal(store_blob_size(s, inner, &size, &err), 1);
+        const char *media = oci_media_type(MEDIA_OCI_MANIFEST);
+        for (int i = 0; i <= depth; i++) {
+            int n =
+                snprintf(text, sizeof(text),
+                         "{\"schemaVersion\":2,\"mediaType\":\"%s\",\"manifests\":[{"
+                         "\"mediaType\":\"%s\",\"digest\":\"%s\",\"size\":%llu}]}",
+                         oci_media_type(MEDIA_OCI_INDEX), media, inner, (unsigned long long)size);
+            if (i == depth) /* the layout's own */
+                break;
+            put(s, text, (size_t)n, inner);
+            size = (uint64_t)n;
+            media = oci_media_type(MEDIA_OCI_INDEX);
+        }
+        snprintf(path, sizeof(path), "%s/index.json", dir);
+        FILE *f = fopen(path, "w");
+        assert_non_null(f);
+        fputs(text, f);
+        fclose(f);
+        int rc = store_collect(s, 0, &freed, &err);
+        if (rc != (depth <= 4 ? 0 : -E_LIMIT) || freed)
+            fail_msg("%d deep: %d %s, %llu bytes deleted", depth, rc, err.msg,
+                     (unsigned long long)freed);
+        store_close(s);
+    }
+}
+
 /* A small file system of its own; false, aloud, where it cannot be had. */
 static bool mount_small(const char *options)
 {
@@ -509,6 +547,7 @@ int main(void)
         TEST(test_collection),
         TEST(test_one_process_at_a_time),
         TEST(test_foreign_folders),
+        TEST(test_nested_indexes),
         TEST(test_no_room),
         TEST(test_full),
         TEST(test_killed_at_any_moment),
