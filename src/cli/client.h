@@ -22,6 +22,7 @@ struct client {
     const char *api_key;  /* NULL: none */
     bool is_tls;
     const char *ca_file;     /* NULL: the system's authorities */
+    const char *hf_token;    /* to present to the hub; NULL: none */
     const char *config_file; /* the one that was read; NULL: none */
     const char *models_dir;  /* given as a flag, for a daemon that is started; NULL: not */
     bool may_start;          /* a daemon where none listens */

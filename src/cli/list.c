@@ -11,6 +11,14 @@
 #include "cli/table.h"
 #include "lib/base/limits.h"
 
+/* As a person would type it. */
+static const char *name_of(const json_t *m, char ret[LIMIT_MODEL_NAME_BYTES + 1])
+{
+    const char *name = answer_text(m, "name");
+    bool is_stored = strcmp(answer_text(m, "source"), "store") == 0;
+    return is_stored ? facts_clear_name(name, ret, LIMIT_MODEL_NAME_BYTES + 1) : name;
+}
+
 static void print_list(const json_t *models)
 {
     static const char *const titles[] = {"NAME", "SIZE", "MODIFIED", "STATE", "DIGEST OR FILE"};
@@ -23,8 +31,7 @@ static void print_list(const json_t *models)
         bool is_stored = strcmp(answer_text(m, "source"), "store") == 0;
         char name[LIMIT_MODEL_NAME_BYTES + 1], digest[32];
         snprintf(digest, sizeof(digest), "%.19s", answer_text(m, "id"));
-        table_add(&t, is_stored ? facts_short_name(answer_text(m, "name"), name, sizeof(name))
-                                : answer_text(m, "name"));
+        table_add(&t, name_of(m, name));
         table_add_bytes(&t, answer_number(m, "file_bytes"));
         table_add_ago(&t, answer_number(m, "modified_unix"));
         table_add(&t, answer_text(m, "state"));
@@ -80,7 +87,11 @@ static void print_names(const json_t *models)
 {
     size_t i;
     const json_t *m;
-    json_array_foreach((json_t *)models, i, m) puts(answer_text(m, "name"));
+    json_array_foreach((json_t *)models, i, m)
+    {
+        char name[LIMIT_MODEL_NAME_BYTES + 1];
+        puts(name_of(m, name));
+    }
 }
 
 static bool is_known(const json_t *models, const char *name)

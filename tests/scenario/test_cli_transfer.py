@@ -18,7 +18,7 @@ from terminal import Terminal  # noqa: E402
 
 A, B, C = ("sha256:" + c * 64 for c in "abc")
 TOTAL = 60_000_000
-PAUSE_S = 0.12 * SLOW
+PAUSE_S = 0.12 * min(SLOW, 3)
 DONE = success("Model pulled successfully", id=ID, name="docker.io/ai/smollm2:latest")
 
 
@@ -133,6 +133,14 @@ class Lines(CliCase):
             self.assertRegex(out, rf"^pulled docker\.io/ai/smollm2:latest \(10 B in under a second, [\d.]+ k?B/s\)\n{ID}\n$")
             self.assertEqual(self.with_stub(stub, "pull", "-q", "smollm2"), (0, ID + "\n", ""))
             self.assertEqual(stub.asked("POST", "/berth/v1/pull"), [{"model": "smollm2"}] * 2)
+
+    def test_the_hubs_token_goes_to_the_hub(self):
+        with ManagerStub(course=[DONE]) as stub:
+            for ref in ("smollm2", "hf.co/org/name:Q4_K_M", "evil.example/hf.co/x"):
+                self.with_stub(stub, "pull", "-q", ref, HF_TOKEN="hf_secret")
+            bodies = stub.asked("POST", "/berth/v1/pull")
+        self.assertEqual(bodies, [{"model": "smollm2"}, {"model": "hf.co/org/name:Q4_K_M", "token": "hf_secret"},
+                                  {"model": "evil.example/hf.co/x"}])
 
     def test_cached(self):
         with ManagerStub(course=[success("Using cached model: 256.35MiB", id=ID, name="docker.io/ai/smollm2:latest")]) as stub:

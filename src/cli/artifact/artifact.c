@@ -51,12 +51,18 @@ static int ask(const struct client *c, const char *method, const char *name, con
     return rc;
 }
 
-/* {"model": REF, "token": ...} (new reference), or NULL. */
-static json_t *transfer_body(const char *ref, struct err *err)
+/* {"model": REF}, and of the hub this user's token (new reference), or NULL. */
+static json_t *transfer_body(const struct client *c, const char *ref, struct err *err)
 {
+    struct oci_reference r;
+    struct err ignored = ERR_INIT;
     json_t *body = json_pack("{s:s}", "model", ref);
     if (!body)
         err_set(err, E_INVALID, "the model's name is not valid UTF-8");
+    /* A token goes to the hub and to nobody else. */
+    if (body && c->hf_token && oci_reference_parse(str_from(ref), NULL, &r, &ignored) == 0 &&
+        oci_registry_is_hub(r.registry))
+        json_object_set_new(body, "token", json_string(c->hf_token));
     return body;
 }
 
@@ -66,7 +72,7 @@ static int transfer_run(struct client *c, const char *path, const char *verb, co
     char what[256];
     snprintf(what, sizeof(what), "%s %s", verb, ref);
     transfer_begin(t, style, what);
-    json_t *body = transfer_body(ref, err);
+    json_t *body = transfer_body(c, ref, err);
     if (!body)
         return -err->code;
     c->on_tick = transfer_tick;

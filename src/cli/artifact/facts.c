@@ -35,14 +35,21 @@ static const char *without(const char *s, const char *prefix)
     return strncmp(s, prefix, n) == 0 ? s + n : s;
 }
 
-const char *facts_short_name(const char *tag, char *ret, unsigned size)
+const char *facts_clear_name(const char *tag, char *ret, unsigned size)
 {
     static const char latest[] = ":latest";
     const char *s = without(without(tag, "index.docker.io/"), "docker.io/");
-    s = without(s, "ai/");
     size_t n = strlen(s), n_latest = sizeof(latest) - 1;
     if (n > n_latest && strcmp(s + n - n_latest, latest) == 0)
         n -= n_latest;
     snprintf(ret, size, "%.*s", (int)n, s);
+    return ret;
+}
+
+const char *facts_short_name(const char *tag, char *ret, unsigned size)
+{
+    facts_clear_name(tag, ret, size);
+    const char *s = without(ret, "ai/");
+    memmove(ret, s, strlen(s) + 1);
     return ret;
 }

@@ -25,4 +25,7 @@ void show_metadata(const json_t *m);
 /* A name as people write it: "smollm2" of "docker.io/ai/smollm2:latest". */
 const char *facts_short_name(const char *tag, char *ret, unsigned size);
 
+/* The same with the namespace, which no file's name can be taken for: "ai/smollm2". */
+const char *facts_clear_name(const char *tag, char *ret, unsigned size);
+
 #endif
