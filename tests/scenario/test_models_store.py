@@ -242,6 +242,7 @@ class Manager(StoreCase):
         self.assertEqual(status, 200)
         self.assertIn(self.chat.id, text)
         self.assertEqual(self.d.get("/models/nobody/export")[0], 404)
+        self.assertEqual(self.d.request("HEAD", f"/models/{self.chat.id}/export")[::2], (200, b""))
 
     def test_repackage(self):
         self.stored()

@@ -120,7 +120,8 @@ static int export_run(struct job *j, void *ctx, struct err *err)
         httpd_set_header(s->r, "X-Total-Bytes", text);
         s->begun = true;
         httpd_stream_begin(s->r, 200, "application/x-tar");
-        rc = send_all(j, s, e, &n_bytes, err);
+        if (strcmp(httpd_method(s->r), "HEAD") != 0)
+            rc = send_all(j, s, e, &n_bytes, err);
     }
     store_export_end(e);
     model_tell_call(s->r, "export", "", s->digest, n_bytes, rc < 0 ? err : NULL);

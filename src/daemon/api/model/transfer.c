@@ -7,6 +7,7 @@
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/codec/json.h"
+#include "lib/oci/sha256.h"
 
 struct transfer {
     struct api *api;
@@ -141,9 +142,13 @@ static void transfer_start(struct api *a, struct httpd_request *r, enum progress
                            struct transfer *t)
 {
     struct buf key;
-    buf_init(&key, 2 * LIMIT_MODEL_NAME_BYTES + LIMIT_PATH_BYTES + 256);
-    buf_printf(&key, "%s %s %s %s", t->is_push ? "push" : "pull", t->name, t->digest,
-               t->token ? t->token : "");
+    struct sha256 h;
+    char right[SHA256_STRING_CHARS + 1]; /* of the token, which is kept in one place alone */
+    sha256_init(&h);
+    sha256_add(&h, t->token ? t->token : "", t->token ? strlen(t->token) : 0);
+    sha256_end(&h, right);
+    buf_init(&key, 2 * LIMIT_MODEL_NAME_BYTES + 256);
+    buf_printf(&key, "%s %s %s %s", t->is_push ? "push" : "pull", t->name, t->digest, right);
     struct job_start s = {
         .key = buf_str(&key), .fn = transfer_run, .ctx = t, .ctx_free = transfer_free};
     progress_start(a, r, shape, t->is_push, &s);
