@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What registries, helpers and config.json say, from any bytes: addresses, challenges,
+/* What registries, hubs, helpers and config.json say, from any bytes: addresses, challenges, lists,
  * credentials. */
 #include <string.h>
 
 #include "daemon/registry/challenge.h"
 #include "daemon/registry/credentials.h"
+#include "daemon/registry/hub_files.h"
 #include "daemon/registry/trust.h"
 #include "lib/codec/base64.h"
 
@@ -33,6 +34,31 @@ static void try_url(struct str s)
     buf_release(&out);
 }
 
+/* A hub's listing, and what would be taken of it. */
+static void try_tree(struct str s)
+{
+    struct arena a;
+    struct hub_files f = {0};
+    struct err err = ERR_INIT;
+    char note[HUB_NOTE_BYTES], commit[GIT_BLOB_ID_CHARS + 1];
+    struct str next;
+    int64_t created;
+    arena_init(&a, 16u << 20);
+    if (hub_parse_tree(s, &a, &f, &err) == 0) {
+        uint32_t n = f.n;
+        if (hub_pick(&f, n % 2 ? "latest" : "Q8_0", note, &err) == 0)
+            BUG_ON(f.n > n || f.n == 0);
+        else
+            BUG_ON(!err.msg[0]);
+    }
+    if (hub_parse_revision(s, commit, &created, &err) == 0)
+        BUG_ON(strlen(commit) != GIT_BLOB_ID_CHARS);
+    if (hub_next_page(s, &next))
+        BUG_ON(next.p < s.p || next.p + next.len > s.p + s.len);
+    hub_files_release(&f);
+    arena_release(&a);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct challenge c = {0};
@@ -43,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0)
         return 0;
     struct str s = {(const char *)data + 1, size - 1};
-    switch (data[0] % 4) {
+    switch (data[0] % 5) {
     case 0: try_url(s); break;
     case 1:
         challenge_add(&c, s);
@@ -53,6 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (credentials_parse(s, "reg:5000", helper, &k, &err) == 0)
             credentials_release(&k);
         break;
+    case 3: try_tree(s); break;
     default:
         if (credentials_parse_helper(s, &k, &err) == 0)
             credentials_release(&k);

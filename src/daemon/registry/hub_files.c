@@ -391,7 +391,7 @@ static bool is_of_folder(const struct hub_file *file, bool is_pipeline, bool has
     return ok && base[0] != '.';
 }
 
-static void pick_folder(struct hub_files *f, bool *keep)
+static int pick_folder(struct hub_files *f, bool *keep, struct err *err)
 {
     bool is_pipeline = false, has_model = false;
     for (uint32_t i = 0; i < f->n; i++) {
@@ -402,6 +402,11 @@ static void pick_folder(struct hub_files *f, bool *keep)
     for (uint32_t i = 0; i < f->n; i++)
         keep[i] = is_of_folder(&f->items[i], is_pipeline, has_model);
     keep_only(f, keep);
+    return count_role(f, ROLE_SAFETENSORS)
+               ? 0
+               : err_set(err, E_UNSUPPORTED,
+                         "the safetensors files there lie in folders, and it is no pipeline: there "
+                         "is no model at the top");
 }
 
 static int pick_dduf(struct hub_files *f, bool *keep, struct err *err)
@@ -435,7 +440,7 @@ int hub_pick(struct hub_files *f, const char *tag, char ret_note[HUB_NOTE_BYTES]
                      "revision with @%s",
                      tag);
     else if (count_role(f, ROLE_SAFETENSORS))
-        pick_folder(f, keep);
+        rc = pick_folder(f, keep, err);
     else if (count_role(f, ROLE_DDUF))
         rc = pick_dduf(f, keep, err);
     else

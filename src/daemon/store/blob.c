@@ -12,6 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "daemon/store/hashing.h"
 #include "daemon/store/store_impl.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
@@ -21,6 +22,7 @@
 #define CHECKPOINT_BYTES (64u << 20)
 #define CHECKPOINT_MS    2000u /* no oftener: each waits for the disk */
 #define PUSH_BYTES       (8u << 20)
+#define HASHING_BYTES    (4u << 20) /* from here on a thread hashes */
 
 struct store_writer {
     struct store *store;
@@ -29,8 +31,11 @@ struct store_writer {
     uint64_t size; /* UINT64_MAX: unknown */
     uint64_t saved_bytes;
     uint64_t saved_ms;
-    uint64_t pushed_bytes; /* sent on to the disk, not waited for */
-    struct sha256 hash;
+    uint64_t pushed_bytes;   /* sent on to the disk, not waited for */
+    uint64_t n_bytes;        /* written */
+    struct sha256 hash;      /* of them, once hash_settle has been called */
+    struct hashing *hashing; /* owned; of a large blob, NULL before it is one */
+    bool is_small;           /* no thread for it */
     int fd;
 };
 
@@ -91,6 +96,26 @@ int store_blob_read(struct store *s, const char *digest, size_t max_bytes, struc
 
 /* ---- writing ---- */
 
+/* Small blobs are hashed here, the rest of large ones by a thread. */
+static void hash_add(struct store_writer *w, const void *p, size_t n)
+{
+    w->n_bytes += n;
+    if (!w->hashing && !w->is_small && w->n_bytes >= HASHING_BYTES) {
+        w->hashing = hashing_start(&w->hash);
+        w->is_small = !w->hashing;
+    }
+    if (w->hashing)
+        hashing_add(w->hashing, p, n);
+    else
+        sha256_add(&w->hash, p, n);
+}
+
+static void hash_settle(struct store_writer *w)
+{
+    if (w->hashing)
+        hashing_wait(w->hashing);
+}
+
 static void state_name(const struct store_writer *w, char ret[BLOB_NAME_BYTES])
 {
     snprintf(ret, BLOB_NAME_BYTES, "%s.state", digest_hex(w->digest));
@@ -101,12 +126,13 @@ static int checkpoint(struct store_writer *w, struct err *err)
 {
     unsigned char bytes[SHA256_STATE_BYTES];
     char name[BLOB_NAME_BYTES], temp[BLOB_NAME_BYTES + 4];
-    if (!w->digest[0] || w->hash.n_bytes == w->saved_bytes)
+    if (!w->digest[0] || w->n_bytes == w->saved_bytes)
         return 0;
     if (fdatasync(w->fd) < 0)
-        return store_io_error(w->store, w->hash.n_bytes - w->saved_bytes, err, "writing a blob");
+        return store_io_error(w->store, w->n_bytes - w->saved_bytes, err, "writing a blob");
     state_name(w, name);
     snprintf(temp, sizeof(temp), "%s.tmp", name);
+    hash_settle(w);
     sha256_save(&w->hash, bytes);
     int dir = w->store->ingest_fd;
     int fd = openat(dir, temp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
@@ -116,7 +142,7 @@ static int checkpoint(struct store_writer *w, struct err *err)
         close(fd);
     if (!ok)
         return store_io_error(w->store, sizeof(bytes), err, "writing how far a blob is");
-    w->saved_bytes = w->hash.n_bytes;
+    w->saved_bytes = w->n_bytes;
     w->saved_ms = loop_now_ms();
     return 0;
 }
@@ -125,13 +151,13 @@ static int checkpoint(struct store_writer *w, struct err *err)
  * from time to time how far it is. */
 static int keep_up(struct store_writer *w, struct err *err)
 {
-    if (w->hash.n_bytes - w->pushed_bytes >= PUSH_BYTES) {
+    if (w->n_bytes - w->pushed_bytes >= PUSH_BYTES) {
         /* A hint: what goes wrong shows in fdatasync. */
-        sync_file_range(w->fd, (off_t)w->pushed_bytes,
-                        (off_t)(w->hash.n_bytes - w->pushed_bytes), SYNC_FILE_RANGE_WRITE);
-        w->pushed_bytes = w->hash.n_bytes;
+        sync_file_range(w->fd, (off_t)w->pushed_bytes, (off_t)(w->n_bytes - w->pushed_bytes),
+                        SYNC_FILE_RANGE_WRITE);
+        w->pushed_bytes = w->n_bytes;
     }
-    bool is_due = w->hash.n_bytes - w->saved_bytes >= CHECKPOINT_BYTES &&
+    bool is_due = w->n_bytes - w->saved_bytes >= CHECKPOINT_BYTES &&
                   loop_now_ms() - w->saved_ms >= CHECKPOINT_MS;
     return is_due ? checkpoint(w, err) : 0;
 }
@@ -153,14 +179,14 @@ static void take_up(struct store_writer *w)
     if (n < 0 || !sha256_load(&w->hash, bytes, (size_t)n) || fstat(w->fd, &st) < 0 ||
         (uint64_t)st.st_size < w->hash.n_bytes || w->hash.n_bytes > w->size)
         sha256_init(&w->hash);
-    w->saved_bytes = w->hash.n_bytes;
+    w->n_bytes = w->saved_bytes = w->hash.n_bytes;
 }
 
 /* The part ends where the hash does, and there is room for the rest. */
 static int make_room(struct store_writer *w, struct err *err)
 {
     struct statvfs v;
-    const uint64_t at = w->hash.n_bytes;
+    const uint64_t at = w->n_bytes;
     if (ftruncate(w->fd, (off_t)at) < 0 || lseek(w->fd, (off_t)at, SEEK_SET) < 0)
         return store_io_error(w->store, 0, err, "beginning a blob");
     if (w->size == UINT64_MAX || w->size == at)
@@ -215,6 +241,7 @@ static int claim(struct store_writer *w, const char *digest, struct err *err)
 static void writer_free(struct store_writer *w)
 {
     struct store *s = w->store;
+    hashing_stop(w->hashing);
     if (w->fd >= 0)
         close(w->fd);
     pthread_mutex_lock(&s->lock);
@@ -250,7 +277,7 @@ int store_write_begin(struct store *s, const char *digest, uint64_t size, struct
         return rc;
     }
     *ret = w;
-    *ret_offset = w->pushed_bytes = w->hash.n_bytes;
+    *ret_offset = w->pushed_bytes = w->n_bytes;
     w->saved_ms = loop_now_ms();
     return 0;
 }
@@ -258,7 +285,7 @@ int store_write_begin(struct store *s, const char *digest, uint64_t size, struct
 int store_write(struct store_writer *w, const void *p, size_t n, struct err *err)
 {
     const char *at = p;
-    if (n > w->size - w->hash.n_bytes)
+    if (n > w->size - w->n_bytes)
         return err_set(err, E_CORRUPT, "blob %s has more than the %llu bytes that were declared",
                        w->digest, (unsigned long long)w->size);
     while (n) {
@@ -266,9 +293,9 @@ int store_write(struct store_writer *w, const void *p, size_t n, struct err *err
         if (done < 0 && errno == EINTR)
             continue;
         if (done <= 0)
-            return store_io_error(w->store, w->size == UINT64_MAX ? n : w->size - w->hash.n_bytes,
-                                  err, "writing a blob");
-        sha256_add(&w->hash, at, (size_t)done);
+            return store_io_error(w->store, w->size == UINT64_MAX ? n : w->size - w->n_bytes, err,
+                                  "writing a blob");
+        hash_add(w, at, (size_t)done);
         at += done;
         n -= (size_t)done;
     }
@@ -281,8 +308,9 @@ int store_write_restart(struct store_writer *w, struct err *err)
     state_name(w, name);
     if (w->digest[0])
         unlinkat(w->store->ingest_fd, name, 0);
+    hash_settle(w);
     sha256_init(&w->hash);
-    w->saved_bytes = w->pushed_bytes = 0;
+    w->n_bytes = w->saved_bytes = w->pushed_bytes = 0;
     return make_room(w, err);
 }
 
@@ -300,14 +328,14 @@ static int publish(struct store_writer *w, const char *digest, struct err *err)
     bool ok = fsync(w->fd) == 0 && fchmod(w->fd, 0444) == 0 &&
               renameat(s->ingest_fd, w->part, s->blobs_fd, digest_hex(digest)) == 0 &&
               fsync(s->blobs_fd) == 0;
-    return ok ? 0 : store_io_error(s, w->hash.n_bytes, err, "publishing a blob");
+    return ok ? 0 : store_io_error(s, w->n_bytes, err, "publishing a blob");
 }
 
 static int commit(struct store_writer *w, bool hold, char ret_digest[OCI_DIGEST_CHARS + 1],
                   struct err *err)
 {
     char is[OCI_DIGEST_CHARS + 1];
-    const uint64_t n = w->hash.n_bytes;
+    const uint64_t n = w->n_bytes;
     int rc = 0;
     if (w->size != UINT64_MAX && n < w->size) {
         rc = err_set(err, E_CORRUPT, "blob %s has %llu bytes instead of %llu", w->digest,
@@ -315,6 +343,7 @@ static int commit(struct store_writer *w, bool hold, char ret_digest[OCI_DIGEST_
         store_write_abandon(w, true); /* what is there may well be its beginning */
         return rc;
     }
+    hash_settle(w);
     sha256_end(&w->hash, is);
     if (w->digest[0] && strcmp(is, w->digest) != 0)
         rc =
