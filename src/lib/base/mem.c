@@ -94,6 +94,12 @@ void *mem_try_aligned(size_t n_bytes, struct err *err)
     return p;
 }
 
+void *mem_try_lazy(size_t n_bytes, void **ret_mem, struct err *err)
+{
+    *ret_mem = mem_try_alloc(n_bytes < MEM_MAX_BYTES ? n_bytes + 64 : SIZE_MAX, 1, err);
+    return *ret_mem ? (void *)(((uintptr_t)*ret_mem + 63) & ~(uintptr_t)63) : NULL;
+}
+
 void mem_free(void *p)
 {
     free(p);

@@ -24,6 +24,9 @@ void *mem_try_alloc(size_t n, size_t item_bytes, struct err *err) MUST_USE;
 void *mem_try_resize(void *p, size_t n, size_t item_bytes, struct err *err) MUST_USE;
 /* 64-byte aligned, zeroed; freed with mem_free. */
 void *mem_try_aligned(size_t n_bytes, struct err *err) MUST_USE;
+/* The same for much memory of which little may ever be used: a page costs memory once it is
+ * touched. *ret_mem is what mem_free takes. */
+void *mem_try_lazy(size_t n_bytes, void **ret_mem, struct err *err) MUST_USE;
 
 void mem_free(void *p); /* NULL is fine */
 

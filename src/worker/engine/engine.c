@@ -19,7 +19,8 @@ struct engine {
     struct sched sched;
     struct team *team;
     struct sampler *samplers;       /* [n_threads] */
-    float *logits;                  /* [plan_out_rows][n_vocab] */
+    float *logits;                  /* [plan_out_rows][n_vocab], in logits_mem */
+    void *logits_mem;               /* owned */
     struct sampler_result *results; /* [plan_out_rows] */
     int *sample_codes;              /* [plan_out_rows] */
     uint64_t n_steps, n_prompt_tokens, n_generated_tokens;
@@ -32,7 +33,7 @@ static int init_samplers(struct engine *e, struct err *err)
 {
     const struct engine_config *c = &e->plan.config;
     const uint32_t n_rows = plan_out_rows(c);
-    e->logits = mem_try_aligned((size_t)n_rows * e->hp.n_vocab * sizeof(float), err);
+    e->logits = mem_try_lazy((size_t)n_rows * e->hp.n_vocab * sizeof(float), &e->logits_mem, err);
     e->results = e->logits ? mem_try_alloc(n_rows, sizeof *e->results, err) : NULL;
     e->sample_codes = e->results ? mem_try_alloc(n_rows, sizeof *e->sample_codes, err) : NULL;
     e->samplers = e->sample_codes ? mem_try_alloc(c->n_threads, sizeof *e->samplers, err) : NULL;
@@ -108,7 +109,7 @@ void engine_free(struct engine *e)
     for (uint32_t i = 0; e->samplers && i < e->plan.config.n_threads; i++)
         sampler_release(&e->samplers[i]);
     mem_free(e->samplers);
-    mem_free(e->logits);
+    mem_free(e->logits_mem);
     mem_free(e->results);
     mem_free(e->sample_codes);
     mem_free(e);

@@ -164,10 +164,9 @@ int forward_init(struct forward *f, const struct forward_dims *d, const struct w
 {
     *f = (struct forward){
         .hp = d->hp, .w = w, .kern = kern, .team = team, .kv = kv, .max_tok = d->max_tok};
-    struct carver c = {.base = mem_try_aligned((size_t)forward_scratch_bytes(d), err)};
+    struct carver c = {.base = mem_try_lazy((size_t)forward_scratch_bytes(d), &f->scratch, err)};
     if (!c.base)
         return err_wrap(err, "memory for activations");
-    f->scratch = c.base;
     carve_all(f, d, &c);
     init_ropes(f, n_ctx);
     init_scales(f);

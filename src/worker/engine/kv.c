@@ -80,14 +80,11 @@ int kv_init(struct kv *kv, const struct hparams *hp, enum kv_type type, uint32_t
         l->v_offset_bytes = l->k_head_bytes * hp->layers[i].n_head_kv;
         offset += l->block_bytes * n_blocks;
     }
-    /* Not mem_try_aligned: that writes every byte, and a pool planned for the worst case may stay
-     * mostly unused. */
-    kv->pool_mem = mem_try_alloc(offset + 64, 1, err);
-    if (!kv->pool_mem) {
+    kv->pool = mem_try_lazy(offset, &kv->pool_mem, err);
+    if (!kv->pool) {
         kv_release(kv);
         return err_wrap(err, "key/value cache of %zu bytes", offset);
     }
-    kv->pool = (char *)(((uintptr_t)kv->pool_mem + 63) & ~(uintptr_t)63);
     for (uint32_t i = 0; i < n_blocks; i++)
         kv->free_list[i] = n_blocks - 1 - i;
     kv->n_free = n_blocks;
