@@ -118,6 +118,24 @@ static void test_prefixes_are_found_again(void **state)
     engine_free(e);
 }
 
+/* Beside an answer a step takes no more of a prompt than ENGINE_PROMPT_BESIDE tokens. */
+static void test_prompts_leave_answers_room(void **state)
+{
+    (void)state;
+    static int32_t long_prompt[4 * ENGINE_PROMPT_BESIDE];
+    const struct engine_config cfg = {.n_ctx = 1024, .max_num_seqs = 2, .no_prefix_cache = true};
+    struct engine *e = run_open(tiny, &cfg);
+    ask(0, 3, 12);
+    run_request(&runs[1], 1, long_prompt, ARRAY_LEN(long_prompt), TINY_VOCAB);
+    runs[1].req.params.max_tokens = 1;
+    runs[1].submit_at_step = 1;
+    assert_int_equal(run_n(e, 2).n_steps, 12);
+    run_request(&runs[0], 2, long_prompt, ARRAY_LEN(long_prompt), TINY_VOCAB);
+    runs[0].req.params.max_tokens = 1;
+    assert_int_equal(run_n(e, 1).n_steps, 12 + 1); /* alone: in one */
+    engine_free(e);
+}
+
 /* Who waits with a lower number is served first, of equals who came first. */
 static void test_priorities(void **state)
 {
@@ -522,6 +540,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_prompts_are_cut_into_chunks),
         cmocka_unit_test(test_prefixes_are_found_again),
+        cmocka_unit_test(test_prompts_leave_answers_room),
         cmocka_unit_test(test_priorities),
         cmocka_unit_test(test_guesses),
         cmocka_unit_test(test_guesses_save_steps),

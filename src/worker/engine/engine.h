@@ -36,6 +36,8 @@ struct engine_config {
 #define ENGINE_DEFAULT_BATCH 512u
 #define ENGINE_DEFAULT_BLOCK 16u
 #define ENGINE_MAX_DRAFT     16u
+/* Tokens of prompts that a step takes beside answers: they come a token a step meanwhile. */
+#define ENGINE_PROMPT_BESIDE 128u
 
 /* What a load takes, line by line. */
 struct engine_plan {

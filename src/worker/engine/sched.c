@@ -233,15 +233,16 @@ static void add_drafts(struct sched *s)
 void sched_build(struct sched *s)
 {
     struct batch *b = &s->batch;
+    uint32_t limit = s->max_tok;
     b->n_tok = 0;
     for (struct seq *q = s->running.first; q; q = q->next)
         q->n_batch = q->n_draft = q->n_taken = 0;
     for (int decodes = 1; decodes >= 0; decodes--) {
-        for (struct seq *q = s->running.first; q && b->n_tok < s->max_tok; q = q->next) {
+        for (struct seq *q = s->running.first; q && b->n_tok < limit; q = q->next) {
             const uint32_t left = seq_n_tokens(q) - q->n_cached;
             if ((left == 1) != (decodes == 1))
                 continue;
-            const uint32_t n = MIN_OF(left, s->max_tok - b->n_tok);
+            const uint32_t n = MIN_OF(left, limit - b->n_tok);
             if (!make_room(s, q,
                            n)) /* older ones hold the blocks: they go on, and give them back */
                 continue;
@@ -250,8 +251,10 @@ void sched_build(struct sched *s)
         }
         if (decodes)
             add_drafts(s);
+        if (decodes && b->n_tok)
+            limit = MIN_OF(limit, b->n_tok + ENGINE_PROMPT_BESIDE);
     }
-    admit(s, s->max_tok - b->n_tok);
+    admit(s, limit - b->n_tok);
     lay_out(s);
 }
 

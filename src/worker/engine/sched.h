@@ -3,12 +3,13 @@
  *
  * A request has n choices, each a sequence with its own answer; all share the prompt's cache blocks
  * where they can. Order is by priority, lower ones first, then by arrival.  Per step: decodes
- * first; then chunks of prompts, while max_num_batched_tokens lasts; then waiting sequences are
- * admitted, none past the first that does not fit (a choice whose sibling is still computing the
- * shared prompt waits aside and holds up nobody).  A sequence is admitted with all blocks for what
- * it has so far; when a decode finds no block, the youngest running sequence gives all of its
- * blocks back and waits at its place in the order of arrival, to be computed again: the oldest
- * always advances, so nobody starves.  None of this changes an answer.
+ * first; then chunks of prompts, while max_num_batched_tokens lasts, but no more than
+ * ENGINE_PROMPT_BESIDE of their tokens beside decodes; then waiting sequences are admitted, none
+ * past the first that does not fit (a choice whose sibling is still computing the shared prompt
+ * waits aside and holds up nobody).  A sequence is admitted with all blocks for what it has so far;
+ * when a decode finds no block, the youngest running sequence gives all of its blocks back and
+ * waits at its place in the order of arrival, to be computed again: the oldest always advances, so
+ * nobody starves.  None of this changes an answer.
  *
  * With n_speculate, a decode may be followed by guesses of its next tokens (speculate.h), as long
  * as rows and blocks are left over; what of them came true is known after sampling.
