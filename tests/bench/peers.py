@@ -70,6 +70,11 @@ def bench(d, name, *args):
     return json.loads(p.stdout)
 
 
+def warm(d, kind):
+    """Loads the model and touches its pages."""
+    bench(d, model(kind), "-c", "1", "--num-prompts", "1", "--warmup", "0", "--prompt-len", "16", "--output-len", "2")
+
+
 def limits():
     return json.loads(subprocess.run([BERTH, "bench", "limits", "--json", "--threads", str(THREADS)], stdout=subprocess.PIPE, timeout=300,
                                      check=True).stdout)
@@ -88,8 +93,10 @@ def one_stream(kind):
     """Prompt of 512 and 24 tokens on: tokens a second, both programs in turns."""
     ours, theirs = {"prefill": [], "decode": []}, {"prefill": [], "decode": []}
     with daemon() as d:
+        warm(d, kind)
         for _ in range(ARGS.rounds):
-            b = bench(d, model(kind), "-c", "1", "--num-prompts", "2", "--prompt-len", "512", "--output-len", "24")["results"][0]
+            b = bench(d, model(kind), "-c", "1", "--num-prompts", "1", "--warmup", "0", "--prompt-len", "512", "--output-len",
+                      "24")["results"][0]
             ours["prefill"].append(512e3 / b["p50_ttft_ms"])
             ours["decode"].append(1e3 / b["p50_tpot_ms"])
             for t in json.loads(peer("llama-bench", "-m", model(kind) + ".gguf", "-t", str(THREADS), "-p", "512", "-n", "24", "-r", "1",
@@ -116,9 +123,10 @@ def bench_batch():
     kind = "Q4_K_M"
     ours, theirs = {8: [], 32: []}, {8: [], 32: []}
     with daemon("--max-num-seqs", "32", "--max-model-len", "1024") as d:
+        warm(d, kind)
         for _ in range(ARGS.rounds):
             for n in (8, 32):
-                b = bench(d, model(kind), "-c", str(n), "--num-prompts", str(n), "--prompt-len", "128", "--output-len", "32")
+                b = bench(d, model(kind), "-c", str(n), "--num-prompts", str(n), "--warmup", "0", "--prompt-len", "128", "--output-len", "32")
                 ours[n].append(b["results"][0]["decode_throughput"])
             out = peer("llama-batched-bench", "-m", model(kind) + ".gguf", "-t", str(THREADS), "-c", "8192", "-npp", "128", "-ntg", "32",
                        "-npl", "8,32", "--output-format", "jsonl")
@@ -187,7 +195,7 @@ def bench_prefix():
     """A second prompt that shares 2,000 tokens with the first: its first token's time over the first's."""
     kind, shares = "Q4_K_M", []
     with daemon("--max-model-len", "4096") as d:
-        bench(d, model(kind), "-c", "1", "--num-prompts", "1", "--prompt-len", "16", "--output-len", "2")  # loaded and warm
+        warm(d, kind)
         for _ in range(ARGS.rounds):
             b = bench(d, model(kind), "-c", "1,1", "--num-prompts", "1", "--warmup", "0", "--prompt-len", "2010", "--prefix-len", "2000",
                       "--output-len", "2")

@@ -8,9 +8,10 @@ import unittest
 import xml.etree.ElementTree
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from berth_test import SLOW  # noqa: E402
+from berth_test import BERTH, SLOW  # noqa: E402
 from cli_case import CliCase  # noqa: E402
 from stub_openai import StubOpenAI  # noqa: E402
+from terminal import Terminal  # noqa: E402
 
 TIMES = ("ttft", "tpot", "itl", "e2el")
 
@@ -127,6 +128,24 @@ class Bench(CliCase):
     def test_prefix_in_common(self):
         b, _ = self.bench("-c", "1", "--num-prompts", "3", "--prompt-len", "80", "--prefix-len", "64", "--output-len", "2")
         self.assertGreaterEqual(b["results"][0]["total_cached_tokens"], 3 * 48)
+
+    def test_live_view_on_a_terminal(self):
+        self.ok("run", "stories", "Once", "-n", "1")  # a daemon: what it says is not of the view
+        with StubOpenAI(first_s=0.2, gap_s=0.1) as stub:
+            try:
+                t = Terminal([BERTH, "bench", "stories", "--no-limits", "-c", "2", "--num-prompts", "6", "--rounds", "1", "--output-len", "5",
+                              "--vs", stub.url], self.env, self.home, columns=120)
+            except OSError as e:
+                self.skipTest(f"no pseudo-terminal: {e}")
+            try:
+                t.until(f"{stub.url}, 2 at once  [")
+                t.until(" of 6  ")
+                self.assertRegex(t.until(" under way").decode(), r"[▁-█]+ +\d+ tokens/s, [012]$")
+                t.until("\r\033[K")  # erased before the tables
+                t.until("berth divided by the other")
+                self.assertEqual(t.wait(), 0)
+            finally:
+                t.close()
 
     def test_plot(self):
         path = os.path.join(self.home, "plot.svg")

@@ -79,12 +79,13 @@ static void draw(const struct live *l, const struct load_progress *p, double now
     size_t words = strlen(head) + strlen(count) + strlen(tail) + 6;
     bool has_bar = words + BAR_CELLS + 3 <= width;
     bool has_curve = words + BAR_CELLS + 3 + LIVE_HISTORY + 2 <= width;
-    fprintf(stderr, "\r%.*s  %s%s%s%s%s%s%s\033[K", (int)width, head, has_bar ? "[" : "",
+    fprintf(stderr, "\r%.*s  %s%s%s%s%s%s%s", (int)width, head, has_bar ? "[" : "",
             has_bar ? bar : "", has_bar ? "]  " : "", words <= width ? count : "",
             has_curve ? "  " : "", has_curve ? curve : "", words <= width ? "  " : "");
     fprintf(stderr, "%s", words <= width ? tail : "");
     if (p->n_failed && words + 12 <= width)
         fprintf(stderr, ", %u failed", (unsigned)p->n_failed);
+    fputs("\033[K", stderr);
     fflush(stderr);
 }
 

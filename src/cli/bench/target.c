@@ -170,6 +170,11 @@ static uint32_t local_port(const struct target *t)
     return 0;
 }
 
+bool target_is_here(const struct target *t)
+{
+    return t->client.socket || local_port(t);
+}
+
 void target_memory(const struct target *t, bool *has_daemon, struct bench_memory *daemon,
                    bool *has_worker, struct bench_memory *worker)
 {

@@ -38,6 +38,8 @@ void target_release(struct target *t); /* also after a failure */
 const char *target_path(const struct target_prompts *p);
 json_t *target_body(const struct target *t, const struct target_prompts *p, uint32_t n);
 
+/* Whether it runs on this machine, as far as its address tells. */
+bool target_is_here(const struct target *t);
 /* Memory of the server's processes on this machine, each false when not known.  worker: the
  * model's process, where it has one of its own. */
 void target_memory(const struct target *t, bool *has_daemon, struct bench_memory *daemon,
