@@ -318,6 +318,19 @@ class Real(Plugin):
         rc, _, err = self.call("run", "--backend", "vllm", "stories", "x")
         self.assertEqual((rc, err), (1, 'backend "vllm" is not installed: models are answered by llama.cpp\n'))
 
+    def test_bench(self):
+        self.call("run", "-d", "stories")
+        for name in ("stories", "stories-chat"):  # one without a chat template
+            rc, out, err = self.call("bench", name, "--concurrency", "1,2", "--duration", "1s", "--prompt", "Once upon", "--json")
+            self.assertEqual(rc, 0, err)
+            b = json.loads(out)
+            self.assertEqual((b["model"], b["prompt"], [x["Concurrency"] for x in b["results"]]), (name, "Once upon", [1, 2]))
+            for x in b["results"]:
+                self.assertEqual((sum(x["TokenCounts"]), len(x["TokenCounts"])), (x["TotalTokens"], x["Requests"]))
+                self.assertAlmostEqual(x["TPS"], x["TotalTokens"] / (x["TotalTime"] / 1e9), 3)
+        self.assertRegex(self.good("bench", "stories", "--concurrency", "1", "--duration", "1s"),
+                         r"(?m)^CONCURRENCY +TPS +RPS +REQUESTS +TOKENS +TIME\n1( +[\d.]+){4} +[\d.]+s$")
+
     def test_docker(self):
         docker = shlex.split(os.environ.get("BERTH_TEST_DOCKER", "")) or [shutil.which("docker")]
         if not docker[0]:

@@ -68,7 +68,7 @@ static void load_of(const struct bench_run *b, const struct target *t, struct pr
 {
     *p = (struct prompter){t, &b->prompts};
     *ret = (struct load){.client = &t->client,
-                         .path = target_path(&b->prompts),
+                         .path = target_path(t, &b->prompts),
                          .body = next_body,
                          .body_ctx = p,
                          .concurrency = 1,

@@ -47,6 +47,7 @@ int target_open(struct target *t, const struct config *config, const char *model
     if (rc == 0) { /* loading is not what is measured */
         json_t *body = json_pack("{s:s}", "model", buf_str(&t->model));
         rc = client_json(&t->client, "POST", "/berth/v1/load", body, &answer, err);
+        t->has_template = json_is_true(json_object_get(answer, "has_chat_template"));
         json_decref(body);
         json_decref(answer);
     }
@@ -98,9 +99,9 @@ void target_release(struct target *t)
     buf_release(&t->model);
 }
 
-const char *target_path(const struct target_prompts *p)
+const char *target_path(const struct target *t, const struct target_prompts *p)
 {
-    return p->text ? "/v1/chat/completions" : "/v1/completions";
+    return p->text && t->has_template ? "/v1/chat/completions" : "/v1/completions";
 }
 
 /* Number i of the n-th prompt's draws. */
@@ -140,11 +141,13 @@ json_t *target_body(const struct target *t, const struct target_prompts *p, uint
 {
     json_t *body = json_pack("{s:s, s:b, s:{s:b}}", "model", buf_str(&t->model), "stream", 1,
                              "stream_options", "include_usage", 1);
-    if (p->text) {
+    if (p->text && t->has_template)
         json_object_set_new(body, "messages",
                             json_pack("[{s:s, s:s}]", "role", "user", "content", p->text));
+    else if (p->text)
+        json_object_set_new(body, "prompt", json_string(p->text));
+    if (p->text)
         return body;
-    }
     json_object_set_new(body, "prompt", t->ids ? prompt_ids(t, p, n) : prompt_words(p, n));
     json_object_set_new(body, "max_tokens", json_integer(p->output_len));
     json_object_set_new(body, "temperature", json_integer(0));

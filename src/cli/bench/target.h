@@ -11,6 +11,7 @@
 struct target {
     const char *name; /* "berth", or where it is; borrowed */
     bool is_berth;
+    bool has_template; /* berth's model can be chatted with */
     struct client client;
     struct buf model; /* owned */
     json_t *ids;      /* owned: token ids that prompts are drawn from; NULL: the server makes none
@@ -22,7 +23,8 @@ struct target_prompts {
     uint32_t prompt_len, prefix_len; /* tokens; the first prefix_len are the same in all */
     uint32_t output_len;             /* tokens of each answer */
     uint64_t seed;                   /* of the draws */
-    const char *text;                /* a conversation of this one message instead; NULL: not */
+    const char *text; /* this instead, as a conversation's one message where the model can be
+                         chatted with; NULL: not */
 };
 
 /* The daemon, started where none answers, with the model loaded. args: the bench command's. */
@@ -35,7 +37,7 @@ void target_release(struct target *t); /* also after a failure */
 
 /* Where requests go, and the n-th one's body (new reference, any thread): the same for every
  * target that has the same ids, no two n alike after the prefix. */
-const char *target_path(const struct target_prompts *p);
+const char *target_path(const struct target *t, const struct target_prompts *p);
 json_t *target_body(const struct target *t, const struct target_prompts *p, uint32_t n);
 
 /* Whether it runs on this machine, as far as its address tells. */

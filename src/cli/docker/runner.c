@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "cli/commands.h"
+#include "cli/bench/bench.h"
 #include "cli/docker/plugin.h"
 #include "cli/docker/text.h"
 #include "cli/models.h"
@@ -295,17 +296,7 @@ int docker_logs(const struct cli_args *a)
 
 int docker_bench(const struct cli_args *a)
 {
-    const char *words[16] = {"berth", "bench", "--duration", "30s", "--concurrency", "1,2,4,8"};
-    int n = 6;
-    if (cli_flag(a, "duration"))
-        words[3] = cli_flag(a, "duration");
-    if (cli_flag(a, "concurrency"))
-        words[5] = cli_flag(a, "concurrency");
-    if (cli_has(a, "json"))
-        words[n++] = "--json";
-    words[n++] = "--";
-    words[n++] = a->operands[0];
-    return as_berth(words, n);
+    return cmd_bench_docker(a);
 }
 
 int docker_run(const struct cli_args *a)

@@ -77,6 +77,8 @@ static const struct cli_flag bench_flags[] = {
     {"concurrency", 0, "ints", "Requests at once, level by level (default 1,2,4,8)", 0},
     {"duration", 0, "duration", "How long each level lasts (default 30s)", 0},
     {"json", 0, NULL, "Print JSON", 0},
+    {"prompt", 0, "string", "What is asked each time", 0},
+    {"timeout", 0, "duration", "When a request has failed (default 5m)", 0},
     END};
 
 static const struct cli_flag compose_flags[] = {
