@@ -101,6 +101,7 @@ int client_init(struct client *c, const struct config *cfg, struct err *err)
                          .socket = or_null(config_str(cfg, CONFIG_socket)),
                          .api_key = or_null(config_str(cfg, CONFIG_api_key)),
                          .ca_file = or_null(config_str(cfg, CONFIG_tls_cert)),
+                         .default_registry = or_null(config_str(cfg, CONFIG_default_registry)),
                          .hf_token = or_null(config_str(cfg, CONFIG_hf_token)),
                          .may_start = config_u32(cfg, CONFIG_autostart) != 0,
                          .config_file = cfg->file};

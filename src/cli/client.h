@@ -21,11 +21,12 @@ struct client {
     const char *socket;   /* borrowed from the config, as the two below; NULL: by TCP */
     const char *api_key;  /* NULL: none */
     bool is_tls;
-    const char *ca_file;     /* NULL: the system's authorities */
-    const char *hf_token;    /* to present to the hub; NULL: none */
-    const char *config_file; /* the one that was read; NULL: none */
-    const char *models_dir;  /* given as a flag, for a daemon that is started; NULL: not */
-    bool may_start;          /* a daemon where none listens */
+    const char *ca_file;          /* NULL: the system's authorities */
+    const char *default_registry; /* of names that say none; NULL: docker.io */
+    const char *hf_token;         /* to present to the hub; NULL: none */
+    const char *config_file;      /* the one that was read; NULL: none */
+    const char *models_dir;       /* given as a flag, for a daemon that is started; NULL: not */
+    bool may_start;               /* a daemon where none listens */
     /* Set by the caller after client_init, if it wants them. */
     bool is_quiet;      /* client_ensure says nothing */
     uint32_t probe_ms;  /* how long client_version and client_probe wait; 0: 5 seconds */

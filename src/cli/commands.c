@@ -6,6 +6,7 @@
 #define BIT(field) (1ull << CONFIG_##field)
 #define WHERE                                                                                      \
     (BIT(host) | BIT(port) | BIT(socket) | BIT(url) | BIT(autostart) | BIT(api_key) | BIT(tls_cert))
+#define REGISTRY (BIT(hf_token) | BIT(default_registry))
 #define ENGINE                                                                                     \
     (BIT(threads) | BIT(max_model_len) | BIT(max_num_seqs) | BIT(max_num_batched_tokens) |         \
      BIT(block_size) | BIT(prefix_caching) | BIT(speculative_num_tokens) | BIT(kv_cache_memory) |  \
@@ -273,7 +274,7 @@ static const struct cli_command commands[] = {
      "berth run stories-chat\tconverse\n"
      "berth run stories-chat \"Summarise this:\" < notes.txt\task about a file\n"
      "berth run stories -t 0 --max-tokens 40 < prompt.txt\tlikeliest continuation of a file\n",
-     run_flags, WHERE | BIT(keep_alive) | BIT(history) | BIT(hf_token)},
+     run_flags, WHERE | BIT(keep_alive) | BIT(history) | REGISTRY},
     {"serve", "", 0, 0, CLI_ROLE_SERVE, NULL, "answer requests over HTTP until stopped",
      "Runs the daemon in the foreground: an OpenAI-compatible API at http://ADDR:PORT/v1 (models, "
      "completions, "
@@ -314,7 +315,7 @@ static const struct cli_command commands[] = {
      "berth pull smollm2\tai/smollm2:latest of Docker Hub\n"
      "berth pull registry.example/models/chat:v3 --json\tfor machines\n"
      "berth pull --locked smollm2\tthe bytes of berth.lock\n",
-     pull_flags, WHERE | BIT(hf_token)},
+     pull_flags, WHERE | REGISTRY},
     {"package", "[NAME]", 0, 1, CLI_ROLE_CLI, cmd_package, "make a model of files",
      "Makes an artifact of a GGUF file, a folder of safetensors or a DDUF file, or of a stored "
      "MODEL "
@@ -344,7 +345,7 @@ static const struct cli_command commands[] = {
      "credentials (`docker login` makes them). Only what the registry lacks is sent.",
      "berth tag smollm2 registry.example/models/chat:v3\t\n"
      "berth push registry.example/models/chat:v3\t\n",
-     push_flags, WHERE | BIT(hf_token)},
+     push_flags, WHERE | REGISTRY},
     {"tag", "MODEL NAME", 2, 2, CLI_ROLE_CLI, cmd_tag, "give a stored model a further name",
      "Makes NAME (NAME:TAG) mean the model that MODEL means now. A name that meant another model "
      "leaves it, in one step; that one stays, untagged if it has no other, until `berth prune`.",
@@ -395,7 +396,7 @@ static const struct cli_command commands[] = {
      "berth lock\tpin what compose.yaml declares\n"
      "berth lock --check\tin a test of the project\n"
      "berth lock --apply\ton another machine\n",
-     lock_flags, WHERE | BIT(hf_token)},
+     lock_flags, WHERE | REGISTRY},
     {"import", "DIR", 1, 1, CLI_ROLE_CLI, cmd_import, "take over the models of Docker Model Runner",
      "Reads the store of Docker Model Runner in DIR (its MODELS_PATH, which holds models.json) and "
      "takes its models with their names into berth's, without copying where both lie on one file "

@@ -78,6 +78,16 @@ class Lock(CliCase):
         rc, out, _ = self.run_with("lock", "--json")
         self.assertEqual((rc, json.loads(out)), (0, json.loads(first)))
 
+    def test_another_default_registry(self):
+        self.models.append({**MODEL, "id": OTHER, "tags": ["reg.example/ai/x:latest"]})
+        self.env["BERTH_DEFAULT_REGISTRY"] = "reg.example"
+        self.assertEqual(self.run_with("lock", "reg.example/ai/x")[0], 0)
+        self.assertEqual(list(json.loads(self.lock())["models"]), ["reg.example/ai/x:latest"])
+        self.run_with("pull", "--locked", "x", course=[success("Model pulled successfully", id=OTHER, name="reg.example/ai/x:latest")])
+        self.assertEqual(self.stub.asked("POST", "/berth/v1/pull"), [{"model": f"reg.example/ai/x:latest@{OTHER}"}])
+        self.run_with("pull", "x", course=[success("Model pulled successfully", id=OTHER, name="reg.example/ai/x:latest")])
+        self.assertEqual(self.stub.asked("POST", "/berth/v1/pull"), [{"model": "reg.example/ai/x:latest"}])
+
     def test_template_is_its_digest(self):
         self.declare(SMOL, {"chat-template": "hello"})
         self.run_with("lock", "smollm2")

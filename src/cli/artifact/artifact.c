@@ -51,18 +51,26 @@ static int ask(const struct client *c, const char *method, const char *name, con
     return rc;
 }
 
-/* {"model": REF}, and of the hub this user's token (new reference), or NULL. */
+/* {"model": REF}, and of the hub this user's token (new reference), or NULL.  A name that says no
+ * registry gets this user's, where that is another than the usual one. */
 static json_t *transfer_body(const struct client *c, const char *ref, struct err *err)
 {
     struct oci_reference r;
     struct err ignored = ERR_INIT;
-    json_t *body = json_pack("{s:s}", "model", ref);
+    struct buf whole;
+    buf_init(&whole, LIMIT_MODEL_NAME_BYTES);
+    bool is_reference = !oci_may_be_id(str_from(ref)) &&
+                        oci_reference_parse(str_from(ref), c->default_registry, &r, &ignored) == 0;
+    bool is_hub = is_reference && oci_registry_is_hub(r.registry);
+    if (is_reference && !is_hub && c->default_registry &&
+        strcmp(c->default_registry, "docker.io") != 0)
+        oci_reference_put(&r, &whole);
+    json_t *body = json_pack("{s:s}", "model", whole.len && !whole.failed ? buf_str(&whole) : ref);
     if (!body)
         err_set(err, E_INVALID, "the model's name is not valid UTF-8");
-    /* A token goes to the hub and to nobody else. */
-    if (body && c->hf_token && oci_reference_parse(str_from(ref), NULL, &r, &ignored) == 0 &&
-        oci_registry_is_hub(r.registry))
+    if (body && is_hub && c->hf_token) /* a token goes to the hub and to nobody else */
         json_object_set_new(body, "token", json_string(c->hf_token));
+    buf_release(&whole);
     return body;
 }
 

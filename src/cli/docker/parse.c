@@ -168,7 +168,7 @@ bool docker_parse(const struct docker_command *c, int argc, char **argv, struct 
     }
     if (config_load(&ret->config,
                     BIT(host) | BIT(port) | BIT(socket) | BIT(url) | BIT(autostart) | BIT(api_key) |
-                        BIT(tls_cert) | BIT(hf_token),
+                        BIT(tls_cert) | BIT(hf_token) | BIT(default_registry),
                     NULL, &err) < 0) {
         cli_fail(&err);
         return false;

@@ -110,11 +110,11 @@ int lock_write(const char *path, const json_t *lock, struct err *err)
     return rc;
 }
 
-int lock_name(const char *model, struct buf *out, struct err *err)
+int lock_name(const struct client *c, const char *model, struct buf *out, struct err *err)
 {
     struct oci_reference r;
     buf_clear(out);
-    if (oci_reference_parse(str_from(model), NULL, &r, err) < 0)
+    if (oci_reference_parse(str_from(model), c->default_registry, &r, err) < 0)
         return -err->code;
     r.digest[0] = '\0';
     if (!r.tag[0])
@@ -123,13 +123,13 @@ int lock_name(const char *model, struct buf *out, struct err *err)
     return buf_status(out, "the model's name", err);
 }
 
-const json_t *lock_find(const json_t *lock, const char *model)
+const json_t *lock_find(const struct client *c, const json_t *lock, const char *model)
 {
     const json_t *models = json_object_get(lock, "models"), *entry = json_object_get(models, model);
     struct err ignored = ERR_INIT;
     struct buf name;
     buf_init(&name, LIMIT_PATH_BYTES);
-    if (!entry && lock_name(model, &name, &ignored) == 0)
+    if (!entry && lock_name(c, model, &name, &ignored) == 0)
         entry = json_object_get(models, buf_str(&name));
     buf_release(&name);
     return entry;

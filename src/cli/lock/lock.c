@@ -56,7 +56,7 @@ static int want(struct locking *l, const char *model, json_t *parameters, struct
     if (is_file)
         buf_append_str(&name, model);
     else
-        rc = lock_name(model, &name, err);
+        rc = lock_name(&l->client, model, &name, err);
     const json_t *had = rc == 0 ? json_object_get(l->wanted, buf_str(&name)) : NULL;
     if (had && !json_equal((json_t *)had, parameters))
         rc = err_set(

@@ -20,9 +20,9 @@ int lock_read(const char *path, json_t **ret, struct err *err) MUST_USE;
 /* Replaces the file in one step. */
 int lock_write(const char *path, const json_t *lock, struct err *err) MUST_USE;
 /* The name under which a lock keeps a model; the word itself where it names a file. */
-int lock_name(const char *model, struct buf *out, struct err *err) MUST_USE;
+int lock_name(const struct client *c, const char *model, struct buf *out, struct err *err) MUST_USE;
 /* The entry of a model, whichever form its name has, or NULL. */
-const json_t *lock_find(const json_t *lock, const char *model);
+const json_t *lock_find(const struct client *c, const json_t *lock, const char *model);
 
 /* What a model is now: {"digest", "parameters", "source"?} (new reference).  E_NOTFOUND when the
  * daemon has none of that name; with is_remote its registry is asked. */

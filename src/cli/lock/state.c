@@ -204,7 +204,7 @@ int lock_demand(const struct client *c, const char *path, const char *model, boo
     int rc = lock_read(path, &lock, err);
     if (rc < 0)
         return rc;
-    const json_t *entry = lock_find(lock, model);
+    const json_t *entry = lock_find(c, lock, model);
     if (!entry)
         rc = err_set(err, E_DENIED, "--locked: %s does not name %.128s", path, model);
     else if (must_match)
@@ -214,7 +214,7 @@ int lock_demand(const struct client *c, const char *path, const char *model, boo
     } else if (rc == 0) {
         struct buf name;
         buf_init(&name, LIMIT_PATH_BYTES);
-        rc = lock_name(model, &name, err);
+        rc = lock_name(c, model, &name, err);
         buf_printf(out, "%s@%s", buf_str(&name), answer_text(entry, "digest"));
         buf_release(&name);
     }
