@@ -3,10 +3,12 @@
  * call.  Scheduler thread; pieces run on the team's. */
 #include "worker/engine/forward_impl.h"
 
-/* A piece's weights stay in a core's second-level cache while all rows of the batch pass by. */
-#define CHUNK_BYTES         65536u
-#define CHUNK_ROWS_MULTIPLE 16u /* whole tiles for the kernels */
-#define MAX_PRODUCTS        3
+/* A piece's weights stay in a core's second-level cache while all rows of the batch pass by; where
+ * there are several, kernels fetch the piece's next weights meanwhile, and larger ones pay. */
+#define CHUNK_BYTES      65536u
+#define CHUNK_BYTES_MANY 131072u
+#define MANY_ROWS        4u
+#define MAX_PRODUCTS     3
 
 struct product {
     struct kern_mat mat;
@@ -29,12 +31,12 @@ struct matmul_step {
     uint32_t n_chunks; /* of all products */
 };
 
-static void cut(struct product *p)
+static void cut(struct product *p, uint32_t n_rows)
 {
-    uint32_t rows = (uint32_t)(CHUNK_BYTES / MAX_OF(p->mat.row_bytes, (size_t)1));
-    rows = MAX_OF(rows / CHUNK_ROWS_MULTIPLE, 1u) * CHUNK_ROWS_MULTIPLE;
-    p->chunk_rows = rows;
-    p->n_chunks = (p->mat.n_rows + rows - 1) / rows;
+    const size_t bytes = n_rows < MANY_ROWS ? CHUNK_BYTES : CHUNK_BYTES_MANY;
+    const uint32_t rows = (uint32_t)(bytes / MAX_OF(p->mat.row_bytes, (size_t)1));
+    p->chunk_rows = MAX_OF((rows + KERN_ROW_STEP / 2) / KERN_ROW_STEP, 1u) * KERN_ROW_STEP;
+    p->n_chunks = (p->mat.n_rows + p->chunk_rows - 1) / p->chunk_rows;
 }
 
 static void run_chunk(struct forward *f, const struct product *p, const struct kern_act *x,
@@ -96,7 +98,7 @@ void matmul_run(struct forward *f, uint32_t n, const struct linear *const *in,
                                   .out = out[i],
                                   .ld = ld[i],
                                   .last_scale = 1};
-        cut(&s.p[i]);
+        cut(&s.p[i], n_rows);
         s.n_chunks += s.p[i].n_chunks;
     }
     team_run(f->team, s.n_chunks, run_piece, &s);
@@ -113,7 +115,7 @@ void matmul_run_output(struct forward *f, const struct act_rows *x, uint32_t n_r
                               .ld = f->hp->n_vocab,
                               .last_scale = f->logit_scale,
                               .softcap = f->final_softcap};
-    cut(&s.p[0]);
+    cut(&s.p[0], n_rows);
     team_run(f->team, s.p[0].n_chunks, run_piece, &s);
 }
 
@@ -146,7 +148,7 @@ void matmul_run_experts(struct forward *f, uint32_t n, const struct experts *con
                                   .expert_stride = in[i]->stride_bytes,
                                   .expert_scales = in[i]->scales,
                                   .last_scale = 1};
-        cut(&s.p[i]);
+        cut(&s.p[i], 1);
         s.n_chunks += s.p[i].n_chunks;
     }
     team_run(f->team, f->hp->n_expert * s.n_chunks, run_expert_piece, &s);
