@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
@@ -131,7 +132,26 @@ class Models(CliCase):
         # Out again: the same model, also through a pipe.
         self.assertEqual(self.ok("export", "three", "-o", "c.tar").split(":")[0], "c.tar")
         with open(os.path.join(self.home, "c.tar"), "rb") as f:
-            self.assertEqual(self.ok("load", stdin=f.read()), f"loaded {digest}\n")
+            whole = f.read()
+        self.assertEqual(self.ok("load", stdin=whole), f"loaded {digest}\n")
+        # What is there and is no file is written into, and stays what it is.
+        full, pipe = (os.path.join(self.home, name) for name in ("full", "pipe"))
+        os.symlink("/dev/full", full)
+        os.mkfifo(pipe)
+        for command in (("export", "three"), ("package", "--gguf", "stories.gguf")):
+            self.refused(1, "full.*No space left on device", *command, "-o", "full")
+            self.assertTrue(os.path.islink(full))
+        got = []
+
+        def read():
+            with open(pipe, "rb") as f:
+                got.append(f.read())
+        t = threading.Thread(target=read)
+        t.start()
+        self.ok("export", "three", "-o", "pipe")
+        t.join()
+        self.assertEqual(got, [whole])
+        self.assertEqual([x for x in os.listdir(self.home) if x.endswith(".part")], [])
 
     def test_from(self):
         digest = self.package("base", "--license", "LICENSE")

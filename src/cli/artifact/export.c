@@ -10,6 +10,7 @@
 
 #include "cli/commands.h"
 #include "cli/models.h"
+#include "cli/artifact/out_file.h"
 #include "cli/progress.h"
 #include "cli/artifact/artifact.h"
 #include "cli/table.h"
@@ -88,31 +89,17 @@ static int export_to(struct client *c, const char *model, struct export *x, stru
     return rc;
 }
 
-/* Into a file that has its name only when it is whole. */
 static int export_file(struct client *c, const char *model, const char *file, struct export *x,
                        struct err *err)
 {
-    struct buf part;
-    buf_init(&part, LIMIT_PATH_BYTES);
-    buf_printf(&part, "%s.part", file);
-    int rc = buf_status(&part, "the file's path", err);
-    if (rc == 0) {
-        x->fd = open(buf_str(&part), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (x->fd < 0)
-            rc = err_set_sys(err, E_IO, "making the file %s", buf_str(&part));
-    }
-    if (rc == 0) {
-        rc = export_to(c, model, x, err);
-        if (rc == 0 && fsync(x->fd) < 0 && errno != EINVAL)
-            rc = err_set_sys(err, E_IO, "writing %s", buf_str(&part));
-        close(x->fd);
-        if (rc == 0 && rename(buf_str(&part), file) < 0)
-            rc = err_set_sys(err, E_IO, "naming the file %s", file);
-        if (rc < 0)
-            unlink(buf_str(&part));
-    }
-    buf_release(&part);
-    return rc;
+    struct out_file out;
+    if (out_file_open(&out, file, err) < 0)
+        return -err->code;
+    x->fd = out.fd;
+    int rc = export_to(c, model, x, err);
+    if (x->error)
+        err_wrap(err, "%.256s", file);
+    return out_file_close(&out, rc, err);
 }
 
 int cmd_export(const struct cli_args *a)

@@ -1,18 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `berth package`: makes an artifact of files, and puts it into the daemon's store, into a tar
  * file, or further into a registry. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/artifact/artifact.h"
 #include "cli/artifact/pack.h"
 #include "cli/artifact/package.h"
 #include "cli/chat/interrupt.h"
 #include "cli/commands.h"
+#include "cli/artifact/out_file.h"
 #include "cli/table.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
@@ -165,56 +163,31 @@ int package_load(struct pack *p, struct client *c, enum transfer_style style, st
     return rc;
 }
 
-static int write_all(int fd, const char *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t w = write(fd, p, n);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w < 0)
-            return -1;
-        p += w;
-        n -= (size_t)w;
-    }
-    return 0;
-}
-
-/* The same stream into a file, which has its name only when it is whole. */
+/* The same stream into a file. */
 static int save(struct pack *p, const char *file, struct err *err)
 {
     enum { PIECE = 1 << 20 };
     struct pack_stream *s = NULL;
-    struct buf part;
+    struct out_file out;
     uint64_t total = 0, done = 0;
-    char *piece = mem_alloc(PIECE);
     ssize_t n = 0;
-    buf_init(&part, LIMIT_PATH_BYTES);
-    buf_printf(&part, "%s.part", file);
-    int fd = -1, rc = pack_stream_new(p, &s, &total, err);
-    if (rc == 0 && (fd = open(buf_str(&part), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0)
-        rc = err_set_sys(err, E_IO, "making the file %s", buf_str(&part));
+    if (out_file_open(&out, file, err) < 0)
+        return -err->code;
+    char *piece = mem_alloc(PIECE);
+    int rc = pack_stream_new(p, &s, &total, err);
     progress_begin(&p->progress, "writing", config_wants_color());
     while (rc == 0 && (n = pack_stream_read(s, piece, PIECE, err)) > 0) {
-        if (write_all(fd, piece, (size_t)n) < 0)
-            rc = err_set_sys(err, E_IO, "writing %s, %llu bytes", buf_str(&part),
-                             (unsigned long long)total);
-        else if (interrupt_take())
+        rc = out_file_write(&out, piece, (size_t)n, err);
+        if (rc == 0 && interrupt_take())
             rc = err_set(err, E_CANCELED, "interrupted");
         done += (uint64_t)n;
         progress_set(&p->progress, NULL, done, total);
         progress_tick(&p->progress);
     }
     progress_end(&p->progress);
-    rc = n < 0 ? (int)n : rc;
-    if (rc == 0 && (fsync(fd) < 0 || rename(buf_str(&part), file) < 0))
-        rc = err_set_sys(err, E_IO, "naming the file %s", file);
-    if (fd >= 0)
-        close(fd);
-    if (rc < 0 && fd >= 0)
-        unlink(buf_str(&part));
+    rc = out_file_close(&out, n < 0 ? (int)n : rc, err);
     if (s)
         pack_stream_free(s);
-    buf_release(&part);
     mem_free(piece);
     return rc;
 }

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The lock as a file, and the names in it. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "cli/lock/lock.h"
+#include "cli/artifact/out_file.h"
 #include "lib/base/limits.h"
 #include "lib/codec/json.h"
 #include "lib/oci/reference.h"
@@ -65,18 +63,6 @@ int lock_read(const char *path, json_t **ret, struct err *err)
     return rc;
 }
 
-static int write_all(int fd, const char *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t w = write(fd, p, n);
-        if (w < 0 && errno != EINTR)
-            return -1;
-        p += MAX_OF(w, 0);
-        n -= (size_t)MAX_OF(w, 0);
-    }
-    return fsync(fd) < 0 && errno != EINVAL ? -1 : 0;
-}
-
 static int to_buf(const char *p, size_t n, void *ctx)
 {
     return buf_append(ctx, p, n) < 0 ? -1 : 0;
@@ -84,28 +70,16 @@ static int to_buf(const char *p, size_t n, void *ctx)
 
 int lock_write(const char *path, const json_t *lock, struct err *err)
 {
-    struct buf text, part;
+    struct buf text;
+    struct out_file out; /* for everybody who may read the project, unlike file_write_whole's */
     buf_init(&text, LOCK_MAX_BYTES);
-    buf_init(&part, LIMIT_PATH_BYTES);
     json_dump_callback(lock, to_buf, &text, JSON_INDENT(2) | JSON_SORT_KEYS);
     buf_append_char(&text, '\n');
-    buf_printf(&part, "%s.part", path);
     int rc = buf_status(&text, "the lock", err);
     if (rc == 0)
-        rc = buf_status(&part, "the lock's path", err);
-    /* For everybody who may read the project, unlike what file_write_whole is for. */
-    int fd = rc < 0 ? -1 : open(buf_str(&part), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (rc == 0 && fd < 0)
-        rc = err_set_sys(err, E_IO, "making the file %s", buf_str(&part));
-    if (rc == 0 && write_all(fd, buf_str(&text), text.len) < 0)
-        rc = err_set_sys(err, E_IO, "writing %s", buf_str(&part));
-    if (fd >= 0)
-        close(fd);
-    if (rc == 0 && rename(buf_str(&part), path) < 0)
-        rc = err_set_sys(err, E_IO, "naming the file %s", path);
-    if (rc < 0 && fd >= 0)
-        unlink(buf_str(&part));
-    buf_release(&part);
+        rc = out_file_open(&out, path, err);
+    if (rc == 0)
+        rc = out_file_close(&out, out_file_write(&out, buf_str(&text), text.len, err), err);
     buf_release(&text);
     return rc;
 }

@@ -304,8 +304,8 @@ static int check(struct locking *l, struct err *err)
         cli_print_json(j);
         json_decref(j);
     } else if (rc == 0 && json_array_size(l->notes) == 0) {
-        printf("%zu models are as %s says\n", json_object_size(json_object_get(lock, "models")),
-               LOCK_FILE);
+        size_t n = json_object_size(json_object_get(lock, "models"));
+        printf("%zu model%s as %s says\n", n, n == 1 ? " is" : "s are", LOCK_FILE);
     }
     json_decref(lock);
     return rc;
