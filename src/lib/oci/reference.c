@@ -214,12 +214,14 @@ static void take_registry(struct str *name, const char *default_registry, struct
         return;
     }
     *name = skip(*name, first.len + 1);
-    if (str_is(first, "hf.co"))
-        first = STR_LIT(HUB);
-    if (str_is(first, "index.docker.io") || str_is(first, "registry-1.docker.io"))
-        first = STR_LIT(DEFAULT_REGISTRY);
     for (size_t i = 0; i < first.len; i++)
         ret->registry[i] = (char)tolower((unsigned char)first.p[i]);
+    /* Hosts know no case, so neither do their other names. */
+    if (strcmp(ret->registry, "hf.co") == 0)
+        snprintf(ret->registry, sizeof(ret->registry), "%s", HUB);
+    if (strcmp(ret->registry, "index.docker.io") == 0 ||
+        strcmp(ret->registry, "registry-1.docker.io") == 0)
+        snprintf(ret->registry, sizeof(ret->registry), "%s", DEFAULT_REGISTRY);
 }
 
 int oci_reference_parse(struct str text, const char *default_registry, struct oci_reference *ret,
