@@ -64,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct challenge c = {0};
     struct credentials k;
     struct err err = ERR_INIT;
-    struct buf out;
+    struct buf out, again;
     char helper[CREDENTIALS_HELPER_BYTES];
     if (size == 0)
         return 0;
@@ -84,9 +84,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (credentials_parse_helper(s, &k, &err) == 0)
             credentials_release(&k);
         buf_init(&out, 1 << 20);
-        if (base64_decode(s, &out, &err) == 0)
-            base64_encode((struct str){out.data, out.len}, &out);
+        buf_init(&again, 1 << 20);
+        if (base64_decode(s, &out, &err) == 0) {
+            base64_encode((struct str){out.data, out.len}, &again);
+            BUG_ON(again.len != s.len);
+        }
         buf_release(&out);
+        buf_release(&again);
         break;
     }
     return 0;
