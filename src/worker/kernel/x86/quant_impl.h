@@ -59,7 +59,8 @@ INLINED void pregs_set(struct pregs *p, const struct wregs *w, const int flags)
     if (flags & W_HALF) {
         p->sc = b64_scales(w->sc);
         p->off = _mm256_mullo_epi16(_mm256_cvtepi8_epi16(w->sc), _mm256_set1_epi16(OFFSET(flags)));
-        p->mn = _mm256_cvtepi8_epi16(w->mn);
+        if (flags & W_MIN)
+            p->mn = _mm256_cvtepi8_epi16(w->mn);
     } else {
         p->off = _mm256_set1_epi16(OFFSET(flags));
     }
