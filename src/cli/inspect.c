@@ -80,8 +80,8 @@ static void print_known(const json_t *m)
     fact_print("state", "%s", answer_text(m, "state"));
     if (*answer_text(m, "failure"))
         fact_print("failure", "%s", answer_text(m, "failure"));
-    if (*answer_text(m, "digest"))
-        fact_print("digest", "%s", answer_text(m, "digest"));
+    if (*answer_text(m, "digest") && strcmp(answer_text(m, "source"), "store") != 0)
+        fact_print("digest", "%s", answer_text(m, "digest")); /* a stored one's stands above */
     if (strcmp(answer_text(m, "state"), "ready") == 0)
         print_loaded(m);
     if (answer_number(m, "n_requests"))
