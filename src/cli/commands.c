@@ -82,6 +82,7 @@ static const struct cli_flag bench_flags[] = {
     {"vs-model", 0, "NAME", "its model; default: the first that it names", 0},
     {"vs-key", 0, "KEY", "its API key", 0},
     {"plot", 0, "FILE", "write throughput against latency as a picture (SVG)", 0},
+    {"locked", 0, NULL, "only if model, parameters and engine are those of berth.lock", 0},
     {"no-limits", 0, NULL, "do not first measure what the machine can do at most", 0},
     {"json", 0, NULL, "print JSON for machines", 0},
     {NULL, 0, NULL, NULL, 0}};
@@ -492,7 +493,7 @@ static const struct cli_command commands[] = {
      "berth bench stories --concurrency 1,8 --duration 5s\t\n"
      "berth bench ./model.gguf --num-prompts 100 --prompt-len 512 --output-len 128 --json\t\n"
      "berth bench ./model.gguf -c 1,16 --vs http://127.0.0.1:8080\tbeside llama-server\n",
-     bench_flags, WHERE},
+     bench_flags, WHERE | REGISTRY},
     {"bench limits", "", 0, 0, CLI_ROLE_DEBUG, NULL, "what this machine can do at most",
      "Measures, with all compute threads: bytes read from memory a second, and operations a second "
      "of every unit that multiplies (FMA, VNNI, BF16, AMX; on Arm NEON and its extensions). An "

@@ -6,6 +6,10 @@ import threading
 import time
 
 
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 64  # with five, one that comes in a crowd is asked to come again, a second later
+
+
 class StubOpenAI:
     """first_s: until the first token; gap_s: between tokens; fail_from: requests from this number on get status 500;
     tokenize, usage: whether it can say these.  bodies, keys, at: what came, and when."""
@@ -68,7 +72,7 @@ class StubOpenAI:
                                                          "completion_tokens": body["max_tokens"]}})
                 self.event(b"[DONE]")
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
 

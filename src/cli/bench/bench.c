@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "cli/commands.h"
+#include "cli/lock/lock.h"
 #include "cli/models.h"
 #include "cli/self.h"
 #include "cli/table.h"
@@ -87,8 +88,8 @@ static void look_at_machine(struct bench_run *b)
     int rc = machine_measure(&b->machine, &err);
     if (rc == 0)
         rc = models_fetch(&b->targets[0].client, &models, &err);
-    const json_t *m = models_pick(models, buf_str(&b->targets[0].model));
-    if (rc == 0 && m)
+    const json_t *m = models_pick(models, buf_str(&b->targets[0].listed));
+    if (rc == 0 && *answer_text(m, "path")) /* of a stored model the file is not here */
         rc = self_show_model(answer_text(m, "path"), &file, &err);
     if (rc == 0 && file)
         work_of(file, &b->machine, &b->work);
@@ -98,9 +99,31 @@ static void look_at_machine(struct bench_run *b)
     json_decref(models);
 }
 
+/* With --locked the bytes that the lock names, if all that it says is so. */
+static int open_us(struct bench_run *b, const struct cli_args *a, struct err *err)
+{
+    struct client c;
+    struct buf ref;
+    const char *model = a->operands[0];
+    int rc = 0;
+    buf_init(&ref, LIMIT_PATH_BYTES);
+    if (cli_has(a, "locked")) {
+        rc = client_init(&c, &a->config, err);
+        if (rc == 0)
+            rc = client_ensure(&c, err);
+        if (rc == 0)
+            rc = lock_demand(&c, LOCK_FILE, model, true, &ref, err);
+        model = buf_str(&ref);
+    }
+    if (rc == 0)
+        rc = target_open(&b->targets[BENCH_US], &a->config, model, err);
+    buf_release(&ref);
+    return rc;
+}
+
 static int open_targets(struct bench_run *b, const struct cli_args *a, struct err *err)
 {
-    int rc = target_open(&b->targets[BENCH_US], &a->config, a->operands[0], err);
+    int rc = open_us(b, a, err);
     if (rc == 0 && cli_has(a, "vs")) {
         b->n_targets = 2;
         rc = target_open_url(&b->targets[BENCH_PEER], cli_flag(a, "vs"), cli_flag(a, "vs-model"),

@@ -39,6 +39,7 @@ int target_open(struct target *t, const struct config *config, const char *model
     json_t *answer = NULL;
     *t = (struct target){.name = "berth", .is_berth = true};
     buf_init(&t->model, LIMIT_PATH_BYTES);
+    buf_init(&t->listed, LIMIT_PATH_BYTES);
     int rc = client_init(&t->client, config, err);
     if (rc == 0)
         rc = client_ensure(&t->client, err);
@@ -48,6 +49,7 @@ int target_open(struct target *t, const struct config *config, const char *model
         json_t *body = json_pack("{s:s}", "model", buf_str(&t->model));
         rc = client_json(&t->client, "POST", "/berth/v1/load", body, &answer, err);
         t->has_template = json_is_true(json_object_get(answer, "has_chat_template"));
+        buf_append_str(&t->listed, answer_text(answer, "name"));
         json_decref(body);
         json_decref(answer);
     }
@@ -97,6 +99,7 @@ void target_release(struct target *t)
 {
     json_decref(t->ids);
     buf_release(&t->model);
+    buf_release(&t->listed);
 }
 
 const char *target_path(const struct target *t, const struct target_prompts *p)
@@ -190,7 +193,7 @@ void target_memory(const struct target *t, bool *has_daemon, struct bench_memory
         if (client_json(&t->client, "GET", "/berth/v1/status", NULL, &status, &err) == 0)
             pid = (pid_t)answer_number(status, "pid");
         if (models_fetch(&t->client, &models, &err) == 0)
-            worker_pid = (pid_t)answer_number(models_pick(models, buf_str(&t->model)), "pid");
+            worker_pid = (pid_t)answer_number(models_pick(models, buf_str(&t->listed)), "pid");
         json_decref(models);
         json_decref(status);
     }

@@ -13,9 +13,10 @@ struct target {
     bool is_berth;
     bool has_template; /* berth's model can be chatted with */
     struct client client;
-    struct buf model; /* owned */
-    json_t *ids;      /* owned: token ids that prompts are drawn from; NULL: the server makes none
-                         of a text, and prompts are words */
+    struct buf model;  /* owned */
+    struct buf listed; /* owned: berth's own name of it, as its list of models has it */
+    json_t *ids;       /* owned: token ids that prompts are drawn from; NULL: the server makes none
+                          of a text, and prompts are words */
 };
 
 /* What every prompt of a run is like. */
