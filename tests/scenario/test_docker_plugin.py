@@ -4,6 +4,7 @@ the letters must be known, against a real one where it must work, and through do
 (BERTH_TEST_DOCKER: its command)."""
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -12,9 +13,10 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from berth_test import BERTH  # noqa: E402
+from berth_test import BERTH, ROOT  # noqa: E402
 from cli_case import LIMIT_S, STORY, CliCase  # noqa: E402
 from manager_stub import ID, MODEL, ManagerStub, success  # noqa: E402
+from stub_openai import StubOpenAI  # noqa: E402
 
 PACK = {"id": "sha256:" + "ab" * 32, "tags": ["reg.example:5000/team/Pack:V2"], "created": 0,
         "config": {"descriptor": {"createdAt": "2025-01-01T00:00:00Z"}, "modelfs": {"type": "layers", "diffIds": []},
@@ -99,10 +101,19 @@ class Protocol(Plugin):
                                                   "Run 'docker model configure --help' for more information\n"),
                 (("xyzzy",), "docker: unknown command: docker model xyzzy\n\nRun 'docker model --help' for more information\n")):
             self.assertEqual(self.call(*args), (1, "", sentence), args)
-        for word in ("install-runner", "uninstall-runner", "launch", "gateway", "search", "context", "requests", "skills"):
+        with open(os.path.join(ROOT, "docs/DOCKER.md"), encoding="utf-8") as f:
+            words = re.search(r"\*\*Answered with a sentence only\*\*: (.*?), whatever flags", f.read(), re.S).group(1)
+        words = re.findall(r"`([a-z-]+)`", words)
+        self.assertEqual(len(words), 12)
+        for word in words:
             rc, out, err = self.call(word, "--gpu", "cuda", "x")
             self.assertEqual((rc, out, err.count("\n")), (1, "", 1), err)
             self.assertTrue(err.startswith(f"'docker model {word}' is not what berth does: "), err)
+
+        for flag, args in (("--openaiurl", ("run", "--openaiurl", "http://127.0.0.1:9/v1", "x")), ("--websearch", ("run", "x", "hello", "--websearch"))):
+            rc, out, err = self.call(*args)
+            self.assertEqual((rc, out, err.count("\n")), (1, "", 1), err)
+            self.assertTrue(err.startswith(f"{flag} is not what berth does: "), err)
 
     def test_help(self):
         top = self.good("--help")
@@ -164,6 +175,22 @@ class Formats(Plugin):
             for name in ("smollm2", "ai/smollm2", "docker.io/ai/smollm2:latest"):
                 self.assertEqual(self.good("ls", "--quiet", name, stub=stub), "354bf30d0aa3\n", name)
             self.assertEqual(self.good("ls", "-q", "smollm2:other", stub=stub), "")
+
+    def test_list_of_another_server(self):
+        with StubOpenAI() as stub:
+            out = self.good("ls", "--openaiurl", stub.url + "/v1/", BERTH_API_KEY="secret")
+            self.assertEqual([x.split() for x in out.splitlines()], [["MODEL", "NAME", "CREATED"], ["stub-model"]])
+            self.assertEqual(stub.list_keys, [None])  # berth's key is berth's
+        with ManagerStub(answers={("GET", "/v1/models"): {"data": [{"id": "m", "created": int(time.time()) - 7200}, {}]},
+                                  ("GET", "/odd/models"): {"data": 7}}) as stub:
+            url = f"http://127.0.0.1:{stub.port}"
+            self.assertEqual(self.good("ls", "--openaiurl", url + "/v1").splitlines()[1].split(None, 1), ["m", "2 hours ago  "])
+            self.assertEqual(self.call("ls", "--openaiurl", url + "/odd"),
+                             (1, "", f"{url}/odd/models: the answer is no list of models as OpenAI's API has it\n"))
+        for url, sentence in (("localhost:1/v1", "--openaiurl: 'localhost:1/v1' is no http:// or https:// address\n"),
+                              ("http://127.0.0.1:9/" + "x" * 400, "--openaiurl: ")):
+            rc, out, err = self.call("ls", "--openaiurl", url)
+            self.assertEqual((rc, out, err.startswith(sentence)), (1, "", True), err)
 
     def test_json_is_go_s(self):
         with ManagerStub([MODEL]) as stub:

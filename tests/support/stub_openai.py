@@ -12,11 +12,12 @@ class Server(http.server.ThreadingHTTPServer):
 
 class StubOpenAI:
     """first_s: until the first token; gap_s: between tokens; fail_from: requests from this number on get status 500;
-    tokenize, usage: whether it can say these.  bodies, keys, at: what came, and when."""
+    tokenize, usage: whether it can say these.  bodies, keys, at: what came, and when;
+    list_keys: of those who asked for its models."""
 
     def __init__(self, first_s=0.05, gap_s=0.02, fail_from=None, tokenize=True, usage=True):
         self.first_s, self.gap_s, self.fail_from, self.tokenize, self.usage = first_s, gap_s, fail_from, tokenize, usage
-        self.bodies, self.keys, self.at, self.lock = [], [], [], threading.Lock()
+        self.bodies, self.keys, self.list_keys, self.at, self.lock = [], [], [], [], threading.Lock()
         stub = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -34,6 +35,7 @@ class StubOpenAI:
                 self.wfile.write(body)
 
             def do_GET(self):
+                stub.list_keys.append(self.headers.get("Authorization"))
                 self.whole({"object": "list", "data": [{"id": "stub-model", "object": "model"}]})
 
             def do_POST(self):

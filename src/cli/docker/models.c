@@ -184,12 +184,55 @@ static int print_openai(const struct client *c, const char *name)
     return rc < 0 ? cli_fail(&err) : CLI_OK;
 }
 
+/* The models of another server that speaks OpenAI's API, at URL/models.  No key goes there. */
+static int list_elsewhere(const char *url)
+{
+    static const char *const titles[] = {"MODEL NAME", "CREATED"};
+    struct err err = ERR_INIT;
+    struct client c = {.api_key = NULL};
+    struct table t;
+    json_t *answer = NULL, *m;
+    size_t n = strlen(url), i;
+    while (n && url[n - 1] == '/')
+        n--;
+    if ((strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0) ||
+        n >= sizeof(c.url)) {
+        err_set(&err, E_INVALID, "--openaiurl: '%.64s' is no http:// or https:// address", url);
+        return cli_fail(&err);
+    }
+    snprintf(c.url, sizeof(c.url), "%.*s", (int)n, url);
+    int rc = client_json(&c, "GET", "/models", NULL, &answer, &err);
+    json_t *data = json_object_get(answer, "data");
+    if (rc == 0 && !json_is_array(data))
+        rc = err_set(&err, E_FORMAT,
+                     "%s/models: the answer is no list of models as OpenAI's API has it", c.url);
+    table_init(&t, titles, ARRAY_LEN(titles));
+    t.is_docker = true;
+    json_array_foreach(data, i, m)
+    {
+        char span[32], text[64] = "";
+        int64_t created = (int64_t)answer_number(m, "created");
+        if (created)
+            snprintf(text, sizeof(text), "%s ago",
+                     docker_span((int64_t)time(NULL) - created, span));
+        table_add(&t, answer_text(m, "id"));
+        table_add(&t, text);
+    }
+    if (rc == 0)
+        table_print(&t);
+    table_release(&t);
+    json_decref(answer);
+    return rc < 0 ? cli_fail(&err) : CLI_OK;
+}
+
 int docker_list(const struct cli_args *a)
 {
     struct err err = ERR_INIT;
     struct client c;
     json_t *models = NULL;
     size_t n = 0;
+    if (cli_has(a, "openaiurl"))
+        return list_elsewhere(cli_flag(a, "openaiurl"));
     if (!docker_client(a, cli_has(a, "json"), &c))
         return CLI_FAILED;
     if (cli_has(a, "openai"))

@@ -299,12 +299,31 @@ int docker_bench(const struct cli_args *a)
     return cmd_bench_docker(a);
 }
 
+/* Flags of the original's that berth has no counterpart of: says what to do instead. */
+static bool run_can(const struct cli_args *a, struct err *err)
+{
+    if (cli_has(a, "openaiurl"))
+        err_set(
+            err, E_UNSUPPORTED,
+            "--openaiurl is not what berth does: `docker model run` asks berth's daemon; that of "
+            "another machine is named by MODEL_RUNNER_HOST=http://HOST:PORT");
+    else if (cli_has(a, "websearch"))
+        err_set(err, E_UNSUPPORTED,
+                "--websearch is not what berth does: it sends no prompt to others; a client of the "
+                "API may give the model tools and run them (`tools` of /v1/chat/completions)");
+    else
+        return true;
+    return false;
+}
+
 int docker_run(const struct cli_args *a)
 {
     const char *words[MAX_OTHER_WORDS] = {"berth", "run", "--pull", "missing"};
     const char *color = cli_flag(a, "color"), *backend = cli_flag(a, "backend");
     struct err err = ERR_INIT;
     int n = 4;
+    if (!run_can(a, &err))
+        return cli_fail(&err);
     if (backend && strcmp(backend, "llama.cpp") != 0) {
         err_set(&err, E_UNSUPPORTED,
                 "backend \"%.64s\" is not installed: models are answered by llama.cpp", backend);

@@ -21,11 +21,14 @@ static const struct cli_flag run_flags[] = {
     {"color", 0, "string", "Show Markdown as styles (auto|yes|no) (default \"no\")", 0},
     {"debug", 0, NULL, "Tell tokens, times and the seed afterwards", 0},
     {"detach", 'd', NULL, "Load the model, and ask nothing", 0},
+    {"openaiurl", 0, "string", "Not what berth does: says what to do instead", CLI_HIDDEN},
+    {"websearch", 0, NULL, "Not what berth does: says what to do instead", CLI_HIDDEN},
     END};
 
 static const struct cli_flag list_flags[] = {
     {"json", 0, NULL, "Print JSON", 0},
     {"openai", 0, NULL, "Print the list as OpenAI's API has it", 0},
+    {"openaiurl", 0, "string", "List the models of another server, at URL/models", 0},
     {"quiet", 'q', NULL, "Print ids alone", 0},
     END};
 
