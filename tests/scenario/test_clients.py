@@ -14,6 +14,7 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import tiny_gguf  # noqa: E402
 from berth_test import BUILD, ROOT, SLOW, Daemon  # noqa: E402
+from fault_case import PAD_SLOW  # noqa: E402
 
 SOURCE = os.path.join(ROOT, "tests/support/npm")
 KEY = "0123456789abcdef-client"
@@ -56,7 +57,7 @@ class Clients:
         models = tempfile.TemporaryDirectory(prefix="berth-clients-")
         self.addCleanup(models.cleanup)
         self.models = models.name
-        tiny_gguf.write(os.path.join(self.models, "tiny.gguf"))
+        tiny_gguf.write(os.path.join(self.models, "tiny.gguf"), pad_bytes=PAD_SLOW)
 
     def daemon(self, *args):
         d = Daemon(models_dir=self.models, args=["--threads", "1", *args])

@@ -68,17 +68,18 @@ class Crashes(Faults):
         self.idle()
 
     def test_a_worker_that_hangs_is_ended(self):
-        self.start("--hang-timeout", "1")
-        self.text()
-        pid = self.info()["pid"]
+        slow = self.slow()
+        self.start("--hang-timeout", "3")
+        self.text(slow)
+        pid = self.info(slow)["pid"]
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            there = [pool.submit(self.events, **LONG, n=4) for _ in range(4)]
-            self.running(4)
+            there = [pool.submit(self.events, slow, **LONG, n=4) for _ in range(4)]
+            self.running(4, slow)
             os.kill(pid, signal.SIGSTOP)
             for f in there:
                 self.failed(f, "worker_crashed")
         self.assertTrue(wait_until(lambda: not os.path.exists(f"/proc/{pid}")))
-        self.text()
+        self.text(slow)
         self.assertEqual(self.metric("berth_worker_hangs_total"), 1)
 
     def test_a_crash_while_it_loads(self):
@@ -140,15 +141,20 @@ class Queues(Faults):
 
     def test_a_deadline_ends_an_answer(self):
         """The work stops; whole answers become 504, streams an error."""
-        self.start("--request-timeout", "1")
-        self.text()
-        body = {**LONG, "n": 64}
-        status, _, answer = self.ask(**body)
+        slow = self.slow()
+        self.start("--request-timeout", "2")
+        self.answers(slow)
+        body = {**LONG, "n": 16}
+        status, _, answer = self.ask(slow, **body)
         self.assertEqual((status, answer["error"]["code"]), (504, "timeout"))
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            self.failed(pool.submit(self.events, **body), "timeout")
-        self.idle()
-        self.text()
+            self.failed(pool.submit(self.events, slow, **body), "timeout")
+        self.idle(slow)
+        self.answers(slow)
+
+    def answers(self, model):
+        """It answers within the time for requests; on a machine that is busy perhaps not the first of them."""
+        self.assertTrue(wait_until(lambda: self.ask(model)[0] == 200))
 
 
 class Signals(Faults):
@@ -170,10 +176,11 @@ class Signals(Faults):
         self.assertTrue(answers[0][0].body.endswith(b"data: [DONE]\n\n") and answers[0][0].whole)
 
     def test_sigterm_has_a_timeout(self):
+        slow = self.slow()
         self.start("--drain-timeout", "1")
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            there = [pool.submit(self.events, **LONG, n=64) for _ in range(4)]
-            self.running(1)
+            there = [pool.submit(self.events, slow, **LONG, n=4) for _ in range(4)]
+            self.running(4, slow)
             start = time.monotonic()
             self.assertEqual(self.d.stop(timeout=30 * SLOW), 0)
             self.assertLess(time.monotonic() - start, 6 * SLOW)
@@ -184,14 +191,15 @@ class Signals(Faults):
 
     def test_drain_order(self):
         """/readyz turns first, and connections are still taken; then no new ones."""
-        self.start("--drain-delay", "1", "--drain-timeout", "20")
+        slow = self.slow()
+        self.start("--drain-delay", "3", "--drain-timeout", "10m")
         port = self.d.port
-        self.text()
+        self.text(slow)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            f = pool.submit(self.events, ignore_eos=True, max_tokens=1000, n=8)
-            self.running(1)
+            f = pool.submit(self.events, slow, ignore_eos=True, max_tokens=400, n=2)
+            self.running(1, slow)
             self.d.process.send_signal(signal.SIGTERM)
-            self.assertTrue(wait_until(lambda: self.d.get("/readyz")[0] == 503, timeout=0.9))
+            self.assertTrue(wait_until(lambda: self.d.get("/readyz")[0] == 503, timeout=2.9))
             self.assertEqual(self.d.get("/livez")[0], 200)
             self.assertEqual(f.result()[-1].data, "[DONE]")
             self.assertEqual(self.d.stop(timeout=30 * SLOW), 0)
@@ -211,11 +219,11 @@ class Signals(Faults):
             w.close()
 
     def test_a_second_sigint_ends_at_once(self):
+        slow = self.slow()
         self.start()
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            there = [pool.submit(lambda: list(self.d.stream("/v1/completions", self.body(stream=True, **LONG, n=64))))
-                     for _ in range(4)]
-            self.running(1)
+            there = [pool.submit(self.events, slow, **LONG, n=4) for _ in range(4)]
+            self.running(4, slow)
             self.d.process.send_signal(signal.SIGINT)
             time.sleep(0.2)
             self.assertTrue(self.d.alive())
@@ -244,18 +252,19 @@ class Signals(Faults):
         self.assertTrue(wait_until(lambda: not os.path.exists(f"/proc/{pid}")))
 
     def test_sighup_and_sigpipe_change_nothing(self):
+        slow = self.slow()
         self.start("--log-file", os.path.join(self.folder.name, "log"))
-        alone = self.text(max_tokens=2000, ignore_eos=True)
+        alone = self.text(slow, max_tokens=400, ignore_eos=True)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            f = pool.submit(self.events, max_tokens=2000, ignore_eos=True)
-            self.running(1)
+            f = pool.submit(self.events, slow, max_tokens=400, ignore_eos=True)
+            self.running(1, slow)
             for sig in (signal.SIGHUP, signal.SIGPIPE, signal.SIGHUP, signal.SIGPIPE):
                 self.d.process.send_signal(sig)
                 time.sleep(0.02)
-            os.kill(self.info()["pid"], signal.SIGPIPE)
+            os.kill(self.info(slow)["pid"], signal.SIGPIPE)
             events = f.result()
             self.assertEqual("".join(e.json["choices"][0]["text"] for e in events[:-1]), alone)
-        self.text()
+        self.text(slow)
 
     def test_nobody_reads_what_it_says(self):
         """Standard output and error are a pipe whose reader is gone."""

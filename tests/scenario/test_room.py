@@ -66,10 +66,11 @@ class Room(Faults):
         self.assertEqual(self.loaded(), ["a", "c"])
 
     def test_a_busy_model_is_never_ended_for_another(self):
+        slow = self.slow()
         self.start("--max-loaded", "1")
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            f = pool.submit(self.events, "a", **LONG, n=4)
-            self.running(1, "a")
+            f = pool.submit(self.events, slow, ignore_eos=True, max_tokens=400)
+            self.running(1, slow)
             status, _, answer = self.ask("b")
             self.assertIn(status, (200, 503), answer)  # it waits for the other's end, or is told why it cannot
             self.assertEqual(f.result()[-1].data, "[DONE]")
@@ -90,6 +91,7 @@ class Room(Faults):
 class Breaker(Faults):
     def test_a_crash_loop_breaks_the_model_for_a_while(self):
         """503 at once with a time to come again; /readyz says so when the model is pinned; the others go on."""
+        self.slow("tiny")
         self.start()
         self.assertEqual(self.d.post("/berth/v1/configure", {"model": "tiny", "settings": {"pinned": True}})[0], 200)
         self.text("other")

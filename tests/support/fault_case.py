@@ -6,9 +6,12 @@ import tempfile
 import unittest
 
 import tiny_gguf
-from berth_test import Daemon, Refused, wait_until
+from berth_test import SLOW, Daemon, Refused, wait_until
 
 LONG = {"ignore_eos": True, "max_tokens": 4000}
+# pad_bytes of a model that makes a few thousand tokens a second, of all answers together: fewer than Python reads even
+# where the machine is busy, and so few that an answer of thousands is under way for seconds.
+PAD_SLOW = (32 if SLOW == 1 else 8) << 20
 
 
 class Faults(unittest.TestCase):
@@ -22,6 +25,11 @@ class Faults(unittest.TestCase):
         for i, name in enumerate(self.models):
             tiny_gguf.write(os.path.join(self.folder.name, name + ".gguf"), seed=i + 1)
         self.d = None
+
+    def slow(self, name="slow"):
+        """A model whose long answers are under way long, and whose streams a test can read as fast as they come."""
+        tiny_gguf.write(os.path.join(self.folder.name, name + ".gguf"), pad_bytes=PAD_SLOW)
+        return name
 
     def start(self, *args, env=None):
         """The daemon, which must stop with 0 in the end."""
