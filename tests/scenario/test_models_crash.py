@@ -239,7 +239,7 @@ class CommandLines(CrashCase):
         self.assertTrue(wait_until(self.is_idle), (what, SEED))
         self.check(what)
         for m in self.d.get("/models")[2]:
-            for tag in m["tags"]:
+            for tag in m.get("tags", []):
                 if tag.startswith(("docker.io/ai/made:v", self.r.host + "/ai/pushed:v")):
                     self.assertEqual(m["id"], self.made[int(tag[-1])], (what, SEED))
         # What the registry was given under a name is all there, and a file that has its name is whole.
