@@ -160,6 +160,13 @@ class Package(CliCase):
         self.write("other/LICENSE", b"another")
         self.refused(1, "two files of the model would be called 'LICENSE'; rename one of them", "package", "--gguf", "stories.gguf", "-l", "LICENSE",
                      "-l", "other/LICENSE", "x")
+        self.write("none.jinja", b"")
+        self.write("noise.jinja", b"{{ messages }}\xff\xfe")
+        for flag, value, why in (("--chat-template", "none.jinja", "none.jinja is empty: it is no chat template"),
+                                 ("--chat-template", "noise.jinja", "noise.jinja is not UTF-8 text: it is no chat template"),
+                                 ("--context-size", "0", "--context-size"), ("--context-size", "1", "--context-size"),
+                                 ("--context-size", "16777217", "--context-size")):
+            self.refused(1, why, "package", "--gguf", "stories.gguf", flag, value, "x")
 
 
 class Import(CliCase):

@@ -295,10 +295,15 @@ class Manager(StoreCase):
         bad.blobs[first] = b"x" + bad.blobs[first][1:]
         missing = model_tar.Model([(model_tar.GGUF, gguf())])
         del missing.blobs[next(iter(missing.blobs))]
-        for what, data in (("nothing", b""), ("noise", os.urandom(5000)), ("cut", good[:len(good) // 2]), ("other bytes", bad.tar()),
-                           ("a layer missing", missing.tar())):
-            text = self.raw("POST", "/models/load", data, {"Content-Type": "application/x-tar"})
-            self.assertGreaterEqual(text[0], 400, what)
+        for what, data, why in (("nothing", b"", ""), ("noise", os.urandom(5000), ""), ("cut", good[:len(good) // 2], ""),
+                                ("other bytes", bad.tar(), f"what came for blob {first} is sha256:"),
+                                ("a layer missing", missing.tar(), "the archive is not whole: ")):
+            status, _, text = self.raw("POST", "/models/load", data, {"Content-Type": "application/x-tar", **DOCKER})
+            self.assertEqual(status, 400, (what, text))
+            self.assertIn(why, text)
+            status, _, text = self.raw("POST", "/models/load", data, {"Content-Type": "application/x-tar", "Accept": "application/json"})
+            self.assertEqual((status, json.loads(text)["error"]["code"]), (400, "invalid_format"), (what, text))
+            self.assertIn(why, json.loads(text)["error"]["message"])
             self.assertEqual(self.listed(), {}, what)
         self.clean()
         self.assertEqual(self.raw("POST", "/models/load", good, {"Content-Type": "text/plain"})[0], 415)

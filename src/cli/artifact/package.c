@@ -14,6 +14,8 @@
 #include "cli/table.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
+#include "lib/codec/utf8.h"
+#include "lib/sys/file.h"
 
 /* The flag that says what it is made of, of which there is exactly one. */
 static const char *source_of(const struct cli_args *a, const char **ret_path, struct err *err)
@@ -51,6 +53,21 @@ static int add_source(struct pack *p, const struct client *c, const char *source
     return pack_add_folder(p, path, err);
 }
 
+/* What no engine could read as a chat template; whether it is one shows when it is used. */
+static int check_template(const char *path, struct err *err)
+{
+    struct buf text;
+    buf_init(&text, LIMIT_TEMPLATE_BYTES);
+    int rc = file_read_regular(path, LIMIT_TEMPLATE_BYTES, &text, err);
+    if (rc == 0 && text.len == 0)
+        rc = err_set(err, E_INVALID, "--chat-template: %s is empty: it is no chat template", path);
+    else if (rc == 0 && !utf8_is_valid((struct str){text.data, text.len}))
+        rc = err_set(err, E_INVALID,
+                     "--chat-template: %s is not UTF-8 text: it is no chat template", path);
+    buf_release(&text);
+    return rc;
+}
+
 static int add_extras(struct pack *p, const struct cli_args *a, struct err *err)
 {
     static const struct {
@@ -62,8 +79,11 @@ static int add_extras(struct pack *p, const struct cli_args *a, struct err *err)
                   {"lora", ROLE_LORA}};
     for (unsigned i = 0; i < a->n_given; i++) {
         for (size_t k = 0; k < ARRAY_LEN(extras); k++) {
-            if (strcmp(a->given[i].flag->name, extras[k].flag) == 0 &&
-                pack_add_file(p, a->given[i].value, NULL, extras[k].role, err) < 0)
+            if (strcmp(a->given[i].flag->name, extras[k].flag) != 0)
+                continue;
+            if (extras[k].role == ROLE_TEMPLATE && check_template(a->given[i].value, err) < 0)
+                return -err->code;
+            if (pack_add_file(p, a->given[i].value, NULL, extras[k].role, err) < 0)
                 return -err->code;
         }
     }
@@ -87,7 +107,7 @@ int package_make(struct pack *p, const struct client *c, const struct cli_args *
     const char *path = NULL, *format = cli_flag(a, "format"), *source = source_of(a, &path, err);
     bool is_cncf = format && strcmp(format, "cncf") == 0;
     uint64_t context = 0;
-    if (!source || cli_number(a, "context-size", 0, INT32_MAX, &context, err) < 0)
+    if (!source || cli_number(a, "context-size", 2, LIMIT_MODEL_CONTEXT, &context, err) < 0)
         return -err->code;
     if (format && !is_cncf && strcmp(format, "docker") != 0)
         return err_set(err, E_INVALID, "--format: '%.64s' is neither docker nor cncf", format);

@@ -98,11 +98,12 @@ static int on_end(void *ctx, struct err *err)
     if (!w)
         return 0;
     int rc = store_write_commit(w, is, err);
+    if (rc == -E_CORRUPT) /* as the sender made it: nothing that lies here is broken */
+        rc = -(int)(err->code = E_FORMAT);
     if (rc == 0)
         rc = digest_set_add(&l->taken, is, err);
     if (rc == 0 && strcmp(is, l->digest) != 0)
-        rc =
-            err_set(err, E_CORRUPT, "what came for blob %s is %s: it was not taken", l->digest, is);
+        rc = err_set(err, E_FORMAT, "what came for blob %s is %s: it was not taken", l->digest, is);
     return rc;
 }
 
@@ -193,6 +194,10 @@ int store_load_commit(struct store_load *l, char ret[OCI_DIGEST_CHARS + 1], stru
         store_unhold(l->store, ret);
     }
     finish(l, rc == 0);
+    if (rc == -E_NOTFOUND) { /* what is missing is the sender's affair: no model was asked for */
+        struct err why = *err;
+        rc = err_set(err, E_FORMAT, "the archive is not whole: %s", why.msg);
+    }
     return rc;
 }
 
