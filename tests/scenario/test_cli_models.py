@@ -104,6 +104,7 @@ class Models(CliCase):
         self.assertEqual(self.ok("list", "-q").split()[:3], ["ai/mine", "ai/mine:two", "reg.example/team/x"])
         self.refused(1, "3 names point to the model", "rm", digest)
         self.refused(1, "there is no model 'nosuch' in the store; `berth list`", "rm", "nosuch")
+        self.refused(1, "there is no model 'nosuch' in the store; `berth list`", "push", "nosuch")
         self.refused(1, "no name that a model can be given", "tag", "mine", "a@b")
         other = self.package("mine", "--context-size", "77")  # the name leaves the first
         self.assertNotEqual(other, digest)

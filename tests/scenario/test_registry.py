@@ -51,7 +51,9 @@ class Pull(RegistryCase):
     def test_by_digest(self):
         self.assertEqual(self.tool("pull", f"{self.r.host}/ai/x@{self.digest}")["name"], "")
         self.assertEqual(self.names(), {"": self.digest})
+        self.assertIn(f"there is no ai/x:none in http://{self.r.host}: ", self.fails("not_found", "pull", f"{self.r.host}/ai/x:none"))
         message = self.fails("not_found", "pull", f"{self.r.host}/ai/x@sha256:{'0' * 64}")
+        self.assertIn(f"there is no ai/x@sha256:{'0' * 64} in ", message)
         self.assertIn("404", message)
 
     def test_progress_is_whole_and_never_goes_back(self):

@@ -103,7 +103,13 @@ int artifact_pull(struct client *c, const char *ref, enum transfer_style style, 
 int artifact_push(struct client *c, const char *ref, enum transfer_style style, struct transfer *t,
                   struct err *err)
 {
-    return transfer_run(c, "/berth/v1/push", "pushing", ref, style, t, err);
+    struct err why = ERR_INIT;
+    json_t *model = NULL;
+    int rc = transfer_run(c, "/berth/v1/push", "pushing", ref, style, t, err);
+    if (rc == -E_NOTFOUND && artifact_model(c, ref, false, &model, &why) == -E_NOTFOUND)
+        *err = why; /* it is not here, where a 404 of the registry would read the same */
+    json_decref(model);
+    return rc;
 }
 
 int artifact_tag(const struct client *c, const char *src, const char *dst, struct err *err)

@@ -41,6 +41,17 @@ static int check_digest(struct remote_manifest *m, const struct fetch_response *
     return 0;
 }
 
+/* Another status than 200; of what is not there, its whole name. */
+static int not_given(const struct session *s, const char *reference,
+                     const struct fetch_response *resp, const struct buf *said, struct err *err)
+{
+    int rc = session_error(s, "asking for", resp, said, err);
+    if (rc == -E_NOTFOUND)
+        err_wrap(err, "there is no %s%c%s in %s", s->repository,
+                 strchr(reference, ':') ? '@' : ':', reference, buf_str(&s->base));
+    return rc;
+}
+
 static int get(struct session *s, struct fetch *f, const char *reference, struct remote_manifest *m,
                struct err *err)
 {
@@ -72,7 +83,7 @@ static int get(struct session *s, struct fetch *f, const char *reference, struct
             rc = err_set(err, E_LIMIT, "the manifest has more than %u bytes",
                          LIMIT_OCI_MANIFEST_BYTES);
         else if (rc == 0 && resp.status != 200)
-            rc = session_error(s, "asking for", &resp, &said, err);
+            rc = not_given(s, reference, &resp, &said, err);
         else if (rc == 0)
             rc = check_digest(m, &resp, reference, err);
     } while (rc < 0 && !m->text.failed && patience_wait(s->job, &patience, &resp, err));
