@@ -4,10 +4,14 @@
 #include "worker/engine/forward_impl.h"
 
 /* A piece's weights stay in a core's second-level cache while all rows of the batch pass by; where
- * there are several, kernels fetch the piece's next weights meanwhile, and larger ones pay. */
-#define CHUNK_BYTES      65536u
-#define CHUNK_BYTES_MANY 131072u
-#define MANY_ROWS        4u
+ * there are several, kernels fetch the piece's next weights meanwhile, and larger ones pay.  Few
+ * rows read weights once, and each piece begins with what no prefetcher has seen: their pieces are
+ * as long as still leaves a few for every thread. */
+#define CHUNK_BYTES       65536u
+#define CHUNK_BYTES_MANY  131072u
+#define CHUNK_BYTES_FEW   1048576u
+#define PIECES_PER_THREAD 2u
+#define MANY_ROWS         4u
 #define MAX_PRODUCTS     3
 
 struct product {
@@ -31,9 +35,17 @@ struct matmul_step {
     uint32_t n_chunks; /* of all products */
 };
 
-static void cut(struct product *p, uint32_t n_rows)
+static size_t chunk_bytes(const struct product *p, uint32_t n_rows, uint32_t n_threads)
 {
-    const size_t bytes = n_rows < MANY_ROWS ? CHUNK_BYTES : CHUNK_BYTES_MANY;
+    if (n_rows >= MANY_ROWS)
+        return CHUNK_BYTES_MANY;
+    const size_t share = p->mat.row_bytes * p->mat.n_rows / n_threads / PIECES_PER_THREAD;
+    return MIN_OF(MAX_OF(share, (size_t)CHUNK_BYTES), (size_t)CHUNK_BYTES_FEW);
+}
+
+static void cut(struct product *p, uint32_t n_rows, uint32_t n_threads)
+{
+    const size_t bytes = chunk_bytes(p, n_rows, n_threads);
     const uint32_t rows = (uint32_t)(bytes / MAX_OF(p->mat.row_bytes, (size_t)1));
     p->chunk_rows = MAX_OF((rows + KERN_ROW_STEP / 2) / KERN_ROW_STEP, 1u) * KERN_ROW_STEP;
     p->n_chunks = (p->mat.n_rows + p->chunk_rows - 1) / p->chunk_rows;
@@ -98,7 +110,7 @@ void matmul_run(struct forward *f, uint32_t n, const struct linear *const *in,
                                   .out = out[i],
                                   .ld = ld[i],
                                   .last_scale = 1};
-        cut(&s.p[i], n_rows);
+        cut(&s.p[i], n_rows, team_size(f->team));
         s.n_chunks += s.p[i].n_chunks;
     }
     team_run(f->team, s.n_chunks, run_piece, &s);
@@ -115,7 +127,7 @@ void matmul_run_output(struct forward *f, const struct act_rows *x, uint32_t n_r
                               .ld = f->hp->n_vocab,
                               .last_scale = f->logit_scale,
                               .softcap = f->final_softcap};
-    cut(&s.p[0], n_rows);
+    cut(&s.p[0], n_rows, team_size(f->team));
     team_run(f->team, s.p[0].n_chunks, run_piece, &s);
 }
 
@@ -148,7 +160,7 @@ void matmul_run_experts(struct forward *f, uint32_t n, const struct experts *con
                                   .expert_stride = in[i]->stride_bytes,
                                   .expert_scales = in[i]->scales,
                                   .last_scale = 1};
-        cut(&s.p[i], 1);
+        cut(&s.p[i], 1, team_size(f->team));
         s.n_chunks += s.p[i].n_chunks;
     }
     team_run(f->team, f->hp->n_expert * s.n_chunks, run_expert_piece, &s);
