@@ -94,7 +94,11 @@ class Kinds(unittest.TestCase):
 
     def test_tar(self):
         inner = tar_of([("./deep/any.gguf", self.gguf), ("deep/notes.txt", b"x")])
-        self.assertEqual(self.run_one("tar", self.cncf("weight.v1.tar", None, inner)), self.answer)
+        tar = self.cncf("weight.v1.tar", None, inner)
+        self.assertEqual(self.load(tar)[0], 200)
+        record = os.path.join(self.d.state, ".local/share/berth/store/unpacked", hashlib.sha256(inner).hexdigest())
+        self.assertTrue(os.path.exists(record))  # before anybody asks for it
+        self.assertEqual(self.run_one("tar", tar), self.answer)
 
     def test_gzip_and_what_else_is_in_it(self):
         inner = gzip.compress(tar_of([("m.gguf", self.gguf)]), 1)

@@ -6,6 +6,8 @@
 
 #include "daemon/api/model/model_api.h"
 #include "daemon/store/load.h"
+#include "daemon/store/model.h"
+#include "lib/base/log.h"
 #include "lib/base/mem.h"
 
 #define PIECE_BYTES (256u << 10)
@@ -58,12 +60,28 @@ static int take_all(struct job *j, struct stream *s, uint64_t *ret_bytes, struct
     return rc;
 }
 
+/* Archives in it are unpacked now, when somebody waits for it, and not when it first runs, when all
+ * do.  Of one that cannot be, the reason is told to whoever runs it. */
+static void unpack(struct api *a, const char *digest)
+{
+    struct store_model m;
+    struct err err = ERR_INIT;
+    int rc = store_model_read(a->cfg.store, digest, &m, &err);
+    if (rc == 0)
+        rc = store_model_files(a->cfg.store, &m, &err);
+    if (rc < 0)
+        log_warn("model %s is stored, and cannot be loaded: %s", digest, err.msg);
+    store_model_release(&m);
+}
+
 static int load_run(struct job *j, void *ctx, struct err *err)
 {
     struct stream *s = ctx;
     char text[OCI_DIGEST_CHARS + 64];
     uint64_t n_bytes = 0;
     int rc = take_all(j, s, &n_bytes, err);
+    if (rc == 0)
+        unpack(s->api, s->digest);
     model_tell_call(s->r, "load", "", rc == 0 ? s->digest : "", n_bytes, rc < 0 ? err : NULL);
     snprintf(text, sizeof(text), "Model loaded successfully: %s", s->digest);
     if (rc == 0)
