@@ -212,6 +212,12 @@ static const struct cli_flag load_flags[] = {
     {"json", 0, NULL, "print the daemon's events as they come, one JSON object a line", 0},
     {NULL, 0, NULL, NULL, 0}};
 
+static const struct cli_flag search_flags[] = {
+    {"limit", 'n', "N", "most results of each source, up to 100; default 32", 0},
+    {"source", 0, "all|dockerhub|docker|hub|huggingface|hf", "where to look; default all", 0},
+    {"json", 0, NULL, "print JSON for machines", 0},
+    {NULL, 0, NULL, NULL, 0}};
+
 static const struct cli_flag show_flags[] = {
     {"remote", 'r', NULL, "ask the registry, and store nothing", 0},
     {"json", 0, NULL, "print JSON for machines", 0},
@@ -403,6 +409,16 @@ static const struct cli_command commands[] = {
      "takes its models with their names into berth's, without copying where both lie on one file "
      "system. DIR stays as it is. It must be on the daemon's machine.",
      "berth import ~/.docker/models\t\n", json_flags, WHERE},
+    {"search", "[TERM]", 0, 1, CLI_ROLE_CLI, cmd_search,
+     "look for models on Docker Hub and Hugging Face",
+     "Lists models whose names have TERM in them, or any: those of Docker Hub's ai namespace, then "
+     "Hugging Face's, the most often downloaded of each first; `berth pull NAME` fetches one. The "
+     "daemon asks, at its hub-search-endpoint and hf-endpoint. Where one of the two does not "
+     "answer, a line on standard error says so. The hubs tell no sizes in their lists, and BACKEND "
+     "is what the model's tags or name suggest: berth loads those of llama.cpp.",
+     "berth search smollm2\t\n"
+     "berth search --source huggingface -n 5 qwen3\t\n",
+     search_flags, WHERE},
     {"show", "MODEL", 1, 1, CLI_ROLE_CLI, cmd_show, "what a model of the store or a registry is",
      "Prints names, digest, format, size and what is declared of MODEL in its artifact, then its "
      "metadata. `berth inspect` tells how the daemon runs it.",

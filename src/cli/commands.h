@@ -73,6 +73,7 @@ int cmd_pull(const struct cli_args *a);
 int cmd_push(const struct cli_args *a);
 int cmd_rm(const struct cli_args *a);
 int cmd_run(const struct cli_args *a);
+int cmd_search(const struct cli_args *a);
 int cmd_show(const struct cli_args *a);
 int cmd_status(const struct cli_args *a);
 int cmd_stop(const struct cli_args *a);

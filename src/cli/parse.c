@@ -107,7 +107,6 @@ int cli_unknown(int argc, char **argv)
     } others[] = {
         {"create", "`berth package` makes a model of files"},
         {"cp", "`berth tag MODEL NAME` gives a model a further name"},
-        {"search", "search on hub.docker.com/u/ai or huggingface.co, then `berth pull NAME`"},
         {"purge", "`berth rm MODEL...` removes models, `berth prune` what has no name"},
         {"images", "`berth list` lists models"}};
     struct err err = ERR_INIT;

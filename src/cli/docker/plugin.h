@@ -68,6 +68,7 @@ int docker_purge(const struct cli_args *a);
 int docker_push(const struct cli_args *a);
 int docker_rm(const struct cli_args *a);
 int docker_run(const struct cli_args *a);
+int docker_search(const struct cli_args *a);
 int docker_show(const struct cli_args *a);
 int docker_status(const struct cli_args *a);
 int docker_tag(const struct cli_args *a);

@@ -37,6 +37,12 @@ static const struct cli_flag inspect_flags[] = {
     {"remote", 'r', NULL, "Ask the registry", 0},
     END};
 
+static const struct cli_flag search_flags[] = {
+    {"json", 0, NULL, "Print JSON", 0},
+    {"limit", 'n', "int", "Most results of each source (default 32)", 0},
+    {"source", 0, "string", "all, dockerhub or huggingface (default \"all\")", 0},
+    END};
+
 static const struct cli_flag show_flags[] = {{"remote", 'r', NULL, "Ask the registry", 0}, END};
 
 static const struct cli_flag unload_flags[] = {
@@ -149,8 +155,8 @@ static const struct docker_command commands[] = {
      docker_rm, NULL},
     {"run", NULL, "MODEL [PROMPT]", 1, MANY, "Ask a model, or converse with it", run_flags,
      docker_run, NULL},
-    {"search", NULL, "[OPTIONS] [TERM]", 0, MANY, NULL, none, NULL,
-     "look on hub.docker.com/u/ai or huggingface.co/models, and pull what you find by its name"},
+    {"search", NULL, "[OPTIONS] [TERM]", 0, 1, "Look for models on Docker Hub and Hugging Face",
+     search_flags, docker_search, NULL},
     {"show", NULL, "MODEL", 1, 1, "Print what a model is", show_flags, docker_show, NULL},
     {"skills", NULL, "", 0, MANY, NULL, none, NULL,
      "berth comes with none; its manual is `berth help`"},

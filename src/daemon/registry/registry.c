@@ -23,6 +23,9 @@ int registry_new(const struct registry_config *cfg, struct store *s, struct regi
     if (cfg->hub_endpoint && cfg->hub_endpoint[0] &&
         url_parse(str_from(cfg->hub_endpoint), &u, err) < 0)
         return err_wrap(err, "hf-endpoint");
+    if (cfg->search_endpoint && cfg->search_endpoint[0] &&
+        url_parse(str_from(cfg->search_endpoint), &u, err) < 0)
+        return err_wrap(err, "hub-search-endpoint");
     struct registry *r = mem_alloc(sizeof(*r));
     r->store = s;
     r->cfg = (struct registry_config){
@@ -34,6 +37,7 @@ int registry_new(const struct registry_config *cfg, struct store *s, struct regi
         .docker_config_dir = own(cfg->docker_config_dir, NULL),
         .hub_endpoint = own(cfg->hub_endpoint, "https://huggingface.co"),
         .hub_token = own(cfg->hub_token, NULL),
+        .search_endpoint = own(cfg->search_endpoint, "https://hub.docker.com"),
         .user_agent = own(cfg->user_agent, "berth/" BERTH_VERSION),
         .max_parallel = MIN_OF(cfg->max_parallel ? cfg->max_parallel : 4, MAX_PARALLEL),
         .stall_ms = cfg->stall_ms ? cfg->stall_ms : 30000,
@@ -60,6 +64,7 @@ int registry_new_configured(const struct config *c, struct store *s, struct regi
             .docker_config_dir = buf_str(&dir),
             .hub_endpoint = config_str(c, CONFIG_hf_endpoint),
             .hub_token = config_str(c, CONFIG_hf_token),
+            .search_endpoint = config_str(c, CONFIG_hub_search_endpoint),
             .max_parallel = config_u32(c, CONFIG_max_transfers),
         };
         rc = registry_new(&cfg, s, ret, err);
@@ -74,7 +79,8 @@ void registry_free(struct registry *r)
         return;
     const char *owned[] = {r->cfg.default_registry, r->cfg.mirrors,    r->cfg.insecure,
                            r->cfg.auth_hosts,       r->cfg.ca_file,    r->cfg.docker_config_dir,
-                           r->cfg.hub_endpoint,     r->cfg.user_agent, r->cfg.hub_token};
+                           r->cfg.hub_endpoint,     r->cfg.user_agent, r->cfg.hub_token,
+                           r->cfg.search_endpoint};
     for (size_t i = 0; i < ARRAY_LEN(owned); i++)
         mem_free((void *)(uintptr_t)owned[i]);
     mem_free(r);

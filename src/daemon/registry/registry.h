@@ -24,6 +24,7 @@ struct registry_config {
     const char *docker_config_dir; /* where config.json is; none: no credentials */
     const char *hub_endpoint;      /* "https://huggingface.co" */
     const char *hub_token;
+    const char *search_endpoint; /* "https://hub.docker.com" */
     const char *user_agent;
     uint32_t max_parallel; /* transfers of one call at once; 4 */
     uint32_t stall_ms;     /* nothing moves for so long: tried again; 30000 */
@@ -35,7 +36,8 @@ struct registry_config {
 int registry_new(const struct registry_config *cfg, struct store *s, struct registry **ret,
                  struct err *err) MUST_USE;
 /* From the options docker-config, default-registry, registry-mirrors, insecure-registries,
- * registry-auth-hosts, registry-ca, max-transfers, hf-endpoint and hf-token. */
+ * registry-auth-hosts, registry-ca, max-transfers, hf-endpoint, hf-token and
+ * hub-search-endpoint. */
 int registry_new_configured(const struct config *c, struct store *s, struct registry **ret,
                             struct err *err) MUST_USE;
 void registry_free(struct registry *r); /* NULL is fine; no call may run */
