@@ -2,6 +2,7 @@
 """`berth search` and `docker model search` by way of a daemon, against stand-ins for Docker Hub and Hugging Face on loopback."""
 import json
 import os
+import subprocess
 import sys
 import unittest
 import urllib.parse
@@ -50,7 +51,6 @@ class Search(CliCase):
         self.ok("list", "-q")  # the daemon starts here, and says so here
 
     def docker(self, *args):
-        import subprocess
         p = subprocess.run([self.plugin, "search", *args], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, timeout=60 * SLOW)
         return p.returncode, p.stdout.decode(), p.stderr.decode()
