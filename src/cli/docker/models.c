@@ -417,7 +417,11 @@ static int finish(struct transfer *t, int rc, const char *verb, const char *ref,
     return rc < 0 ? cli_fail(err) : CLI_OK;
 }
 
-int docker_pull(const struct cli_args *a)
+typedef int (*move_fn)(struct client *c, const char *ref, enum transfer_style style,
+                       struct transfer *ret, struct err *err);
+
+/* pull and push: the same but for what is asked of the daemon. */
+static int move_model(const struct cli_args *a, move_fn move, const char *verb)
 {
     struct err err = ERR_INIT;
     struct client c;
@@ -426,21 +430,18 @@ int docker_pull(const struct cli_args *a)
         return CLI_FAILED;
     if (artifact_heed_interrupts(&c, &err) < 0)
         return cli_fail(&err);
-    int rc = artifact_pull(&c, a->operands[0], TRANSFER_DOCKER, &t, &err);
-    return finish(&t, rc, "pull", a->operands[0], &err);
+    int rc = move(&c, a->operands[0], TRANSFER_DOCKER, &t, &err);
+    return finish(&t, rc, verb, a->operands[0], &err);
+}
+
+int docker_pull(const struct cli_args *a)
+{
+    return move_model(a, artifact_pull, "pull");
 }
 
 int docker_push(const struct cli_args *a)
 {
-    struct err err = ERR_INIT;
-    struct client c;
-    struct transfer t;
-    if (!docker_client(a, false, &c))
-        return CLI_FAILED;
-    if (artifact_heed_interrupts(&c, &err) < 0)
-        return cli_fail(&err);
-    int rc = artifact_push(&c, a->operands[0], TRANSFER_DOCKER, &t, &err);
-    return finish(&t, rc, "push", a->operands[0], &err);
+    return move_model(a, artifact_push, "push");
 }
 
 /* --- package --- */
