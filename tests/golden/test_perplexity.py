@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What quantised weights cost in perplexity is what they cost in llama.cpp, within half a percent, on every CPU level."""
-import array
+"""What small weights and small caches cost in perplexity is what they cost in llama.cpp, within half a percent."""
 import lzma
-import math
 import os
 import subprocess
 import sys
@@ -11,65 +9,43 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 from berth_test import BERTH, MODELS, ROOT  # noqa: E402
+from perplexity import perplexity  # noqa: E402
+from stories_models import rounded, widen  # noqa: E402
 
 DATA = os.path.join(ROOT, "tests", "data", "perplexity")
-WINDOW = 128  # llama-perplexity -c: the second half of each window counts, and a window begins with BOS
-BOS = 1
-
-
-def run(*args):
-    return subprocess.run([BERTH, "debug", *args], stdout=subprocess.PIPE, check=True, timeout=600).stdout.decode()
 
 
 class Perplexity(unittest.TestCase):
     def setUp(self):
         self.dir = tempfile.TemporaryDirectory()
         self.addCleanup(self.dir.cleanup)
+        with open(os.path.join(MODELS, "stories.gguf"), "rb") as f:
+            self.exact = f.read()
 
     def model(self, kind):
-        if kind == "F32":
-            return os.path.join(MODELS, "stories.gguf")
         path = os.path.join(self.dir.name, kind + ".gguf")
-        with lzma.open(os.path.join(DATA, kind + ".gguf.xz")) as packed, open(path, "wb") as f:
-            f.write(packed.read())
+        if kind in ("F32", "wide"):
+            data = widen(self.exact) if kind == "wide" else self.exact
+        elif kind in ("F16", "BF16"):
+            data = rounded(self.exact, kind)
+        else:
+            with lzma.open(os.path.join(DATA, kind + ".gguf.xz")) as packed:
+                data = packed.read()
+        with open(path, "wb") as f:
+            f.write(data)
         return path
-
-    def logits(self, model, tokens, *options):
-        path = os.path.join(self.dir.name, "logits.f32")
-        run("logits", model, "--tokens", ",".join(map(str, tokens)), "--out", path, *options)
-        with open(path, "rb") as f:
-            return array.array("f", f.read())
-
-    def perplexity(self, model, *options):
-        ids = [BOS] + [int(t) for t in run("tokenize", model, "--file", os.path.join(DATA, "text.txt")).split()]
-        nll, count = 0.0, 0
-        for at in range(0, len(ids) // WINDOW * WINDOW, WINDOW):
-            tokens = [BOS] + ids[at + 1:at + WINDOW]
-            logits = self.logits(model, tokens, *options)
-            width = len(logits) // WINDOW
-            for i in range(WINDOW // 2, WINDOW - 1):
-                row = logits[i * width:(i + 1) * width]
-                top = max(row)
-                nll -= row[tokens[i + 1]] - top - math.log(sum(math.exp(x - top) for x in row))
-                count += 1
-        return math.exp(nll / count)
 
     def test_as_in_llama_cpp(self):
         with open(os.path.join(DATA, "expected.txt")) as f:
             expected = [line.split() for line in f]
-        self.assertEqual(len(expected), 7)
-        for kind, want in expected:
-            got = self.perplexity(self.model(kind))
-            self.assertLess(abs(got / float(want) - 1), 0.005, (kind, got, want))
+        self.assertEqual(len(expected), 14)
+        for kind, cache, want in expected:
+            got = perplexity(self.model(kind), os.path.join(DATA, "text.txt"), os.path.join(self.dir.name, "logits.f32"),
+                             "--kv-cache-type", cache)
+            self.assertLess(abs(got / float(want) - 1), 0.005, (kind, cache, got, want))
 
-    def test_caches_cost_little(self):
-        # heads of 8 are no multiple of 32: no q8_0 here
-        model = self.model("F32")
-        exact = self.perplexity(model)
-        for kind, most in (("f16", 0.001), ("bf16", 0.005)):
-            got = self.perplexity(model, "--kv-cache-type", kind)
-            self.assertLess(abs(got / exact - 1), most, (kind, got, exact))
-        refused = subprocess.run([BERTH, "debug", "logits", model, "--tokens", "1", "--out", os.devnull,
+    def test_no_8_bit_blocks_for_heads_of_8(self):
+        refused = subprocess.run([BERTH, "debug", "logits", self.model("F32"), "--tokens", "1", "--out", os.devnull,
                                   "--kv-cache-type", "q8_0"], stderr=subprocess.PIPE, timeout=600)
         self.assertNotEqual(refused.returncode, 0)
         self.assertIn(b"multiples of 32", refused.stderr)
