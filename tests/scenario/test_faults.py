@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happens when things break: workers that die, hang or crash again and again, queues that are full, models that do
 not fit, signals at bad moments, disks that are full.  Each test ends with a daemon that serves as before."""
+import collections
 import concurrent.futures
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,7 +18,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import tiny_gguf  # noqa: E402
-from berth_test import SLOW, Client, Daemon, wait_until  # noqa: E402
+from berth_test import SLOW, Client, Daemon, frozen, wait_until  # noqa: E402
 from fault_case import LONG, Faults  # noqa: E402
 from raw_http import Wire, get, parse, post  # noqa: E402
 
@@ -24,35 +26,28 @@ class Crashes(Faults):
     def test_kill_under_50_streams(self):
         """Those that it worked on get an error and no end; those that waited may go on with the next worker, whole;
         another model's streams do not notice."""
-        self.start("--max-num-seqs", "16")
+        # Eight streams fill the worker, with ten times more tokens than it makes in a second; then it stands still.
+        tiny_gguf.write(os.path.join(self.folder.name, "tiny.gguf"), n_ctx=65536)
+        self.start("--max-num-seqs", "16", "--max-model-len", "65536")
         alone = self.text("other", max_tokens=1500, ignore_eos=True)
         self.text()
         pid = self.info()["pid"]
-        wires = [Wire(self.d.port, timeout=120) for _ in range(50)]  # bytes alone: reading events takes more time than making them
+        wires = [Wire(self.d.port, timeout=120 * SLOW) for _ in range(50)]
         with concurrent.futures.ThreadPoolExecutor(60) as pool:
-            for i, w in enumerate(wires):
-                w.push(post("/v1/completions", json.dumps(self.body(stream=True, n=2, max_tokens=1000, ignore_eos=True, seed=i)),
-                            b"Connection: close\r\n"))
-            there = [pool.submit(w.rest) for w in wires]
-            others = [pool.submit(self.events, "other", max_tokens=1500, ignore_eos=True) for _ in range(2)]
-            whole = [pool.submit(self.ask, max_tokens=1000, ignore_eos=True) for _ in range(4)]
-            self.running(40)
-            os.kill(pid, signal.SIGKILL)
-            killed = 0
-            for f in there:
-                (answer,) = parse(f.result()[0])
-                self.assertTrue(answer.whole)
-                last = answer.body.strip().split(b"\n\n")[-1].removeprefix(b"data: ")
-                if last == b"[DONE]":
-                    self.assertEqual(answer.body.count(b'"finish_reason":"length"'), 2)
-                    self.assertNotIn(b'"error"', answer.body)
-                    continue
-                killed += 1
-                self.assertIn(answer.status, (200, 500))  # 500: nothing had been sent
-                self.assertEqual(json.loads(last)["error"]["code"], "worker_crashed")
-                self.assertNotIn(b"[DONE]", answer.body)
-                self.assertLess(answer.body.count(b'"finish_reason":"length"'), 2)
-            self.assertGreater(killed, 0)
+            there = []
+            for i, w in enumerate(wires[:8]):
+                self.push(w, i, max_tokens=60000)
+                there.append(pool.submit(lambda w, got: got + w.rest()[0], w, w.until(b"data: ")))
+            with frozen(pid):
+                for i, w in enumerate(wires[8:]):
+                    self.push(w, i, max_tokens=1000)
+                    there.append(pool.submit(lambda w: w.rest()[0], w))
+                others = [pool.submit(self.events, "other", max_tokens=1500, ignore_eos=True) for _ in range(2)]
+                whole = [pool.submit(self.ask, max_tokens=1000, ignore_eos=True) for _ in range(4)]
+                self.running(54)
+                os.kill(pid, signal.SIGKILL)
+            fates = [self.fate(f.result()) for f in there]
+            self.assertEqual(fates[:8], ["killed"] * 8)
             for f in whole:
                 status, _, answer = f.result()
                 self.assertTrue(status == 200 or (status, answer["error"]["code"]) == (500, "worker_crashed"), answer)
@@ -67,13 +62,32 @@ class Crashes(Faults):
         self.assertEqual((self.info()["n_crashes"], self.info("other")["n_crashes"]), (1, 0))
         self.idle()
 
+    def push(self, wire, seed, **more):
+        wire.push(post("/v1/completions", json.dumps(self.body(stream=True, n=2, ignore_eos=True, seed=seed, **more)),
+                       b"Connection: close\r\n"))
+
+    def fate(self, data):
+        """What became of a stream of two answers: "whole" or "killed", and nothing between."""
+        (answer,) = parse(data)
+        self.assertTrue(answer.whole)
+        last = answer.body.strip().split(b"\n\n")[-1].removeprefix(b"data: ")
+        if last == b"[DONE]":
+            self.assertEqual(answer.body.count(b'"finish_reason":"length"'), 2)
+            self.assertNotIn(b'"error"', answer.body)
+            return "whole"
+        self.assertIn(answer.status, (200, 500))  # 500: nothing had been sent
+        self.assertEqual(json.loads(last)["error"]["code"], "worker_crashed")
+        self.assertNotIn(b"[DONE]", answer.body)
+        self.assertLess(answer.body.count(b'"finish_reason":"length"'), 2)
+        return "killed"
+
     def test_a_worker_that_hangs_is_ended(self):
         slow = self.slow()
         self.start("--hang-timeout", "3")
         self.text(slow)
         pid = self.info(slow)["pid"]
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            there = [pool.submit(self.events, slow, **LONG, n=4) for _ in range(4)]
+            there = [pool.submit(self.events, slow, **LONG) for _ in range(4)]
             self.running(4, slow)
             os.kill(pid, signal.SIGSTOP)
             for f in there:
@@ -124,12 +138,12 @@ class Crashes(Faults):
 class Queues(Faults):
     def test_a_full_queue_refuses_with_a_time(self):
         self.start("--max-waiting", "2", "--max-num-seqs", "1")
-        self.text()
         with concurrent.futures.ThreadPoolExecutor(20) as pool:
-            all_ = list(pool.map(lambda i: self.ask(max_tokens=1000, ignore_eos=True, seed=i, stream=False), range(20)))
-        statuses = [status for status, _, _ in all_]
-        self.assertEqual(set(statuses), {200, 429})
-        self.assertGreaterEqual(statuses.count(200), 2)
+            with self.frozen():
+                there = [pool.submit(self.ask, seed=i) for i in range(20)]
+                self.assertTrue(wait_until(lambda: sum(f.done() for f in there) == 17))
+            all_ = [f.result() for f in there]
+        self.assertEqual(collections.Counter(status for status, _, _ in all_), {200: 3, 429: 17})
         for status, headers, answer in all_:
             if status == 429:
                 self.assertEqual(answer["error"]["code"], "queue_full")
@@ -144,11 +158,10 @@ class Queues(Faults):
         slow = self.slow()
         self.start("--request-timeout", "2")
         self.answers(slow)
-        body = {**LONG, "n": 16}
-        status, _, answer = self.ask(slow, **body)
+        status, _, answer = self.ask(slow, **LONG)
         self.assertEqual((status, answer["error"]["code"]), (504, "timeout"))
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            self.failed(pool.submit(self.events, slow, **body), "timeout")
+            self.failed(pool.submit(self.events, slow, **LONG), "timeout")
         self.idle(slow)
         self.answers(slow)
 
@@ -160,14 +173,18 @@ class Queues(Faults):
 class Signals(Faults):
     def test_sigterm_lets_100_streams_end(self):
         self.start("--max-num-seqs", "32", "--drain-timeout", "10m")
-        self.text()
-        wires = [Wire(self.d.port, timeout=60 * SLOW) for _ in range(100)]
-        for w in wires:
-            w.push(post("/v1/completions", json.dumps(self.body(stream=True, max_tokens=600, ignore_eos=True))))
-        with concurrent.futures.ThreadPoolExecutor(100) as pool:
+        with self.frozen(), concurrent.futures.ThreadPoolExecutor(100) as pool:
+            port = self.d.port
+            wires = [Wire(port, timeout=60 * SLOW) for _ in range(100)]
+            for w in wires:
+                w.push(post("/v1/completions", json.dumps(self.body(stream=True, max_tokens=600, ignore_eos=True))))
             there = [pool.submit(w.rest) for w in wires]
-            self.running(90)
-            self.assertEqual(self.d.stop(timeout=60 * SLOW), 0)
+            self.running(100)
+            pid = self.info()["pid"]
+            self.d.process.send_signal(signal.SIGTERM)
+            self.assertTrue(wait_until(lambda: self.is_closed(port)))
+            os.kill(pid, signal.SIGCONT)
+            self.assertEqual(self.d.stop(sig=0, timeout=60 * SLOW), 0)
             answers = [parse(f.result()[0]) for f in there]
         for w in wires:
             w.close()
@@ -175,11 +192,18 @@ class Signals(Faults):
         self.assertEqual(len({re.sub(rb'"(id|created)":[^,]*|: keep-alive\n\n', b"", each[0].body) for each in answers}), 1)
         self.assertTrue(answers[0][0].body.endswith(b"data: [DONE]\n\n") and answers[0][0].whole)
 
+    def is_closed(self, port):
+        try:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+        except OSError:
+            return True
+        return False
+
     def test_sigterm_has_a_timeout(self):
         slow = self.slow()
         self.start("--drain-timeout", "1")
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            there = [pool.submit(self.events, slow, **LONG, n=4) for _ in range(4)]
+            there = [pool.submit(self.events, slow, **LONG) for _ in range(4)]
             self.running(4, slow)
             start = time.monotonic()
             self.assertEqual(self.d.stop(timeout=30 * SLOW), 0)
@@ -191,18 +215,17 @@ class Signals(Faults):
 
     def test_drain_order(self):
         """/readyz turns first, and connections are still taken; then no new ones."""
-        slow = self.slow()
         self.start("--drain-delay", "3", "--drain-timeout", "10m")
         port = self.d.port
-        self.text(slow)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            f = pool.submit(self.events, slow, ignore_eos=True, max_tokens=400, n=2)
-            self.running(1, slow)
-            self.d.process.send_signal(signal.SIGTERM)
-            self.assertTrue(wait_until(lambda: self.d.get("/readyz")[0] == 503, timeout=2.9))
-            self.assertEqual(self.d.get("/livez")[0], 200)
+            with self.frozen():
+                f = pool.submit(self.events, ignore_eos=True, max_tokens=400, n=2)
+                self.running(1)
+                self.d.process.send_signal(signal.SIGTERM)
+                self.assertTrue(wait_until(lambda: self.d.get("/readyz")[0] == 503, timeout=2.9))
+                self.assertEqual(self.d.get("/livez")[0], 200)
             self.assertEqual(f.result()[-1].data, "[DONE]")
-            self.assertEqual(self.d.stop(timeout=30 * SLOW), 0)
+            self.assertEqual(self.d.stop(sig=0, timeout=30 * SLOW), 0)
         with self.assertRaises(OSError):
             Client(port).get("/livez")
 
@@ -222,7 +245,7 @@ class Signals(Faults):
         slow = self.slow()
         self.start()
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            there = [pool.submit(self.events, slow, **LONG, n=4) for _ in range(4)]
+            there = [pool.submit(self.events, slow, **LONG) for _ in range(4)]
             self.running(4, slow)
             self.d.process.send_signal(signal.SIGINT)
             time.sleep(0.2)
@@ -252,19 +275,19 @@ class Signals(Faults):
         self.assertTrue(wait_until(lambda: not os.path.exists(f"/proc/{pid}")))
 
     def test_sighup_and_sigpipe_change_nothing(self):
-        slow = self.slow()
         self.start("--log-file", os.path.join(self.folder.name, "log"))
-        alone = self.text(slow, max_tokens=400, ignore_eos=True)
+        alone = self.text(max_tokens=400, ignore_eos=True)
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            f = pool.submit(self.events, slow, max_tokens=400, ignore_eos=True)
-            self.running(1, slow)
-            for sig in (signal.SIGHUP, signal.SIGPIPE, signal.SIGHUP, signal.SIGPIPE):
-                self.d.process.send_signal(sig)
-                time.sleep(0.02)
-            os.kill(self.info(slow)["pid"], signal.SIGPIPE)
+            with self.frozen():
+                f = pool.submit(self.events, max_tokens=400, ignore_eos=True)
+                self.running(1)
+                for sig in (signal.SIGHUP, signal.SIGPIPE, signal.SIGHUP, signal.SIGPIPE):
+                    self.d.process.send_signal(sig)
+                    time.sleep(0.02)
+                os.kill(self.info()["pid"], signal.SIGPIPE)
             events = f.result()
             self.assertEqual("".join(e.json["choices"][0]["text"] for e in events[:-1]), alone)
-        self.text(slow)
+        self.text()
 
     def test_nobody_reads_what_it_says(self):
         """Standard output and error are a pipe whose reader is gone."""

@@ -576,10 +576,10 @@ class Stream:
 
 
 class Drain(Folder):
-    def begin(self, *args, n=1, n_waiting=0):
+    def begin(self, *args, n=1, n_waiting=0, body=None):
         """A daemon with n streams under way, and others that wait for them."""
         d = self.daemon(*args)
-        streams = [Stream(d) for _ in range(n + n_waiting)]
+        streams = [Stream(d, body) for _ in range(n + n_waiting)]
         self.assertTrue(wait_until(lambda: sum(len(s.events) > 2 for s in streams) >= n, 60 * SLOW))
         return d, streams
 
@@ -600,7 +600,7 @@ class Drain(Folder):
             self.assertEqual(s.events[-2].json["choices"][0]["finish_reason"], "length")
 
     def test_what_is_left_gets_an_error(self):
-        d, streams = self.begin("--drain-timeout", "0", "--max-num-seqs", "4", n=4, n_waiting=4)
+        d, streams = self.begin("--drain-timeout", "0", "--max-num-seqs", "4", n_waiting=7, body={**LONG, "n": 128})
         os.kill(d.pid, signal.SIGTERM)
         self.assertEqual(d.stop(sig=0, timeout=120), 0)
         n_failed = 0

@@ -385,7 +385,7 @@ class Persistence(Raw):
 class Leaving(Raw):
     def ask(self, **more):
         return post("/v1/completions", json.dumps({"model": "tiny", "prompt": "a", "ignore_eos": True, "max_tokens": 4000,
-                                                   "n": 8, **more}))
+                                                   "n": 128, **more}))
 
     def test_in_the_middle_of_an_answer(self):
         """Closed, reset, half-closed; streamed and whole: the work stops and its cache is free."""
@@ -396,7 +396,8 @@ class Leaving(Raw):
                     w.push(self.ask(stream=stream))
                     if stream:
                         w.until(b"data: ")
-                    self.assertTrue(wait_until(lambda: self.model()["n_running"] > 0))
+                    else:
+                        self.assertTrue(wait_until(lambda: self.model()["n_running"] > 0))
                     if how == "reset":
                         w.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                     if how == "half":

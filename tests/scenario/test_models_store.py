@@ -212,7 +212,7 @@ class Manager(StoreCase):
         self.assertEqual(self.complete("ai/stories")[0], 200)
         s = socket.create_connection(("127.0.0.1", self.d.port), timeout=60 * SLOW)
         body = json.dumps({"model": "ai/stories", "prompt": "Once", "max_tokens": 480, "ignore_eos": True, "stream": True,
-                           "n": 8}).encode()
+                           "n": 128}).encode()
         s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
         s.recv(4096)
         refused = self.delete("ai/stories", 409)

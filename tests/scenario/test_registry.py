@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pull and push against a registry that misbehaves: whatever it does, the store is right or there is an error that says what."""
 import base64
+import itertools
 import os
 import stat
 import sys
+import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import registry_server as rs  # noqa: E402
+from berth_test import SLOW  # noqa: E402
 from registry_case import RegistryCase, noise  # noqa: E402
 
 SIZE = 3_000_001
@@ -424,6 +427,19 @@ class Push(RegistryCase):
         self.r.fault("PUT", "/uploads/", lambda h, *a: rs.hang_up(h))
         self.r.fault("PUT", "/manifests/", rs.refuse(429, Retry_After="1"))
         self.pushed()
+
+    def test_one_of_several_uploads_at_once_is_refused(self):
+        """Three blobs begin at the same moment; the stand-in refuses one of them, once, and that one comes again."""
+        begun, number, real = threading.Barrier(3), itertools.count(), self.r.answer
+
+        def answer(method, *rest):
+            if method == "POST" and next(number) < 3:
+                begun.wait(60 * SLOW)
+            return real(method, *rest)
+        self.r.answer = answer
+        self.r.fault("POST", "/uploads/", rs.refuse(503))
+        self.tool("push", self.NAME, f"{self.r.host}/ai/m:v1")
+        self.assertEqual(len(self.r.asked("POST", "/uploads/")), 4 + 1)
 
     def test_in_chunks_when_told(self):
         self.r.chunk_min = 1000

@@ -66,12 +66,14 @@ class Room(Faults):
         self.assertEqual(self.loaded(), ["a", "c"])
 
     def test_a_busy_model_is_never_ended_for_another(self):
-        slow = self.slow()
         self.start("--max-loaded", "1")
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            f = pool.submit(self.events, slow, ignore_eos=True, max_tokens=400)
-            self.running(1, slow)
-            status, _, answer = self.ask("b")
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            with self.frozen("a"):
+                f = pool.submit(self.events, "a", ignore_eos=True, max_tokens=400)
+                self.running(1, "a")
+                g = pool.submit(self.ask, "b")
+                self.assertTrue(wait_until(lambda: g.done() or self.info("b").get("n_waiting")))
+            status, _, answer = g.result()
             self.assertIn(status, (200, 503), answer)  # it waits for the other's end, or is told why it cannot
             self.assertEqual(f.result()[-1].data, "[DONE]")
         self.text("b")
@@ -100,7 +102,7 @@ class Breaker(Faults):
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             while self.info()["state"] != "broken":
                 self.assertLess(time.monotonic(), end, self.info())
-                f = pool.submit(self.ask, **LONG, n=8)
+                f = pool.submit(self.ask, **LONG)
                 while not f.done() and self.info()["state"] != "broken":
                     m = self.info()
                     if m.get("pid") and m.get("n_running"):

@@ -15,6 +15,7 @@ from openapi_check import check  # noqa: E402
 
 with open(os.path.join(ROOT, "tests/data/stories/expected_t0_n200.txt"), encoding="utf-8") as f:
     STORY = f.read()
+LONG = {"ignore_eos": True, "max_tokens": 1900, "n": 128}  # seconds of this model's time, wherever it runs
 
 
 class Serve(unittest.TestCase):
@@ -160,7 +161,7 @@ class Failures(Serve):
         self.text()
         pid = self.info()["pid"]
         seen = []
-        for e in self.d.stream("/v1/completions", self.body(stream=True, max_tokens=1900, ignore_eos=True)):
+        for e in self.d.stream("/v1/completions", self.body(stream=True, **LONG)):
             seen.append(e)
             if len(seen) == 3:
                 os.kill(pid, signal.SIGKILL)
@@ -173,17 +174,18 @@ class Failures(Serve):
         self.text()
         for stream in (True, False):
             c = self.d.connect()
-            c.request("POST", "/v1/completions", json.dumps(self.body(stream=stream, n=8, max_tokens=1900,
-                                                                      ignore_eos=True)),
-                      {"Content-Type": "application/json"})
-            self.assertTrue(wait_until(lambda: self.info()["n_running"] > 0))
+            c.request("POST", "/v1/completions", json.dumps(self.body(stream=stream, **LONG)), {"Content-Type": "application/json"})
+            if stream:
+                self.assertIn(b"data: ", c.getresponse().readline())
+            else:
+                self.assertTrue(wait_until(lambda: self.info()["n_running"] > 0))
             c.close()
             self.assertTrue(self.idle())
 
     def test_an_unload_ends_running_answers_by_its_own_name(self):
         self.text()
         seen = []
-        for e in self.d.stream("/v1/completions", self.body(stream=True, max_tokens=1900, n=8, ignore_eos=True)):
+        for e in self.d.stream("/v1/completions", self.body(stream=True, **LONG)):
             seen.append(e)
             if len(seen) == 3:
                 self.assertEqual(self.d.post("/berth/v1/unload", {"model": "stories"})[2], {"was_loaded": True})

@@ -161,7 +161,8 @@ class Metrics(unittest.TestCase):
 
     def test_a_client_that_leaves_is_counted_as_that(self):
         before = prom.total(scrape(self.d), "berth_requests_cancelled_total")
-        body = json.dumps({"model": "stories", "prompt": "Once", "max_tokens": 2000, "ignore_eos": True, "stream": True}).encode()
+        body = json.dumps({"model": "stories", "prompt": "Once", "max_tokens": 2000, "ignore_eos": True, "stream": True,
+                           "n": 128}).encode()
         for _ in range(3):
             with socket.create_connection(("127.0.0.1", self.d.port)) as s:
                 s.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"

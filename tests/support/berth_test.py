@@ -11,6 +11,7 @@ Python 3 standard library only.  Put this at the top of a scenario test:
         status, headers, body = d.post("/v1/completions", {"model": "stories", "prompt": "Once", "max_tokens": 4})
         for event in d.stream("/v1/chat/completions", {...}): ...
 """
+import contextlib
 import http.client
 import json
 import os
@@ -230,6 +231,17 @@ class Daemon(Client):
         self.process.stdout.close()
         self.process = None
         return rc
+
+
+@contextlib.contextmanager
+def frozen(pid):
+    """The process stands still meanwhile: what a worker has to do is under way however fast the machine is."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def wait_until(check, timeout=30 * SLOW, step=0.02):

@@ -6,9 +6,10 @@ import tempfile
 import unittest
 
 import tiny_gguf
-from berth_test import SLOW, Daemon, Refused, wait_until
+from berth_test import SLOW, Daemon, Refused, frozen, wait_until
 
-LONG = {"ignore_eos": True, "max_tokens": 4000}
+# Half a million tokens: minutes of the slow model's time, seconds of the tiny one's.
+LONG = {"ignore_eos": True, "max_tokens": 4000, "n": 128}
 # pad_bytes of a model that makes a few thousand tokens a second, of all answers together: fewer than Python reads even
 # where the machine is busy, and so few that an answer of thousands is under way for seconds.
 PAD_SLOW = (32 if SLOW == 1 else 8) << 20
@@ -77,7 +78,13 @@ class Faults(unittest.TestCase):
     def info(self, model="tiny"):
         return next(m for m in self.d.get("/berth/v1/models")[2]["models"] if m["name"] == model)
 
+    def frozen(self, model="tiny"):
+        """Loads the model; its worker stands still in a `with` of this."""
+        self.text(model)
+        return frozen(self.info(model)["pid"])
+
     def running(self, n, model="tiny"):
+        """Waits until the daemon has n requests: of a worker that is frozen, or of answers that are LONG."""
         got = wait_until(lambda: self.info(model).get("n_running", 0) + self.info(model).get("n_waiting", 0) >= n)
         self.assertTrue(got, self.info(model))
 

@@ -85,16 +85,16 @@ class Wire(socket.socket):
         """(all bytes until the other end closes, whether it did); silence: seconds without any after which it has not."""
         if silence:
             self.settimeout(silence)
-        out = b""
+        out = bytearray()
         while True:
             try:
                 got = self.recv(1 << 16)
             except socket.timeout:
-                return out, False
+                return bytes(out), False
             except ConnectionError:
-                return out, True
+                return bytes(out), True
             if not got:
-                return out, True
+                return bytes(out), True
             out += got
 
     def until(self, mark, limit=1 << 22):

@@ -148,11 +148,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         seen = {k.lower(): v for k, v in self.headers.items()}
         with owner.lock:
             owner.requests.append((self.command, self.path, seen))
-            fault = next((f for f in owner.faults if f.times and f.method == self.command and f.path.search(self.path)), None)
         status, headers, answer = owner.answer(self.command, self.path, seen, body)
-        if fault and status not in (401, 404):
-            with owner.lock:
-                fault.times -= 1
+        fault = owner.take_fault(self.command, self.path) if status not in (401, 404) else None
+        if fault:
             fault.act(self, status, headers, answer)
         else:
             self.answer(status, headers, answer)
@@ -217,6 +215,14 @@ class Registry:
     def fault(self, method, path, act, times=1):
         with self.lock:
             self.faults.append(Fault(method, path, act, times))
+
+    def take_fault(self, method, path):
+        """The one that this request meets: requests at once never share the last of its times."""
+        with self.lock:
+            fault = next((f for f in self.faults if f.times > 0 and f.method == method and f.path.search(path)), None)
+            if fault:
+                fault.times -= 1
+            return fault
 
     def asked(self, method, path=""):
         """Requests of the method whose path has the pattern."""

@@ -143,7 +143,7 @@ const cases = {
       assert.equal(lp.choices[0].logprobs.tokens.join(""), lp.choices[0].text);
     });
     await check("abort in mid-stream frees the place", async () => {
-      const stream = await client.chat.completions.create({ ...chat, max_tokens: 4000, stream: true, ignore_eos: true });
+      const stream = await client.chat.completions.create({ ...chat, max_tokens: 4000, n: 128, stream: true, ignore_eos: true });
       let n = 0;
       for await (const part of stream) {
         if (part && ++n === 3) stream.controller.abort();
@@ -156,7 +156,7 @@ const cases = {
       const stop = new AbortController();
       setTimeout(() => stop.abort(), 20);
       await raises(OpenAI.APIUserAbortError, () => client.chat.completions.create(
-        { ...chat, n: 8, max_tokens: 4000, ignore_eos: true }, { signal: stop.signal }));
+        { ...chat, n: 128, max_tokens: 4000, ignore_eos: true }, { signal: stop.signal }));
     });
     await check("twenty at once", async () => {
       const all = await Promise.all([...Array(20).keys()].map((i) =>
@@ -202,7 +202,7 @@ const cases = {
     });
     await check("a worker that dies is InternalServerError, and in mid-stream APIError", async () => {
       const kill = async (name) => process.kill((await models()).find((m) => m.name === name).pid, "SIGKILL");
-      const long = { ...chat, max_tokens: 4000, n: 8, ignore_eos: true };
+      const long = { ...chat, max_tokens: 4000, n: 128, ignore_eos: true };
       const stream = await client.chat.completions.create({ ...long, stream: true });
       let n = 0;
       const e = await raises(OpenAI.APIError, async () => {
@@ -232,7 +232,7 @@ const cases = {
     await check("429 is RateLimitError, and says when to come again", async () => {
       const stop = new AbortController();
       const long = [...Array(3).keys()].map(() => client.chat.completions.create(
-        { ...chat, max_tokens: 4000, ignore_eos: true, n: 8 }, { signal: stop.signal }).catch((e) => e));
+        { ...chat, max_tokens: 4000, ignore_eos: true, n: 128 }, { signal: stop.signal }).catch((e) => e));
       let e = null;
       for (let i = 0; e === null && i < 200; i++) {
         const m = (await models()).find((one) => one.name === "tiny");
