@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine alone, without daemon and protocol: how fast one model reads prompts and decodes.
  *
- * bench_engine MODEL.gguf [threads=N] [level=NAME] [kv=f32|f16|...] [guess=N] [CASE...]
+ * bench_engine MODEL.gguf [threads=N] [level=NAME] [kv=f32|f16|...] [guess=N] [draft=FILE] [CASE...]
  * CASE: pp512 reads one prompt of 512 tokens; tg32@1024x8 has 8 sequences with 1024 tokens each
  * decode 32 tokens.  Prints one line a case: tokens a second and milliseconds a step. */
 #include <stdio.h>
@@ -83,8 +83,14 @@ static void run_case(struct engine *e, const char *name)
         for (; c.n_done < seqs; steps++)
             engine_step(e, on_event, &c);
         const double took = now_s() - begun;
-        printf("%-16s %9.1f tokens/s %10.2f ms a step\n", name, (c.n_tokens - before) / took,
+        struct engine_stats st;
+        engine_stats(e, &st);
+        printf("%-16s %9.1f tokens/s %10.2f ms a step", name, (c.n_tokens - before) / took,
                took * 1e3 / steps);
+        if (st.n_drafted) /* of all cases so far */
+            printf(", %.0f %% of the guesses came true",
+                   100.0 * (double)st.n_accepted / (double)st.n_drafted);
+        printf("\n");
     } else {
         fprintf(stderr, "bench_engine: '%s' is no case\n", name);
         exit(2);
@@ -100,6 +106,14 @@ static bool read_option(struct engine_config *cfg, const char *arg)
         cfg->cpu_level = arg + 6;
     } else if (strncmp(arg, "guess=", 6) == 0) {
         cfg->n_speculate = (uint32_t)strtoul(arg + 6, NULL, 10);
+    } else if (strncmp(arg, "draft=", 6) == 0) {
+        struct err err = ERR_INIT;
+        struct gguf *g = NULL; /* open until the end */
+        if (gguf_open_path(arg + 6, 0, &g, &err)) {
+            fprintf(stderr, "bench_engine: %s\n", err.msg);
+            exit(1);
+        }
+        cfg->draft = g;
     } else if (strncmp(arg, "kv=", 3) == 0) {
         for (int i = 0; i < KV_N; i++)
             if (strcmp(kv_type_name((enum kv_type)i), arg + 3) == 0)

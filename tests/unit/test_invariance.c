@@ -93,6 +93,7 @@ static void run_alone(const struct gguf *g, struct run *runs, const struct engin
     cfg.n_threads = 1;
     cfg.no_prefix_cache = true;
     cfg.n_speculate = 0;
+    cfg.draft = NULL;
     struct engine *e = run_open(g, &cfg);
     make_runs(runs, engine_hparams(e)->n_vocab);
     for (uint32_t i = 0; i < N_RUNS; i++) {
@@ -115,7 +116,7 @@ static void run_together(const struct gguf *g, struct run *got, const struct run
     engine_stats(e, &st);
     if (preempts)
         assert_true(st.n_preemptions > 0);
-    if (cfg->n_speculate && !preempts)
+    if (cfg->n_speculate && (cfg->draft || !preempts))
         assert_true(st.n_drafted > st.n_accepted && st.n_accepted > 0);
     for (uint32_t i = 0; i < N_RUNS; i++)
         check_same(&got[i], &want[i], i);
@@ -131,9 +132,10 @@ static void run_together(const struct gguf *g, struct run *got, const struct run
     engine_free(e);
 }
 
-/* thorough: more ways of company than the one that has it all. */
-static void check_model(const struct gguf *g, enum kv_type kv_type, const char *level,
-                        bool thorough)
+/* draft: a model that guesses in some of the runs, or NULL.  thorough: more ways of company than the
+ * one that has it all. */
+static void check_model(const struct gguf *g, const struct gguf *draft, enum kv_type kv_type,
+                        const char *level, bool thorough)
 {
     struct err err = ERR_INIT;
     struct run *want = mem_try_alloc(N_RUNS, sizeof *want, &err),
@@ -143,7 +145,7 @@ static void check_model(const struct gguf *g, enum kv_type kv_type, const char *
                                 .cpu_level = level,
                                 .max_num_seqs = 32,
                                 .max_num_batched_tokens = 512};
-    struct engine_plan plan;
+    struct engine_plan plan, with_draft;
 #ifdef BERTH_SAN
     thorough = false; /* a sanitizer wants each path once, and takes thirty times as long */
 #endif
@@ -162,6 +164,14 @@ static void check_model(const struct gguf *g, enum kv_type kv_type, const char *
             run_together(g, got, want, &tight, false, true);
             run_together(g, got, want, &cfg, false, false);
         }
+        if (draft) {
+            tight.draft = cfg.draft = draft;
+            assert_int_equal(engine_plan(g, &cfg, &with_draft, &err), 0);
+            tight.kv_cache_bytes = with_draft.block_bytes * (N_CTX / plan.config.block_size + 2);
+            run_together(g, got, want, &tight, true, true);
+            run_together(g, got, want, &cfg, thorough, false);
+            cfg.draft = NULL;
+        }
     }
     mem_free(want);
     mem_free(got);
@@ -173,7 +183,7 @@ static void test_stories(void **state)
     struct err err = ERR_INIT;
     (void)state;
     assert_int_equal(gguf_open_path("models/stories.gguf", 0, &g, &err), 0);
-    check_model(g, KV_F32, NULL, true);
+    check_model(g, g, KV_F32, NULL, true); /* rounding aside, every guess is right */
     gguf_close(g);
 }
 
@@ -181,8 +191,10 @@ static void test_architectures(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < n_tiny_models; i++) {
-        struct gguf *g = tiny_model_open(&tiny_models[i]);
-        check_model(g, i % 4 ? (enum kv_type)(i % 3) : KV_F16, NULL, false);
+        struct gguf *g = tiny_model_open(&tiny_models[i]),
+                    *draft = tiny_model_open(&tiny_models[(i + i % 2) % n_tiny_models]);
+        check_model(g, draft, i % 4 ? (enum kv_type)(i % 3) : KV_F16, NULL, false);
+        gguf_close(draft);
         gguf_close(g);
     }
 }
@@ -194,7 +206,7 @@ static void test_levels(void **state)
     const int n = kern_levels(levels);
     struct gguf *g = tiny_model_open(tiny_model_find("llama-moe"));
     for (int l = 0; l < n; l++)
-        check_model(g, l % 2 ? KV_F32 : KV_F16, levels[l], true);
+        check_model(g, NULL, l % 2 ? KV_F32 : KV_F16, levels[l], true);
     gguf_close(g);
 }
 

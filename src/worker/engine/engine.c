@@ -4,6 +4,7 @@
 #include "worker/engine/engine.h"
 
 #include "lib/base/mem.h"
+#include "worker/engine/draft.h"
 #include "worker/engine/forward.h"
 #include "worker/engine/plan.h"
 #include "worker/engine/sampler.h"
@@ -17,6 +18,7 @@ struct engine {
     struct kv kv;
     struct forward forward;
     struct sched sched;
+    struct draft *draft; /* owned; NULL: none */
     struct team *team;
     struct sampler *samplers;       /* [n_threads] */
     float *logits;                  /* [plan_out_rows][n_vocab], in logits_mem */
@@ -75,10 +77,15 @@ static int load(struct engine *e, const struct gguf *g, const struct engine_conf
     if (r == 0)
         r = sched_init(&e->sched, &e->kv, c->n_ctx, e->hp.n_vocab, c->max_num_seqs,
                        c->max_num_batched_tokens, err);
+    if (r == 0 && c->draft)
+        r = draft_new(&e->plan, e->hp.n_vocab, &e->kern, e->team, &e->draft, err);
+    if (r)
+        return r;
+    e->sched.draft_kv = e->draft ? draft_kv(e->draft) : NULL;
     e->sched.n_speculate = c->n_speculate;
     e->sched.max_draft_rows = plan_out_rows(c) - c->max_num_seqs;
     e->sched.min_acceptance = c->min_acceptance;
-    return r ? r : init_samplers(e, err);
+    return init_samplers(e, err);
 }
 
 int engine_new(const struct gguf *g, const struct engine_config *cfg, struct engine **ret_engine,
@@ -102,6 +109,7 @@ void engine_free(struct engine *e)
         return;
     team_free(e->team);
     sched_release(&e->sched);
+    draft_free(e->draft);
     forward_release(&e->forward);
     kv_release(&e->kv);
     weights_release(&e->weights);
@@ -268,6 +276,8 @@ bool engine_step(struct engine *e, engine_event_fn fn, void *ctx)
 {
     struct sched *s = &e->sched;
     e->in_step = true;
+    if (e->draft)
+        draft_guess(e->draft, s);
     sched_build(s);
     if (s->batch.n_tok) {
         mem_guard_arm(true);
@@ -314,7 +324,8 @@ void engine_stats(const struct engine *e, struct engine_stats *ret)
 
 const char *engine_validate(const struct engine *e)
 {
-    return kv_validate(&e->kv);
+    const char *broken = e->draft ? draft_validate(e->draft, &e->sched) : NULL;
+    return broken ? broken : kv_validate(&e->kv);
 }
 
 int engine_logits(struct engine *e, const int32_t *tokens, uint32_t n, float *out, struct err *err)

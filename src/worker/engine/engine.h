@@ -28,26 +28,32 @@ struct engine_config {
                                     in all */
     const char *cpu_level;       /* NULL: the machine's best */
     bool no_prefix_cache;        /* compute every prompt whole; answers are the same */
-    uint32_t n_speculate;        /* tokens guessed ahead, at most ENGINE_MAX_DRAFT; 0: none */
+    uint32_t n_speculate;        /* tokens guessed ahead, at most ENGINE_MAX_DRAFT; 0: none, or
+                                    with a draft model ENGINE_DEFAULT_DRAFT */
     float min_acceptance; /* a choice of whose guesses fewer came true gets no more; 0: goes on */
+    const struct gguf *draft; /* a second model that guesses them (draft.h); NULL: the text itself
+                                 does (speculate.h).  Borrowed, outlives the engine; that its
+                                 vocabulary is the model's is the caller's to see */
 };
 #define ENGINE_DEFAULT_CTX   4096u
 #define ENGINE_DEFAULT_SEQS  8u
 #define ENGINE_DEFAULT_BATCH 512u
 #define ENGINE_DEFAULT_BLOCK 16u
 #define ENGINE_MAX_DRAFT     16u
+#define ENGINE_DEFAULT_DRAFT 4u
 /* Tokens of prompts that a step takes beside answers: they come a token a step meanwhile. */
 #define ENGINE_PROMPT_BESIDE 128u
 
 /* What a load takes, line by line. */
 struct engine_plan {
     struct engine_config config; /* with every 0 replaced */
-    uint64_t weight_bytes;       /* mapped, shared */
-    uint64_t n_params;
+    uint64_t weight_bytes;       /* mapped, shared; the draft model's among them */
+    uint64_t n_params;           /* the model's alone */
     uint32_t n_blocks;
-    uint64_t block_bytes, kv_bytes;
-    uint64_t scratch_bytes; /* activations, logits, tables: private */
+    uint64_t block_bytes, kv_bytes; /* a block of the model's cache and one of the draft's */
+    uint64_t scratch_bytes;         /* activations, logits, tables: private */
     uint64_t total_bytes;
+    uint64_t draft_weight_bytes, draft_block_bytes; /* of the above; 0: there is no draft model */
 };
 
 /* Computes the plan without allocating.  E_NOMEM with the sum when it does not fit. */

@@ -19,6 +19,8 @@
  * overflows 64 bits. */
 #define MAX_HEADS_WIDTH (1u << 24)
 #define MAX_EXPERTS     4096u
+/* Guesses of a draft model that one step checks: eight answers' default. */
+#define DRAFT_ROWS 32u
 
 static uint64_t machine_bytes(void)
 {
@@ -66,6 +68,16 @@ static int check_range(const char *what, uint32_t value, uint32_t max, struct er
     return err_set(err, E_INVALID, "%s is %u; at most %u is possible", what, value, max);
 }
 
+static int check_kv_type(const struct hparams *hp, enum kv_type type, struct err *err)
+{
+    if (type != KV_Q8_0 || (hp->k_dim % 32 == 0 && hp->v_dim % 32 == 0))
+        return 0;
+    return err_set(err, E_UNSUPPORTED,
+                   "a q8_0 cache holds heads of multiples of 32 and this model's are %u and %u "
+                   "wide; use kv-cache-type f16",
+                   hp->k_dim, hp->v_dim);
+}
+
 static int fill_config(const struct hparams *hp, const struct engine_config *cfg,
                        struct engine_config *c, struct err *err)
 {
@@ -79,6 +91,8 @@ static int fill_config(const struct hparams *hp, const struct engine_config *cfg
         c->n_ctx = hp->n_ctx_train && hp->n_ctx_train < ENGINE_DEFAULT_CTX ? hp->n_ctx_train
                                                                            : ENGINE_DEFAULT_CTX;
     c->memory_limit_bytes = c->memory_limit_bytes ? c->memory_limit_bytes : machine_bytes();
+    if (c->draft && c->n_speculate == 0)
+        c->n_speculate = ENGINE_DEFAULT_DRAFT;
     int r = check_range("the number of threads", c->n_threads, MAX_THREADS, err);
     if (r == 0)
         r = check_range("max-num-seqs", c->max_num_seqs, MAX_SEQS, err);
@@ -93,11 +107,8 @@ static int fill_config(const struct hparams *hp, const struct engine_config *cfg
     if (r == 0 && c->kv_type >= KV_N)
         r = err_set(err, E_INVALID,
                     "the cache's type is unknown; it can be f32, f16, bf16 or q8_0");
-    if (r == 0 && c->kv_type == KV_Q8_0 && (hp->k_dim % 32 || hp->v_dim % 32))
-        r = err_set(err, E_UNSUPPORTED,
-                    "a q8_0 cache holds heads of multiples of 32 and this model's are %u and %u "
-                    "wide; use kv-cache-type f16",
-                    hp->k_dim, hp->v_dim);
+    if (r == 0)
+        r = check_kv_type(hp, c->kv_type, err);
     if (r == 0 && c->block_size % KV_LANES)
         r = err_set(err, E_INVALID,
                     "the cache's block size is %u; it must be a multiple of %d, such as %u",
@@ -120,7 +131,7 @@ static int plan_cache(const struct hparams *hp, struct engine_plan *p, struct er
     const uint64_t per_seq = ((uint64_t)c->n_ctx + c->block_size - 1) / c->block_size;
     uint64_t n = per_seq * c->max_num_seqs;
     p->block_bytes = kv_block_bytes(hp, c->kv_type, c->block_size);
-    if (p->block_bytes == 0)
+    if (p->block_bytes == 0 || !size_add(p->block_bytes, p->draft_block_bytes, &p->block_bytes))
         return err_set(err, E_NOMEM, "the size of the key/value cache overflows 64 bits");
     if (c->kv_cache_bytes)
         n = MIN_OF(c->kv_cache_bytes / p->block_bytes, n);
@@ -142,13 +153,69 @@ static int plan_cache(const struct hparams *hp, struct engine_plan *p, struct er
 
 uint32_t plan_out_rows(const struct engine_config *c)
 {
+    if (c->draft)
+        return c->max_num_seqs + DRAFT_ROWS;
     return c->max_num_seqs + (c->n_speculate ? ENGINE_MAX_DRAFT : 0);
 }
 
+int plan_draft(const struct gguf *g, const struct hparams *hp, const struct engine_config *c,
+               struct plan_draft *ret, struct err *err)
+{
+    struct weights_sizes w;
+    const struct arch *arch;
+    int r = arch_find(hp->arch, &arch, err);
+    if (r == 0)
+        r = check_model(hp, err);
+    if (r == 0)
+        r = check_kv_type(hp, c->kv_type, err);
+    if (r == 0)
+        r = weights_measure(g, hp, &w, err);
+    if (r)
+        return r;
+    *ret = (struct plan_draft){
+        .dims = {.hp = hp,
+                 .max_tok = ENGINE_PROMPT_BESIDE + PLAN_DRAFT_STEP * c->max_num_seqs,
+                 .n_ff_max = w.n_ff_max,
+                 .n_threads = c->n_threads,
+                 .n_ctx = c->n_ctx},
+        .weight_bytes = w.n_bytes,
+        .block_bytes = kv_block_bytes(hp, c->kv_type, c->block_size),
+    };
+    const uint64_t forward = forward_scratch_bytes(&ret->dims),
+                   arrays = (uint64_t)ret->dims.max_tok * 4 * sizeof(uint32_t) +
+                            (uint64_t)c->max_num_seqs * (sizeof(struct seq *) + sizeof(uint32_t)),
+                   logits = (uint64_t)c->max_num_seqs * hp->n_vocab * sizeof(float);
+    if (forward == 0 || ret->block_bytes == 0 ||
+        !size_add(forward, w.small_bytes + arrays + logits, &ret->scratch_bytes))
+        return err_set(err, E_NOMEM, "the size of the draft model's memory overflows 64 bits");
+    return 0;
+}
+
+/* Of the file that p->config names; ret is all zeros when it names none. */
+static int measure_draft(struct engine_plan *p, struct plan_draft *ret, struct err *err)
+{
+    struct hparams hp;
+    *ret = (struct plan_draft){0};
+    if (!p->config.draft)
+        return 0;
+    int r = hparams_from_gguf(p->config.draft, &hp, err);
+    if (r == 0) {
+        r = plan_draft(p->config.draft, &hp, &p->config, ret, err);
+        hparams_release(&hp);
+    }
+    if (r)
+        return err_wrap(err, "the draft model");
+    p->draft_weight_bytes = ret->weight_bytes;
+    p->draft_block_bytes = ret->block_bytes;
+    return 0;
+}
+
 static int plan_scratch(const struct hparams *hp, const struct forward_dims *d,
-                        uint64_t small_bytes, struct engine_plan *p, struct err *err)
+                        uint64_t small_bytes, uint64_t draft_bytes, struct engine_plan *p,
+                        struct err *err)
 {
     const struct engine_config *c = &p->config;
+    const uint64_t n_caches = c->draft ? 2 : 1;
     const uint64_t per_seq = ((uint64_t)c->n_ctx + c->block_size - 1) / c->block_size;
     const uint64_t parts[] = {
         forward_scratch_bytes(d),
@@ -156,9 +223,10 @@ static int plan_scratch(const struct hparams *hp, const struct forward_dims *d,
         (uint64_t)plan_out_rows(c) * hp->n_vocab * sizeof(float), /* logits */
         c->n_threads * sampler_bytes(hp->n_vocab),
         sched_bytes(c->max_num_seqs, c->max_num_batched_tokens),
-        (uint64_t)p->n_blocks * 2 * sizeof(uint32_t) +
-            per_seq * c->max_num_seqs * sizeof(uint32_t), /* tables */
-        c->no_prefix_cache ? 0 : prefix_bytes(p->n_blocks, c->block_size),
+        n_caches * ((uint64_t)p->n_blocks * 2 * sizeof(uint32_t) +
+                    per_seq * c->max_num_seqs * sizeof(uint32_t)), /* tables */
+        c->no_prefix_cache ? 0 : n_caches * prefix_bytes(p->n_blocks, c->block_size),
+        draft_bytes,
     };
     p->scratch_bytes = 0;
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
@@ -172,6 +240,7 @@ int plan_make(const struct gguf *g, const struct hparams *hp, const struct engin
 {
     struct engine_plan p = {0};
     struct weights_sizes w;
+    struct plan_draft draft;
     const struct arch *arch;
     int r = arch_find(hp->arch, &arch, err);
     if (r == 0)
@@ -181,20 +250,22 @@ int plan_make(const struct gguf *g, const struct hparams *hp, const struct engin
     if (r == 0)
         r = weights_measure(g, hp, &w, err);
     if (r == 0)
+        r = measure_draft(&p, &draft, err);
+    if (r == 0)
         r = plan_cache(hp, &p, err);
     if (r)
         return r;
-    p.weight_bytes = w.n_bytes;
     p.n_params = w.n_params;
     *ret_dims = (struct forward_dims){.hp = hp,
                                       .max_tok = p.config.max_num_batched_tokens,
                                       .n_ff_max = w.n_ff_max,
                                       .n_threads = p.config.n_threads,
                                       .n_ctx = p.config.n_ctx};
-    r = plan_scratch(hp, ret_dims, w.small_bytes, &p, err);
+    r = plan_scratch(hp, ret_dims, w.small_bytes, draft.scratch_bytes, &p, err);
     if (r)
         return r;
-    if (!size_add(p.weight_bytes, p.kv_bytes, &p.total_bytes) ||
+    if (!size_add(w.n_bytes, draft.weight_bytes, &p.weight_bytes) ||
+        !size_add(p.weight_bytes, p.kv_bytes, &p.total_bytes) ||
         !size_add(p.total_bytes, p.scratch_bytes, &p.total_bytes))
         return err_set(err, E_NOMEM, "the size of the model in memory overflows 64 bits");
     if (p.total_bytes > p.config.memory_limit_bytes)
@@ -235,6 +306,11 @@ void engine_plan_print(const struct engine_plan *p, struct buf *out)
                p->block_bytes);
     buf_printf(out, "cache blocks        %16" PRIu32 "\n", p->n_blocks);
     buf_printf(out, "weights             %16" PRIu64 " bytes, mapped\n", p->weight_bytes);
+    if (c->draft)
+        buf_printf(out,
+                   "draft model         %16" PRIu64 " bytes of the weights, %" PRIu64
+                   " of each block, %" PRIu32 " guesses\n",
+                   p->draft_weight_bytes, p->draft_block_bytes, c->n_speculate);
     buf_printf(out, "key/value cache     %16" PRIu64 " bytes\n", p->kv_bytes);
     buf_printf(out, "activations         %16" PRIu64 " bytes\n", p->scratch_bytes);
     buf_printf(out, "total               %16" PRIu64 " bytes\n", p->total_bytes);

@@ -54,9 +54,12 @@ static uint32_t slot_take(struct sched *s)
 void seq_stop_running(struct sched *s, struct seq *q)
 {
     kv_clear(s->kv, q->slot);
+    if (s->draft_kv)
+        kv_clear(s->draft_kv, q->slot);
     s->slot_used[q->slot] = false;
     seq_list_remove(&s->running, q);
     q->n_cached = q->n_batch = q->n_draft = 0;
+    q->n_guess = q->n_mirrored = q->n_fed = 0;
 }
 
 static void preempt(struct sched *s, struct seq *q)
@@ -99,11 +102,6 @@ static const struct seq *find_prompt_holder(const struct seq *q, bool *ret_soon)
     return NULL;
 }
 
-static struct kv_tokens tokens_of(const struct seq *q)
-{
-    return (struct kv_tokens){q->req->prompt, q->answer, q->req->n_prompt};
-}
-
 /* Gives q's slot what the cache has of q: a sibling's prompt, or what an earlier text began with.
  * Returns for how many positions; never all, since the last one is computed for its logits. */
 static uint32_t share(struct sched *s, struct seq *q, const struct seq *holder)
@@ -112,7 +110,7 @@ static uint32_t share(struct sched *s, struct seq *q, const struct seq *holder)
         kv_share(s->kv, holder->slot, q->slot, q->req->n_prompt - 1);
         return q->req->n_prompt - 1;
     }
-    const struct kv_tokens t = tokens_of(q);
+    const struct kv_tokens t = seq_tokens(q);
     return s->kv->block_len * kv_attach(s->kv, q->slot, q->req->cache_salt, &t,
                                         (seq_n_tokens(q) - 1) / s->kv->block_len);
 }
@@ -171,10 +169,7 @@ static void admit(struct sched *s, uint32_t budget)
 
 static int32_t token_at(const struct seq *q, uint32_t pos)
 {
-    const uint32_t n_prompt = q->req->n_prompt;
-    if (pos >= seq_n_tokens(q))
-        return q->draft[pos - seq_n_tokens(q)];
-    return pos < n_prompt ? q->req->prompt[pos] : q->answer[pos - n_prompt];
+    return pos < seq_n_tokens(q) ? seq_token_at(q, pos) : q->draft[pos - seq_n_tokens(q)];
 }
 
 static void lay_out(struct sched *s)
@@ -200,28 +195,36 @@ static void lay_out(struct sched *s)
     BUG_ON(n != b->n_tok);
 }
 
-static bool may_guess(const struct sched *s, const struct seq *q)
+bool sched_gave_up_guessing(const struct sched *s, const struct seq *q)
 {
-    return q->n_batch == 1 && seq_n_tokens(q) - q->n_cached == 1 &&
-           (q->n_drafted < TRIAL_DRAFTS ||
-            (float)q->n_accepted >= s->min_acceptance * (float)q->n_drafted);
+    return q->n_drafted >= TRIAL_DRAFTS &&
+           (float)q->n_accepted < s->min_acceptance * (float)q->n_drafted;
 }
 
-/* Guesses for the decodes of the batch, the oldest first.  They take no block that another may need
- * in the next step. */
+uint32_t sched_guesses_wanted(const struct sched *s, const struct seq *q, uint32_t n)
+{
+    if (seq_n_tokens(q) - q->n_cached != 1 || sched_gave_up_guessing(s, q))
+        return 0;
+    n = MIN_OF(MIN_OF(n, s->n_speculate), q->cap_answer - q->n_answer - 1);
+    /* They take no block that another may need in the next step. */
+    return kv_n_free(s->kv) < s->running.n + kv_blocks_for(s->kv, n) ? 0 : n;
+}
+
+/* Guesses for the decodes of the batch, the oldest first. */
 static void add_drafts(struct sched *s)
 {
     struct batch *b = &s->batch;
     uint32_t rows = s->max_draft_rows;
     for (struct seq *q = s->running.first; q && s->n_speculate; q = q->next) {
-        const struct kv_tokens t = tokens_of(q);
-        if (!may_guess(s, q))
+        const struct kv_tokens t = seq_tokens(q);
+        if (q->n_batch != 1)
             continue;
-        uint32_t n = MIN_OF(MIN_OF(s->n_speculate, rows),
-                            MIN_OF(s->max_tok - b->n_tok, q->cap_answer - q->n_answer - 1));
-        n = n ? speculate(&t, q->n_answer, n, q->draft) : 0;
-        if (n == 0 || kv_n_free(s->kv) < s->running.n + kv_blocks_for(s->kv, n) ||
-            !kv_try_grow(s->kv, q->slot, q->n_cached + 1 + n))
+        uint32_t n = sched_guesses_wanted(s, q, MIN_OF(rows, s->max_tok - b->n_tok));
+        if (s->draft_kv)
+            n = MIN_OF(n, q->n_guess);
+        else if (n)
+            n = speculate(&t, q->n_answer, n, q->draft);
+        if (n == 0 || !kv_try_grow(s->kv, q->slot, q->n_cached + 1 + n))
             continue;
         q->n_draft = n;
         q->n_batch += n;
@@ -261,7 +264,7 @@ void sched_build(struct sched *s)
 void sched_commit(struct sched *s)
 {
     for (struct seq *q = s->running.first; q; q = q->next) {
-        const struct kv_tokens t = tokens_of(q);
+        const struct kv_tokens t = seq_tokens(q);
         q->n_cached += q->n_batch - q->n_draft + q->n_taken;
         q->n_drafted += q->n_draft;
         q->n_accepted += q->n_taken;

@@ -11,8 +11,9 @@
  * waits at its place in the order of arrival, to be computed again: the oldest always advances, so
  * nobody starves.  None of this changes an answer.
  *
- * With n_speculate, a decode may be followed by guesses of its next tokens (speculate.h), as long
- * as rows and blocks are left over; what of them came true is known after sampling.
+ * With n_speculate, a decode may be followed by guesses of its next tokens (speculate.h, or those
+ * of a draft model, draft.h), as long as rows and blocks are left over; what of them came true is
+ * known after sampling.
  *
  * Owns requests, sequences and batch arrays; borrows the cache.  One thread. */
 #ifndef WORKER_ENGINE_SCHED_H
@@ -42,6 +43,9 @@ struct seq {
     uint32_t n_sampled; /* rows that were sampled */
     uint32_t n_drafted, n_accepted;
     int32_t draft[ENGINE_MAX_DRAFT];
+    /* With a draft model (draft.h): guesses in draft[] for the next step; positions of the text in
+     * the draft's cache; guesses, from draft[0] on, behind them there. */
+    uint32_t n_guess, n_mirrored, n_fed;
 };
 
 struct request {
@@ -70,6 +74,7 @@ struct seq_list {
 
 struct sched {
     struct kv *kv;
+    struct kv *draft_kv; /* borrowed; NULL: guesses come from the text */
     uint32_t n_ctx, n_vocab, max_seqs, max_tok;
     struct request *requests; /* live ones */
     uint32_t n_requests, n_requests_waiting;
@@ -106,9 +111,27 @@ void sched_build(struct sched *s);
 /* After the pass: what the batch held is now cached. */
 void sched_commit(struct sched *s);
 
+/* How many guesses, at most n, the next step will take for q: 0 for one that does not decode, or
+ * for which there are no blocks to spare. */
+uint32_t sched_guesses_wanted(const struct sched *s, const struct seq *q, uint32_t n);
+/* Too few of q's guesses came true. */
+bool sched_gave_up_guessing(const struct sched *s, const struct seq *q);
+
 static inline uint32_t seq_n_tokens(const struct seq *q)
 {
     return q->req->n_prompt + q->n_answer;
+}
+
+static inline struct kv_tokens seq_tokens(const struct seq *q)
+{
+    return (struct kv_tokens){q->req->prompt, q->answer, q->req->n_prompt};
+}
+
+/* pos < seq_n_tokens. */
+static inline int32_t seq_token_at(const struct seq *q, uint32_t pos)
+{
+    const uint32_t n_prompt = q->req->n_prompt;
+    return pos < n_prompt ? q->req->prompt[pos] : q->answer[pos - n_prompt];
 }
 
 #endif

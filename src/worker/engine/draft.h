@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Speculation by a draft model: a second, smaller model of the same vocabulary reads along with
+ * every answer that is being decoded and guesses its next tokens, the likeliest each time (Leviathan
+ * et al. 2023, "Fast Inference from Transformers via Speculative Decoding").  As with prompt lookup
+ * (speculate.h) a guess changes speed and no token.
+ *
+ * The draft has weights, activations and a paged cache of its own, with as many blocks as the
+ * model's; a sequence has the same slot in both.  What the draft has not read yet of a text, it
+ * reads in pieces of at most ENGINE_PROMPT_BESIDE tokens a step, so that no other answer waits; a
+ * text for which its cache has no block gets no guesses.  Owns all that; borrows the file, the
+ * kernels and the threads.  Scheduler thread. */
+#ifndef WORKER_ENGINE_DRAFT_H
+#define WORKER_ENGINE_DRAFT_H
+
+#include "worker/engine/plan.h"
+#include "worker/engine/sched.h"
+
+struct draft;
+
+/* The draft model of p->config.  n_vocab is the model's: no guess is above it.  Errors as
+ * engine_new has them. */
+int draft_new(const struct engine_plan *p, uint32_t n_vocab, const struct kern *kern,
+              struct team *team, struct draft **ret_draft, struct err *err) MUST_USE;
+void draft_free(struct draft *d); /* NULL is fine */
+/* Its cache, for the scheduler, which gives a sequence's blocks back when it stops running. */
+struct kv *draft_kv(struct draft *d);
+
+/* Before sched_build: for every sequence that decodes in the next step, up to s->n_speculate
+ * guesses to q->draft and how many to q->n_guess.  Allocates nothing. */
+void draft_guess(struct draft *d, struct sched *s);
+
+/* NULL, or which invariant of its cache is broken.  For tests; slow. */
+const char *draft_validate(const struct draft *d, const struct sched *s);
+
+#endif
