@@ -12,6 +12,7 @@
 #include "lib/base/mem.h"
 #include "lib/sys/cpu.h"
 #include "tests/support/amx_emulated.h"
+#include "tests/support/amx_trapped.h"
 #include "worker/kernel/kern.h"
 
 enum { GUARD = 64, GUARD_BYTE = 0xA5 };
@@ -47,6 +48,11 @@ UNUSED static void for_levels(void (*fn)(const struct kern *k, const struct kern
     }
     level_init(&k, "avx512vnni");
     amx_emulated_fill(&k);
+    fn(&k, &ref);
+    if (cpu_has(CPU_AMX_INT8) && cpu_has(CPU_AMX_BF16))
+        return; /* tested above, as it is */
+    level_init(&k, "avx512vnni");
+    amx_trapped_fill(&k);
     fn(&k, &ref);
 #endif
 }

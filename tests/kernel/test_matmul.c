@@ -6,7 +6,7 @@
 #include "worker/kernel/blocks.h"
 
 /* Rows: two panels and a part of one, for kernels that take them so. */
-enum { ROWS = 41, LD = 45, MAX_TOK = 35 };
+enum { ROWS = 41, LD = 45, MAX_TOK = 70 };
 
 /* One random problem and ref's answer. */
 struct problem {
@@ -221,6 +221,76 @@ static void values_do_not_depend_on_batch_or_rows(void **state)
     for_levels(cuts);
 }
 
+/* Rows too wide for what kernels keep of them at once: batches of several sizes, the same bytes. */
+static void wide(const struct kern *k, const struct kern *ref)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_Q4_0};
+    static const uint32_t toks[] = {33, 32, 31, 17, 16, 15, 3, 1};
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        static struct problem p;
+        static float y[MAX_TOK * LD], part[MAX_TOK * LD];
+        problem_init(&p, k, ref, types[i], types[i] == DTYPE_Q4_0 ? 4512 : 4499, MAX_TOK, 1, false);
+        k->matmul[types[i]](&p.w, 0, ROWS, &p.x, y, LD);
+        for (size_t n = 0; n < ARRAY_LEN(toks); n++) {
+            const uint32_t t0 = rng() % (MAX_TOK - toks[n] + 1);
+            struct kern_act x = p.x;
+            x.rows = (const char *)x.rows + t0 * x.row_bytes;
+            x.n_tok = toks[n];
+            k->matmul[types[i]](&p.w, 0, ROWS, &x, part, LD);
+            for (uint32_t t = 0; t < toks[n]; t++)
+                if (memcmp(part + t * LD, y + (t0 + t) * LD, 4 * ROWS) != 0)
+                    fail_msg("%s %s: %u columns, token %u in a batch of %u differs from the whole",
+                             k->level, dtype_info(types[i])->name, p.n_cols, t0 + t, toks[n]);
+        }
+        problem_release(&p);
+    }
+}
+
+static void wide_rows_do_not_depend_on_batch(void **state)
+{
+    (void)state;
+    for_levels(wide);
+}
+
+/* Each of the 65,536 halves, subnormal and infinite ones too, times 1. */
+static void halves(const struct kern *k, const struct kern *ref)
+{
+    enum { N = 1 << 16, TOKS = 33 };
+    struct err err = ERR_INIT;
+    const enum act_format format = k->act_for[DTYPE_F16];
+    const size_t act_bytes = kern_act_row_bytes(format, 1);
+    uint16_t *w = mem_try_alloc(N, sizeof(*w), &err);
+    char *act = mem_try_aligned(TOKS * act_bytes, &err);
+    float *y = mem_try_aligned((size_t)TOKS * N * sizeof(*y), &err);
+    for (uint32_t i = 0; i < N; i++)
+        w[i] = (uint16_t)i;
+    for (uint32_t t = 0; t < TOKS; t++)
+        k->act_prepare[format](&(float){1}, act + t * act_bytes, 1);
+    const struct kern_mat mat = {DTYPE_F16, N, 1, sizeof(*w), w};
+    struct kern_act x = {format, TOKS, 1, act_bytes, act};
+    (void)ref;
+    for (; x.n_tok > 0; x.n_tok -= TOKS / 2) { /* 33, 17, 1 */
+        k->matmul[DTYPE_F16](&mat, 0, N, &x, y, N);
+        for (uint32_t i = 0; i < x.n_tok * N; i++) {
+            const float want = f32_from_f16((uint16_t)(i % N));
+            if (y[i] != want && !(isnan(y[i]) && isnan(want)))
+                fail_msg("%s, %u tokens: half %#x is %a, not %a", k->level, x.n_tok, i % N,
+                         (double)y[i], (double)want);
+        }
+        if (x.n_tok == 1)
+            break;
+    }
+    mem_free(w);
+    mem_free(act);
+    mem_free(y);
+}
+
+static void every_half_is_itself(void **state)
+{
+    (void)state;
+    for_levels(halves);
+}
+
 /* Bytes that no quantiser writes: infinite and NaN scales, largest integers. */
 static void garbage(const struct kern *k, const struct kern *ref)
 {
@@ -302,6 +372,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_match_arithmetic_and_ref),
         cmocka_unit_test(values_do_not_depend_on_batch_or_rows),
+        cmocka_unit_test(wide_rows_do_not_depend_on_batch),
+        cmocka_unit_test(every_half_is_itself),
         cmocka_unit_test(any_bytes_are_weights),
         cmocka_unit_test(extremes_are_exact),
     };

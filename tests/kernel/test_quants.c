@@ -137,8 +137,9 @@ static void slots(const struct kern *k, const struct kern *ref UNUSED)
         if (is_weight)
             assert_true(dtype_info(t)->block_elements > 1
                             ? k->act_for[t] == ACT_Q8 || k->act_for[t] == ACT_Q8_PLAIN
-                        : t == DTYPE_BF16 ? k->act_for[t] != ACT_Q8
-                                          : k->act_for[t] == ACT_F32);
+                        : t == DTYPE_BF16 || t == DTYPE_F16
+                            ? k->act_for[t] == ACT_F32 || k->act_for[t] == ACT_BF16
+                            : k->act_for[t] == ACT_F32);
     }
     assert_true(k->act_prepare[ACT_F32] && k->act_prepare[ACT_BF16] && k->act_prepare[ACT_Q8] &&
                 k->act_prepare[ACT_Q8_PLAIN] && k->rms_norm && k->layer_norm && k->add);

@@ -11,6 +11,8 @@
 
 #include "worker/kernel/x86/tile.h"
 
+#include "worker/kernel/x86/amx_float_impl.h"
+
 #include "worker/kernel/x86/amx_impl.h"
 
 #include "tests/support/amx_emulated.h"

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Matrix products on tiles (tile.h): tokens are the left operand as they lie, weights the right one
- * in panels of 16 rows.  Included once, after panel_impl.h and tile.h.
+/* Matrix products with quantised weights on tiles (tile.h): tokens are the left operand as they
+ * lie, weights the right one in panels of 16 rows.  Included once, after amx_float_impl.h.
  *
- * Quantised weights: a tile product is a block of 32 columns (or half of one), its exact integers
- * are then scaled and added as panel_impl.h does it: bit for bit as on every other level.
- *
- * BF16: products of bfloat16, added up in a tile over all columns in the order of the instruction,
- * which is the same for one token and for many. */
+ * A tile product is a block of 32 columns (or half of one), its exact integers are then scaled and
+ * added as panel_impl.h does it: bit for bit as on every other level. */
 
 /* Tiles: 0 to 3 sums, 4 and 5 tokens, 6 and 7 weights. */
 enum { TILE_TOKENS_N = 16 };
@@ -119,127 +116,6 @@ INLINED void amx_quant_tokens(struct panel_pair *p, const struct kern_act *x, co
     TILES_RELEASE();
 }
 
-/* BF16. */
-
-enum { BF16_CHUNK = 1024, BF16_K = 32 /* columns of a tile */ };
-
-/* Up to 32 rows of a chunk: [panel][tile of columns][pair of columns][row]{2}. */
-struct bf16_panels {
-    _Alignas(64) uint16_t w[2][BF16_CHUNK / BF16_K][BF16_K / 2][16][2];
-};
-
-/* Columns past c1 are zero, rows past n repeat the last. */
-INLINED void bf16_unpack(const char *rows, size_t row_bytes, uint32_t n, uint32_t c0, uint32_t c1,
-                         uint16_t to[][BF16_K / 2][16][2])
-{
-    for (uint32_t c = c0; c < c1; c += BF16_K, to++) {
-        const __mmask32 m = (__mmask32)(c1 - c >= BF16_K ? ~0u : (1u << (c1 - c)) - 1);
-        __m512i v[16], t[16];
-        for (uint32_t r = 0; r < 16; r++) {
-            const char *p = rows + MIN_OF(r, n - 1) * row_bytes + 2 * (size_t)c;
-            _mm_prefetch(p + 512, _MM_HINT_T0);
-            v[r] = _mm512_maskz_loadu_epi16(m, p);
-        }
-        transpose16(v, t);
-        for (uint32_t k = 0; k < BF16_K / 2; k++)
-            _mm512_store_si512(to[0][k], t[k]);
-    }
-}
-
-/* 16 n_set tokens at most, from and to y by way of `sums`. */
-struct bf16_sums {
-    _Alignas(64) float s[4][TILE_TOKENS_N][16]; /* [2 set + panel] */
-};
-
-INLINED void bf16_sums_move(struct bf16_sums *s, float *y, size_t ld_y, uint32_t n_rows,
-                            uint32_t n_tok, bool in)
-{
-    for (uint32_t t = 0; t < n_tok; t++)
-        for (uint32_t r = 0; r < n_rows; r += 16) {
-            const __mmask16 m =
-                n_rows - r >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << (n_rows - r)) - 1);
-            float *at = s->s[2 * (t / 16) + r / 16][t % 16];
-            if (in)
-                _mm512_store_ps(at, _mm512_maskz_loadu_ps(m, y + t * ld_y + r));
-            else
-                _mm512_mask_storeu_ps(y + t * ld_y + r, m, _mm512_load_ps(at));
-        }
-}
-
-/* x: the first token's first column of the chunk; n_k tiles of columns. */
-INLINED void bf16_tile(const struct bf16_panels *w, uint32_t n_k, const char *x, size_t x_row_bytes,
-                       const bool both_sets, bool both_panels, struct bf16_sums *s TILES_PARAM)
-{
-    const char *x1 = x + TILE_TOKENS_N * x_row_bytes;
-    TILE_LOAD(0, s->s[0], 64);
-    TILE_LOAD(1, s->s[1], 64);
-    TILE_LOAD(2, s->s[2], 64);
-    TILE_LOAD(3, s->s[3], 64);
-    for (uint32_t k = 0; k < n_k; k++) {
-        TILE_LOAD(4, x + 64 * (size_t)k, x_row_bytes);
-        TILE_LOAD(6, w->w[0][k], 64);
-        TILE_DOT_BF16(0, 4, 6);
-        if (both_panels) {
-            TILE_LOAD(7, w->w[1][k], 64);
-            TILE_DOT_BF16(1, 4, 7);
-        }
-        if (both_sets) {
-            TILE_LOAD(5, x1 + 64 * (size_t)k, x_row_bytes);
-            TILE_DOT_BF16(2, 5, 6);
-            if (both_panels)
-                TILE_DOT_BF16(3, 5, 7);
-        }
-    }
-    TILE_STORE(0, s->s[0], 64);
-    TILE_STORE(1, s->s[1], 64);
-    TILE_STORE(2, s->s[2], 64);
-    TILE_STORE(3, s->s[3], 64);
-}
-
-/* All tokens over the unpacked chunk [c0, c1) of n_rows rows. */
-INLINED void bf16_tokens(const struct bf16_panels *w, const struct kern_act *x, uint32_t c0,
-                         uint32_t c1, uint32_t n_rows, float *y, size_t ld_y)
-{
-    TILES_LOCAL;
-    struct bf16_sums s;
-    const uint32_t n_k = (c1 - c0 + BF16_K - 1) / BF16_K;
-    for (uint32_t t = 0, n, shape = 0; t < x->n_tok; t += n) {
-        const uint32_t left = x->n_tok - t;
-        n = left >= 32 ? 32 : MIN_OF(left, 16u);
-        const uint32_t want = MIN_OF(n, 16u);
-        const char *xt = (const char *)x->rows + t * x->row_bytes + 2 * (size_t)c0;
-        if (want != shape)
-            tiles_begin(shape = want, 64 TILES_ARG);
-        if (c0 == 0)
-            memset(&s, 0, sizeof(s));
-        else
-            bf16_sums_move(&s, y + t * ld_y, ld_y, n_rows, n, true);
-        if (n == 32)
-            bf16_tile(w, n_k, xt, x->row_bytes, true, n_rows > 16, &s TILES_ARG);
-        else
-            bf16_tile(w, n_k, xt, x->row_bytes, false, n_rows > 16, &s TILES_ARG);
-        bf16_sums_move(&s, y + t * ld_y, ld_y, n_rows, n, false);
-    }
-    TILES_RELEASE();
-}
-
-static void amx_bf16_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
-                            const struct kern_act *x, float *y, size_t ld_y)
-{
-    struct bf16_panels p;
-    for (uint32_t r = row0, n; r < row1; r += n) {
-        n = MIN_OF(row1 - r, 32u);
-        const char *rows = (const char *)w->data + r * w->row_bytes;
-        for (uint32_t c = 0, c1; c < w->n_cols; c = c1) {
-            c1 = MIN_OF(w->n_cols, c + BF16_CHUNK);
-            bf16_unpack(rows, w->row_bytes, MIN_OF(n, 16u), c, c1, p.w[0]);
-            if (n > 16)
-                bf16_unpack(rows + 16 * w->row_bytes, w->row_bytes, n - 16, c, c1, p.w[1]);
-            bf16_tokens(&p, x, c, c1, n, y + (r - row0), ld_y);
-        }
-    }
-}
-
 /* The table. */
 
 enum { AMX_MIN_TOKENS = 4 }; /* below: row by row */
@@ -265,6 +141,7 @@ static void amx_fill(struct kern *k)
     k->act_for[DTYPE_##TYPE] = ACT_Q8_PLAIN;
     QUANT_LOADERS(X)
 #undef X
-    k->matmul[DTYPE_BF16] = amx_bf16_matmul;
-    k->act_for[DTYPE_BF16] = ACT_BF16;
+    k->matmul[DTYPE_BF16] = amx_BF16;
+    k->matmul[DTYPE_F16] = amx_F16;
+    k->act_for[DTYPE_BF16] = k->act_for[DTYPE_F16] = ACT_BF16;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products with quantised and BF16 weights on AMX, few tokens of the former by AVX-512 VNNI.  Any
+/* Products with quantised, BF16 and F16 weights on AMX, few tokens of the former by AVX-512 VNNI.  Any
  * thread: tiles are configured and released within each call; see kern.h. */
 #include "worker/kernel/x86/b64_avx512.h"
 
@@ -8,6 +8,8 @@
 #include "worker/kernel/x86/panel_impl.h"
 
 #include "worker/kernel/x86/tile.h"
+
+#include "worker/kernel/x86/amx_float_impl.h"
 
 #include "worker/kernel/x86/amx_impl.h"
 

@@ -33,13 +33,24 @@ INLINED void tile_shape(struct tile_config *c, int tile, uint32_t rows, uint32_t
     } while (0)
 #define TILES_PARAM
 #define TILES_ARG
-#define TILES_CONFIG(c)          _tile_loadconfig(c)
-#define TILES_RELEASE()          _tile_release()
-#define TILE_ZERO(n)             _tile_zero(n)
-#define TILE_LOAD(n, p, stride)  _tile_loadd(n, p, stride)
-#define TILE_STORE(n, p, stride) _tile_stored(n, p, stride)
-#define TILE_DOT_INT8(acc, a, b) _tile_dpbssd(acc, a, b)
-#define TILE_DOT_BF16(acc, a, b) _tile_dpbf16ps(acc, a, b)
+/* Not the compiler's own: gcc 12's say neither that a load reads memory nor how much of the
+ * configuration is read, so that stores before them might be moved or left out. */
+#define TILES_CONFIG(c) __asm__ volatile("ldtilecfg %0" : : "m"(*(const struct tile_config *)(c)))
+#define TILES_RELEASE() __asm__ volatile("tilerelease" : : : "memory")
+#define TILE_ZERO(n)    __asm__ volatile("tilezero %%tmm" #n : :)
+#define TILE_LOAD(n, p, stride)                                                                    \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #n                                               \
+                     :                                                                             \
+                     : "r"((const void *)(p)), "r"((size_t)(stride))                               \
+                     : "memory")
+#define TILE_STORE(n, p, stride)                                                                   \
+    __asm__ volatile("tilestored %%tmm" #n ", (%0,%1,1)"                                           \
+                     :                                                                             \
+                     : "r"((void *)(p)), "r"((size_t)(stride))                                     \
+                     : "memory")
+#define TILE_DOT(op, acc, a, b)  __asm__ volatile(op " %%tmm" #b ", %%tmm" #a ", %%tmm" #acc : :)
+#define TILE_DOT_INT8(acc, a, b) TILE_DOT("tdpbssd", acc, a, b)
+#define TILE_DOT_BF16(acc, a, b) TILE_DOT("tdpbf16ps", acc, a, b)
 
 #else
 
@@ -100,6 +111,12 @@ static void dot_int8(const unsigned char *a, const unsigned char *b, int n, void
     memcpy(acc, &sum, sizeof(sum));
 }
 
+/* Subnormals are zero for the unit, as operands and as results. */
+static float dot_flush(float x)
+{
+    return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x;
+}
+
 static void dot_bf16(const unsigned char *a, const unsigned char *b, int n, void *acc)
 {
     float sum, part[2] = {0, 0};
@@ -109,9 +126,10 @@ static void dot_bf16(const unsigned char *a, const unsigned char *b, int n, void
             uint16_t x, y;
             memcpy(&x, a + 4 * k + 2 * i, sizeof(x));
             memcpy(&y, b + 64 * k + 2 * i, sizeof(y));
-            part[i] = fmaf(f32_from_bf16(x), f32_from_bf16(y), part[i]);
+            const float f = dot_flush(f32_from_bf16(x)), g = dot_flush(f32_from_bf16(y));
+            part[i] = dot_flush(fmaf(f, g, part[i]));
         }
-    sum += part[0] + part[1];
+    sum = dot_flush(dot_flush(sum) + dot_flush(part[0] + part[1]));
     memcpy(acc, &sum, sizeof(sum));
 }
 
