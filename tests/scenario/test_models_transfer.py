@@ -152,6 +152,41 @@ class Pull(TransferCase):
         self.assertEqual(got, ["success"] * 3)
         self.assertEqual(self.names(), {self.ref: self.digest})
 
+    def test_two_models_at_once_share_a_layer(self):
+        """The second model's pull waits for the layer that the first one's brings; it comes once."""
+        self.r.add_model("ai/y", "v1", [self.data], config=b'{"config":{"format":"gguf","size":"1"}}')
+        other, go = f"{self.r.host}/ai/y:v1", threading.Event()
+
+        def half_then_wait(h, status, headers, body):
+            h.head(status, headers, len(body))
+            h.wfile.write(body[:SIZE // 2])
+            h.wfile.flush()
+            go.wait(20 * SLOW)
+            h.wfile.write(body[SIZE // 2:])
+        self.r.fault("GET", self.layer, half_then_wait)
+        first = self.ask({"from": self.ref})
+        self.assertTrue(wait_until(lambda: self.gets() == 1))
+        second = self.ask({"from": other})
+        self.assertTrue(wait_until(lambda: self.r.asked("GET", "/ai/y/blobs/")))  # its config: its layers are being fetched
+        self.assertEqual(self.d.get("/metrics")[2].count("\nberth_jobs_running 2\n"), 1)
+        go.set()
+        for s in (first, second):
+            with s, s.makefile("rb") as f:
+                self.assertIn(b'"type":"success"', f.read())
+        self.assertEqual(self.gets(), 1)
+        self.assertEqual(sorted(self.names()), sorted((self.ref, other)))
+        self.clean()
+
+    def test_tries_again_and_says_why(self):
+        self.r.fault("GET", "/manifests/", rs.refuse(503))
+        self.r.fault("GET", self.layer, rs.reset(0.5))
+        lines = self.lines("/models/create", {"from": self.ref})
+        said = [x["message"] for x in lines if x["type"] == "warning"]
+        self.assertEqual(len(said), 2, lines)
+        for text, why in zip(said, ("status 503", self.layer)):
+            self.assertRegex(text, "^trying again in 0.5 s: .*" + why)
+        self.assertEqual(lines[-1]["type"], "success")
+
     def test_too_many(self):
         for i in range(42):
             self.r.add_model("ai/many", f"v{i}", [noise(1000, i)])

@@ -12,9 +12,14 @@ import unittest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import registry_server as rs  # noqa: E402
 from berth_test import SLOW  # noqa: E402
-from registry_case import RegistryCase, noise  # noqa: E402
+from proxy_server import Proxy  # noqa: E402
+from registry_case import Failed, RegistryCase, noise  # noqa: E402
 
 SIZE = 3_000_001
+
+
+def as_it_is(handler, *answer):
+    handler.answer(*answer)
 
 
 def auth_of(user, password):
@@ -135,7 +140,10 @@ class Pull(RegistryCase):
 
     def test_503_passes_and_500_in_the_end_does_not(self):
         self.r.fault("GET", "/manifests/", rs.refuse(503))
-        self.pulled()
+        self.tool("pull", self.ref, progress=1)
+        notes = [x["note"] for x in self.lines if x.get("warning")]
+        self.assertEqual(len(notes), 1, notes)
+        self.assertRegex(notes[0], r"^trying again in 0\.0 s: .* status 503 \(TOOMANYREQUESTS: slowly\)$")
         self.r.fault("GET", "/manifests/", rs.refuse(500), times=99)
         self.assertIn("500", self.fails("net", "pull", self.ref, retries=1))
 
@@ -381,6 +389,61 @@ class Tls(RegistryCase):
         self.assertIn("https://registry.invalid:5000", message)
 
 
+class Proxies(RegistryCase):
+    """A registry whose name only the proxy knows."""
+    HOST = "registry.test:5000"
+
+    def setUp(self):
+        super().setUp()
+        tls = rs.certificate(self.dir, ["DNS:registry.test"])
+        self.plain, self.safe = (self._enter(rs.Registry(tls=t)) for t in (None, tls))
+        self.by_plain, self.by_safe = (self._enter(Proxy(r.port)) for r in (self.plain, self.safe))
+        self.digest = [r.add_model("ai/x", "v1", [noise(100_000)]) for r in (self.plain, self.safe)][0]
+        self.ca = os.path.join(self.dir, "ca.pem")
+
+    def _enter(self, cm):
+        value = cm.__enter__()
+        self.addCleanup(cm.__exit__, None, None, None)
+        return value
+
+    def pull(self, variables, **kw):
+        before = self.env
+        self.env = {**before, **variables}
+        try:
+            return self.tool("pull", f"{self.HOST}/ai/x:v1", ca=self.ca, **kw)["digest"]
+        finally:
+            self.env = before
+
+    def test_a_tunnel_for_https(self):
+        for name in ("https_proxy", "HTTPS_PROXY", "all_proxy"):
+            with self.subTest(name):
+                self.by_safe.asked.clear()
+                self.assertEqual(self.pull({name: self.by_safe.url}, store=os.path.join(self.dir, name)), self.digest)
+                self.assertEqual(set(self.by_safe.asked), {"CONNECT " + self.HOST})
+
+    def test_whole_addresses_for_http(self):
+        for name in ("http_proxy", "HTTP_PROXY"):
+            with self.subTest(name):
+                self.by_plain.asked.clear()
+                proxies = {"https_proxy": self.by_plain.url, name: self.by_plain.url}  # the first, to see that it speaks no TLS
+                self.assertEqual(self.pull(proxies, insecure=self.HOST, store=os.path.join(self.dir, name)), self.digest)
+                self.assertEqual(self.by_plain.asked[0], "CONNECT " + self.HOST)
+                self.assertIn(f"GET http://{self.HOST}/v2/ai/x/manifests/v1", self.by_plain.asked)
+
+    def test_the_names_that_go_without(self):
+        for name in ("no_proxy", "NO_PROXY"):
+            with self.subTest(name), self.assertRaises(Failed) as c:
+                self.pull({"HTTPS_PROXY": self.by_safe.url, "HTTP_PROXY": self.by_plain.url, name: "localhost,.test"}, retries=1)
+            self.assertIn("registry.test", c.exception.message)
+        self.assertEqual(self.by_safe.asked + self.by_plain.asked, [])
+
+    def test_loopback_goes_without(self):
+        names = ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy")
+        self.env.update({name: self.by_plain.url for name in names})
+        self.tool("pull", f"{self.plain.host}/ai/x:v1")
+        self.assertEqual(self.by_plain.asked, [])
+
+
 class Push(RegistryCase):
     NAME = "docker.io/ai/m:latest"
 
@@ -445,6 +508,35 @@ class Push(RegistryCase):
         self.r.chunk_min = 1000
         self.pushed()
         self.assertGreater(len(self.r.asked("PATCH")), 0)
+
+    def test_an_upload_in_chunks_goes_on_where_it_was(self):
+        """The answer to the second piece is lost (libcurl may send it again, and the registry has it already: 416), that to a
+        later one is a refusal although its bytes were taken."""
+        self.r.chunk_min = 1
+        self.tool("make", "docker.io/ai/one:latest", "1000000")
+        for act in (as_it_is, lambda h, *a: rs.hang_up(h), as_it_is, rs.refuse(503)):
+            self.r.fault("PATCH", "/uploads/", act)
+        self.tool("push", "docker.io/ai/one:latest", f"{self.r.host}/ai/one:v1", chunk_bytes=300_000, parallel=1)
+        ranges = [x[2]["content-range"] for x in self.r.asked("PATCH") if int(x[2]["content-length"]) >= 100_000]
+        self.assertEqual(list(dict.fromkeys(ranges)), ["0-299999", "300000-599999", "600000-899999", "900000-999999"])
+        self.assertEqual(ranges.count("0-299999"), 1, "it did not begin anew")
+        self.assertEqual(len(self.r.asked("GET", "/uploads/")), 2)
+        self.tool("pull", f"{self.r.host}/ai/one:v1", store=os.path.join(self.dir, "back"))
+        self.check_store(os.path.join(self.dir, "back"))
+
+    def test_an_upload_that_is_forgotten_begins_anew(self):
+        self.r.chunk_min = 1
+        self.tool("make", "docker.io/ai/one:latest", "1000000")
+
+        def forget(h, *_answer):
+            self.r.uploads.clear()
+            rs.hang_up(h)
+        self.r.fault("PATCH", "/uploads/", as_it_is)
+        self.r.fault("PATCH", "/uploads/", forget)
+        self.tool("push", "docker.io/ai/one:latest", f"{self.r.host}/ai/one:v1", chunk_bytes=300_000, parallel=1)
+        firsts = [x[2]["content-range"].split("-")[0] for x in self.r.asked("PATCH") if int(x[2]["content-length"]) >= 100_000]
+        self.assertEqual(list(dict.fromkeys(firsts[:-4])), ["0", "300000"])
+        self.assertEqual(firsts[-4:], ["0", "300000", "600000", "900000"])
 
     def test_a_refused_blob(self):
         self.r.fault("PUT", "/uploads/", rs.refuse(403), times=99)

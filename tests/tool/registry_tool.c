@@ -236,6 +236,7 @@ static int take_option(const char *name, const char *value)
         {"--stall-ms", NULL, &opt.cfg.stall_ms},
         {"--retries", NULL, &opt.cfg.n_retries},
         {"--pause-ms", NULL, &opt.cfg.pause_ms},
+        {"--chunk-bytes", NULL, &opt.cfg.chunk_bytes},
     };
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
         if (strcmp(name, options[i].name) != 0)

@@ -182,5 +182,6 @@ bool patience_wait(struct job *j, struct patience *p, const struct fetch_respons
         ms = MAX_OF(s * 1000, MIN_OF(ms, 1000u));
     }
     log_write(LOG_LEVEL_INFO, "%s: trying again in %.1f s", err->msg, (double)ms / 1000);
+    job_note(j, true, "trying again in %.1f s: %s", (double)ms / 1000, err->msg);
     return wait_ms(j, ms);
 }

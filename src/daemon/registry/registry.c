@@ -43,6 +43,7 @@ int registry_new(const struct registry_config *cfg, struct store *s, struct regi
         .stall_ms = cfg->stall_ms ? cfg->stall_ms : 30000,
         .pause_ms = cfg->pause_ms ? cfg->pause_ms : 500,
         .n_retries = cfg->n_retries ? cfg->n_retries : 6,
+        .chunk_bytes = cfg->chunk_bytes ? cfg->chunk_bytes : 64u << 20,
     };
     *ret = r;
     return 0;

@@ -30,6 +30,7 @@ struct registry_config {
     uint32_t stall_ms;     /* nothing moves for so long: tried again; 30000 */
     uint32_t pause_ms;     /* before the first try again, doubling after; 500 */
     uint32_t n_retries;    /* tries that bring nothing before it gives up; 6 */
+    uint32_t chunk_bytes;  /* of an upload in pieces; 64 MiB */
 };
 
 /* What is in cfg is copied.  s is borrowed and outlives it. */

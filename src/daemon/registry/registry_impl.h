@@ -62,7 +62,8 @@ struct patience {
     uint32_t n_corrupt;
 };
 /* Whether err, with what the other side answered (status 0: nothing), is worth another try; waits
- * before it is, as long as Retry-After or a growing pause says.  False: err stands. */
+ * before it is, as long as Retry-After or a growing pause says, and tells who watches why.  False:
+ * err stands. */
 bool patience_wait(struct job *j, struct patience *p, const struct fetch_response *resp,
                    struct err *err);
 /* Seconds that a Retry-After header asks for; 0 when it cannot be read. */

@@ -10,9 +10,8 @@
 #include "daemon/registry/registry_impl.h"
 #include "daemon/registry/trust.h"
 
-#define WAIT_MS     600000u /* a registry may hash and move what it has got */
-#define CHUNK_BYTES (64ull << 20)
-#define CHUNK_MAX   (1ull << 30) /* that a registry may ask for */
+#define WAIT_MS   600000u      /* a registry may hash and move what it has got */
+#define CHUNK_MAX (1ull << 30) /* that a registry may ask for */
 
 struct upload {
     struct session *s;
@@ -95,7 +94,7 @@ static void take_chunk_length(struct upload *u)
     for (size_t i = 0; i < v.len && v.p[i] >= '0' && v.p[i] <= '9'; i++)
         n = n * 10 + (uint64_t)(v.p[i] - '0');
     if (n > 0 && n <= CHUNK_MAX)
-        u->chunk_bytes = MAX_OF(n, CHUNK_BYTES);
+        u->chunk_bytes = MAX_OF(n, u->s->job->r->cfg.chunk_bytes);
 }
 
 /* 1: mounted, nothing to send; 0: u->at takes the bytes. */
@@ -156,7 +155,7 @@ static int send_end(struct upload *u, struct err *err)
     if (rc == 0)
         rc = session_do(u->s, u->f, &rq, &u->resp, &u->said, err);
     if (rc == 0 && u->resp.status == 413)
-        u->chunk_bytes = u->chunk_bytes ? u->chunk_bytes : CHUNK_BYTES;
+        u->chunk_bytes = u->chunk_bytes ? u->chunk_bytes : u->s->job->r->cfg.chunk_bytes;
     if (rc == 0 && u->resp.status == 400 &&
         memmem(buf_str(&u->said), u->said.len, "DIGEST_INVALID", 14))
         rc = err_set(
@@ -247,6 +246,7 @@ static bool is_uploading(const struct upload *u)
 static int send_until_there(struct upload *u, const char *mount_from, struct err *err)
 {
     struct patience patience = {0};
+    const uint64_t chunk_bytes = u->s->job->r->cfg.chunk_bytes;
     bool goes_on = false;
     for (bool is_again = false;; is_again = true) {
         struct err e = ERR_INIT;
@@ -263,8 +263,8 @@ static int send_until_there(struct upload *u, const char *mount_from, struct err
             return 0;
         if (u->sent > had)
             patience.n_failed = 0;
-        if (u->resp.status == 404 && is_uploading(u)) {
-            e.code = E_NET; /* its answer to the end may have been lost, or it has forgotten us */
+        if ((u->resp.status == 404 || u->resp.status == 416) && is_uploading(u)) {
+            e.code = E_NET; /* an answer of its may have been lost, or it has forgotten us */
             u->resp.status = 0;
         }
         bool in_pieces_now = !chunks && u->chunk_bytes && u->resp.status == 413;
@@ -273,8 +273,8 @@ static int send_until_there(struct upload *u, const char *mount_from, struct err
             return -e.code;
         }
         /* A registry that ends a long upload before its end may take pieces. */
-        if (!u->chunk_bytes && patience.n_failed >= 2 && u->d->size > CHUNK_BYTES)
-            u->chunk_bytes = CHUNK_BYTES;
+        if (!u->chunk_bytes && patience.n_failed >= 2 && u->d->size > chunk_bytes)
+            u->chunk_bytes = chunk_bytes;
         goes_on = !in_pieces_now && can_go_on(u);
     }
 }

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "lib/sys/config.h"
+
 struct curl_api curl;
 static char load_error[256]; /* "" when curl is usable */
 static pthread_once_t load_once = PTHREAD_ONCE_INIT;
@@ -61,7 +63,7 @@ int curl_api_load(struct err *err)
     return load_error[0] ? err_set(err, E_UNSUPPORTED, "%s", load_error) : 0;
 }
 
-bool curl_url_is_loopback(const char *url)
+static bool is_loopback(const char *url)
 {
     static const char *const hosts[] = {"127.", "localhost", "[::1]"};
     const char *host = strstr(url, "://");
@@ -73,4 +75,13 @@ bool curl_url_is_loopback(const char *url)
             return true;
     }
     return false;
+}
+
+void curl_choose_proxy(CURL *h, const char *url)
+{
+    const char *proxy = config_http_proxy();
+    if (is_loopback(url))
+        curl.easy_setopt(h, CURLOPT_NOPROXY, "*");
+    else if (proxy && strncasecmp(url, "http://", 7) == 0)
+        curl.easy_setopt(h, CURLOPT_PROXY, proxy);
 }

@@ -38,7 +38,7 @@ extern struct curl_api curl;
 /* E_UNSUPPORTED when libcurl is not there, or too old. */
 int curl_api_load(struct err *err) MUST_USE;
 
-/* "127.0.0.1", "localhost", "[::1]" in an http address: never by a proxy. */
-bool curl_url_is_loopback(const char *url);
+/* The environment's proxy for url, and none for a loopback address. */
+void curl_choose_proxy(CURL *h, const char *url);
 
 #endif

@@ -211,8 +211,7 @@ static void set_options(struct transfer *t, char *detail)
     curl.easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS, (long)f->connect_timeout_ms);
     if (f->ca_file)
         curl.easy_setopt(h, CURLOPT_CAINFO, f->ca_file); /* CAPATH stays the system's */
-    if (curl_url_is_loopback(t->rq->url))
-        curl.easy_setopt(h, CURLOPT_NOPROXY, "*");
+    curl_choose_proxy(h, t->rq->url);
     set_method(t, h);
 }
 

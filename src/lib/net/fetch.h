@@ -2,7 +2,7 @@
 /* HTTP client for registries and hubs: connections are kept from request to request, the answer's
  * headers can be read, redirects are the caller's to follow, bodies go up from a file, and an
  * answer that has stopped moving ends.  Through libcurl; the environment's proxies hold
- * (http_proxy, https_proxy, no_proxy), but never for a loopback address.
+ * (http_proxy, https_proxy, no_proxy, in either case), but never for a loopback address.
  *
  * A struct fetch is one thread's at a time; make one per thread. */
 #ifndef LIB_NET_FETCH_H

@@ -151,7 +151,8 @@ int httpc_do(const struct httpc_request *rq, int *ret_status, struct err *err)
         curl.easy_setopt(t.h, CURLOPT_UNIX_SOCKET_PATH, rq->unix_path);
     if (rq->ca_file)
         curl.easy_setopt(t.h, CURLOPT_CAINFO, rq->ca_file);
-    if (rq->unix_path || curl_url_is_loopback(rq->url))
+    curl_choose_proxy(t.h, rq->url);
+    if (rq->unix_path)
         curl.easy_setopt(t.h, CURLOPT_NOPROXY, "*");
     if (rq->connect_timeout_ms)
         curl.easy_setopt(t.h, CURLOPT_CONNECTTIMEOUT_MS, (long)rq->connect_timeout_ms);

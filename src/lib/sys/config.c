@@ -426,6 +426,12 @@ const char *config_docker_socket(void)
     return path && *path ? path : NULL;
 }
 
+const char *config_http_proxy(void)
+{
+    const char *proxy = getenv("HTTP_PROXY");
+    return proxy && *proxy && !getenv("http_proxy") ? proxy : NULL;
+}
+
 bool config_wants_color(void)
 {
     const char *no = getenv("NO_COLOR");

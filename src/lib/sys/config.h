@@ -92,6 +92,9 @@ const char *config_foreign_env(enum config_id id, unsigned i);
 const char *config_user_env(const char *name);
 /* The socket by which docker tells its plugin that the user wants it to end; NULL: none. */
 const char *config_docker_socket(void);
+/* HTTP_PROXY where http_proxy is not set: what libcurl leaves unread, because a client of a CGI
+ * program could set it; berth is none.  NULL: none. */
+const char *config_http_proxy(void);
 /* Whether colours are welcome on a terminal: NO_COLOR (https://no-color.org) is unset or empty,
  * TERM names a terminal that is not "dumb". */
 bool config_wants_color(void);
