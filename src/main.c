@@ -119,6 +119,7 @@ static int serve(const struct cli_args *a)
         .block_size = config_u32(c, CONFIG_block_size),
         .no_prefix_cache = !config_u32(c, CONFIG_prefix_caching),
         .n_speculate = config_u32(c, CONFIG_speculative_num_tokens),
+        .draft_model = config_str(c, CONFIG_speculative_draft_model),
         .kv_type = config_u32(c, CONFIG_kv_cache_type), /* enum kv_type's order */
         .kv_cache_bytes = config_u64(c, CONFIG_kv_cache_memory),
         .cpu_level = config_str(c, CONFIG_cpu),

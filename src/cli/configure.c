@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "cli/model_path.h"
 #include "cli/models.h"
 #include "cli/table.h"
 #include "lib/base/limits.h"
@@ -12,7 +13,7 @@
 #include "lib/base/near.h"
 #include "lib/sys/file.h"
 
-enum kind { SET_NUMBER, SET_REAL, SET_SIZE, SET_TIME, SET_WORD, SET_FILE, SET_TRUE, SET_FALSE };
+enum kind { SET_MODEL, SET_NUMBER, SET_REAL, SET_SIZE, SET_TIME, SET_WORD, SET_FILE, SET_TRUE, SET_FALSE };
 
 /* Flags, the settings they give, and the widest range: the daemon knows each one's own. */
 static const struct {
@@ -26,6 +27,7 @@ static const struct {
                 {"threads", "threads", SET_NUMBER},
                 {"speculative-num-tokens", "speculative-num-tokens", SET_NUMBER},
                 {"speculative-min-acceptance-rate", "speculative-min-acceptance-rate", SET_REAL},
+                {"speculative-draft-model", "speculative-draft-model", SET_MODEL},
                 {"keep-alive", "keep-alive", SET_TIME},
                 {"pin", "pinned", SET_TRUE},
                 {"no-pin", "pinned", SET_FALSE},
@@ -53,6 +55,23 @@ static json_t *file_text(const char *path, struct err *err)
     return j;
 }
 
+/* A name stays one; a path is made absolute, for the daemon to open. */
+static json_t *model_value(const char *flag, const char *text, struct err *err)
+{
+    struct buf path;
+    json_t *j = NULL;
+    buf_init(&path, LIMIT_PATH_BYTES);
+    int rc = model_is_path(text) ? model_real_path(text, &path, err) : 0;
+    if (rc == 0)
+        j = json_string(path.len ? buf_str(&path) : text);
+    if (rc < 0)
+        err_wrap(err, "--%s", flag);
+    else if (!j)
+        err_set(err, E_INVALID, "--%s: the value is not valid UTF-8", flag);
+    buf_release(&path);
+    return j;
+}
+
 /* The flag's value as the daemon takes it (new reference), or NULL. */
 static json_t *value_of(const struct cli_args *a, size_t i, struct err *err)
 {
@@ -73,6 +92,7 @@ static json_t *value_of(const struct cli_args *a, size_t i, struct err *err)
             return json_string(text);
         err_wrap(err, "--%s", flag);
         return NULL;
+    case SET_MODEL: return model_value(flag, text, err);
     case SET_FILE: return file_text(text, err);
     case SET_TRUE: return json_true();
     case SET_FALSE: return json_false();

@@ -64,6 +64,13 @@ static void print_loaded(const json_t *m)
                text_span((uint64_t)time(NULL) - answer_number(m, "loaded_unix"), span));
     fact_print("context", "%llu tokens", (unsigned long long)answer_number(m, "n_ctx"));
     fact_print("memory", "%s weights, %s cache, %s scratch", a, b, c);
+    text_bytes(answer_number(m, "draft_weight_bytes"), a);
+    if (*answer_text(m, "draft_model"))
+        fact_print("draft model", "%s, %s of the weights", answer_text(m, "draft_model"), a);
+    if (answer_number(m, "n_drafted"))
+        fact_print("guesses", "%llu of %llu tokens came true",
+                   (unsigned long long)answer_number(m, "n_accepted"),
+                   (unsigned long long)answer_number(m, "n_drafted"));
     if (answer_number(m, "blocks_total"))
         fact_print("cache blocks", "%llu of %llu in use",
                    (unsigned long long)answer_number(m, "blocks_used"),

@@ -364,6 +364,7 @@ static void load_messages_come_back_whole(void **state)
     const struct msg_load want = {.model_name = STR_LIT("m"),
                                   .n_fds = 2,
                                   .file_names = names,
+                                  .n_draft_fds = 1,
                                   .n_threads = 3,
                                   .n_ctx = 4,
                                   .max_num_seqs = 5,
@@ -387,9 +388,14 @@ static void load_messages_come_back_whole(void **state)
     assert_int_equal(got.n_fds, 2);
     assert_true(str_is(got.file_names[1], "b.gguf") && str_is(got.chat_template, "{{x}}"));
     assert_true(got.kv_cache_bytes == 1ull << 40 && got.kv_type == 1 && got.block_size == 7);
-    assert_true(got.n_speculate == 5 && got.min_acceptance == 0.25f);
+    assert_true(got.n_draft_fds == 1 && got.n_speculate == 5 && got.min_acceptance == 0.25f);
     for (size_t n = 0; n < b.len; n++)
         assert_int_equal(msg_load_decode((struct str){b.data, n}, &a, &got, &err), -E_FORMAT);
+    buf_clear(&b); /* files that are all the draft model's */
+    struct msg_load none = want;
+    none.n_draft_fds = 2;
+    assert_int_equal(msg_load_encode(&b, &none, &err), 0);
+    assert_int_equal(msg_load_decode((struct str){b.data, b.len}, &a, &got, &err), -E_FORMAT);
     buf_clear(&b);
     const struct msg_loaded is = {
         .n_ctx = 9, .has_text = true, .arch = STR_LIT("llama"), .summary = STR_LIT("s")};

@@ -191,21 +191,17 @@ static int read_flags(const json_t *root, json_t *settings, struct err *err)
     return rc;
 }
 
-/* What the body of a configure request declares, as an object for model_settings_apply. */
-/* Docker Model Runner's object.  Guesses come from the text itself: a draft model has no place. */
+/* Docker Model Runner's object.  Without a draft model, guesses come from the text itself. */
 static int read_speculative(const json_t *v, json_t *settings, struct err *err)
 {
-    const json_t *rate = json_object_get(v, "min_acceptance_rate"),
-                 *n = json_object_get(v, "num_tokens");
+    const json_t *draft = json_object_get(v, "draft_model"),
+                 *rate = json_object_get(v, "min_acceptance_rate"), *n = json_object_get(v, "num_tokens");
     if (!v || json_is_null(v))
         return 0;
     if (!json_is_object(v))
         return err_set(err, E_INVALID, "'speculative' must be an object");
-    if (json_string_length(json_object_get(v, "draft_model")))
-        return err_set(
-            err, E_UNSUPPORTED,
-            "'speculative' names a draft model, which is not supported; num_tokens alone "
-            "guesses from the text itself");
+    if (draft && !json_is_null(draft))
+        json_object_set(settings, "speculative-draft-model", (json_t *)(uintptr_t)draft);
     if (json_is_integer(n) && json_integer_value(n) > 0)
         json_object_set(settings, "speculative-num-tokens", (json_t *)(uintptr_t)n);
     if (json_is_number(rate) && json_number_value(rate) > 0)
@@ -213,6 +209,7 @@ static int read_speculative(const json_t *v, json_t *settings, struct err *err)
     return 0;
 }
 
+/* What the body of a configure request declares, as an object for model_settings_apply. */
 static int read_configure(const json_t *root, json_t *settings, struct err *err)
 {
     struct str mode = STR_LIT("completion");

@@ -11,7 +11,7 @@
 #include "lib/base/limits.h"
 #include "lib/codec/json.h"
 
-enum kind { KIND_INT, KIND_NUM, KIND_WORD, KIND_PLAIN, KIND_ONLY };
+enum kind { KIND_INT, KIND_NUM, KIND_WORD, KIND_MODEL, KIND_SPEC, KIND_PLAIN, KIND_ONLY };
 
 struct row {
     const char *long_name, *short_name;
@@ -24,6 +24,8 @@ static const struct row rows[] = {
 #define INT(l, s, track, setting)       {l, s, KIND_INT, setting, ""},
 #define NUM(l, s, track, setting)       {l, s, KIND_NUM, setting, ""},
 #define WORD(l, s, track, setting)      {l, s, KIND_WORD, setting, ""},
+#define MODEL(l, s, track, setting)     {l, s, KIND_MODEL, setting, ""},
+#define SPEC(l, s, track)               {l, s, KIND_SPEC, "", ""},
 #define PLAIN(l, s, track, why)         {l, s, KIND_PLAIN, "", why},
 #define ONLY(l, s, track, neutral, why) {l, s, KIND_ONLY, neutral, why},
 #include "daemon/api/flag.def"
@@ -50,6 +52,82 @@ static bool is_harmless(struct str s)
     return s.len > 0 && s.len <= 64;
 }
 
+/* A name with its registry and folders; never a path. */
+static bool is_model_name(struct str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c <= ' ' || c >= 0x7F || strchr("\\;|&$`<>\"'", c) ||
+            (c == '.' && i + 1 < s.len && s.p[i + 1] == '.'))
+            return false;
+    }
+    return s.len > 0 && s.len <= LIMIT_MODEL_NAME_BYTES && !strchr("/.~-", s.p[0]);
+}
+
+/* Puts value (taken) as setting, which row's flag may do once. */
+static int put_setting(const struct row *row, const char *setting, json_t *v, json_t *settings,
+                       struct err *err)
+{
+    const json_t *earlier = json_object_get(settings, setting);
+    bool differs = earlier && !json_equal(earlier, v);
+    if (!differs && json_object_set_new(settings, setting, v) < 0)
+        return err_set(err, E_NOMEM, "runtime flags: no memory");
+    if (differs)
+        json_decref(v);
+    return differs ? err_set(err, E_INVALID,
+                             "runtime flag '%s' gives '%s' a second value; it can have one",
+                             row->long_name, setting)
+                   : 0;
+}
+
+static int put_spec(const struct row *row, const json_t *o, json_t *settings, struct err *err)
+{
+    const char *method = json_string_value(json_object_get(o, "method")), *key;
+    const json_t *model = json_object_get(o, "model"),
+                 *n = json_object_get(o, "num_speculative_tokens");
+    json_t *v;
+    bool is_ngram = method && strcmp(method, "ngram") == 0;
+    if (json_object_get(o, "method") && !is_ngram &&
+        (!method || strcmp(method, "draft_model") != 0))
+        return err_set(err, E_UNSUPPORTED,
+                       "runtime flag '%s': 'method' can be \"ngram\", which guesses from the text, "
+                       "or \"draft_model\"",
+                       row->long_name);
+    json_object_foreach((json_t *)(uintptr_t)o, key, v)
+    {
+        if (strcmp(key, "method") != 0 && v != model && v != n)
+            return err_set(err, E_UNSUPPORTED, "runtime flag '%s': '%.64s' cannot be set here",
+                           row->long_name, key);
+    }
+    if ((model && !is_model_name((struct str){json_string_value(model), json_string_length(model)})) ||
+        (n && !json_is_integer(n)) || is_ngram == (model != NULL))
+        return err_set(err, E_INVALID,
+                       "runtime flag '%s' needs a 'model' by its name, unless 'method' is "
+                       "\"ngram\", and 'num_speculative_tokens' as a whole number",
+                       row->long_name);
+    int rc = 0;
+    if (model)
+        rc = put_setting(row, "speculative-draft-model", json_copy((json_t *)(uintptr_t)model),
+                         settings, err);
+    return rc == 0 && n ? put_setting(row, "speculative-num-tokens",
+                                      json_copy((json_t *)(uintptr_t)n), settings, err)
+                        : rc;
+}
+
+static int set_spec(const struct row *row, struct str text, json_t *settings, struct err *err)
+{
+    json_t *o = NULL;
+    struct err why = ERR_INIT;
+    int rc = json_parse(text, &o, &why);
+    if (rc < 0 || !json_is_object(o))
+        rc = err_set(err, E_INVALID, "runtime flag '%s' needs a JSON object%s%.200s",
+                     row->long_name, rc < 0 ? ": " : "", rc < 0 ? why.msg : "");
+    else
+        rc = put_spec(row, o, settings, err);
+    json_decref(o);
+    return rc;
+}
+
 static int set_value(const struct row *row, struct str value, json_t *settings, struct err *err)
 {
     char text[65], *end = NULL;
@@ -70,6 +148,8 @@ static int set_value(const struct row *row, struct str value, json_t *settings, 
                            row->long_name, text);
         v = json_real(d);
         break;
+    case KIND_SPEC: return set_spec(row, value, settings, err);
+    case KIND_MODEL:
     case KIND_WORD: v = json_stringn(value.p, value.len); break;
     case KIND_ONLY:
         if (strcmp(text, row->setting) != 0)
@@ -78,16 +158,16 @@ static int set_value(const struct row *row, struct str value, json_t *settings, 
         return 0;
     case KIND_PLAIN: return 0;
     }
-    const json_t *earlier = json_object_get(settings, row->setting);
-    bool differs = earlier && !json_equal(earlier, v);
-    if (!differs && json_object_set_new(settings, row->setting, v) < 0)
-        return err_set(err, E_NOMEM, "runtime flags: no memory");
-    if (differs)
-        json_decref(v);
-    return differs ? err_set(err, E_INVALID,
-                             "runtime flag '%s' gives '%s' a second value; it can have one",
-                             row->long_name, row->setting)
-                   : 0;
+    return put_setting(row, row->setting, v, settings, err);
+}
+
+static bool is_fit(const struct row *row, struct str value)
+{
+    switch (row->kind) {
+    case KIND_SPEC: return value.len > 0 && value.len <= LIMIT_PATH_BYTES; /* its parts are judged */
+    case KIND_MODEL: return is_model_name(value);
+    default: return is_harmless(value);
+    }
 }
 
 static struct str item_at(const json_t *flags, size_t i)
@@ -118,11 +198,11 @@ static int read_flag(const json_t *flags, size_t *i, json_t *settings, struct er
         value = item_at(flags, (*i)++);
     if (row->kind == KIND_PLAIN && equals)
         return err_set(err, E_INVALID, "runtime flag '%s' has no value", row->long_name);
-    if (row->kind != KIND_PLAIN && !is_harmless(value))
-        return err_set(err, E_INVALID,
-                       "runtime flag '%s' needs a number or a plain word after it: no path, no "
-                       "space, no quote",
-                       row->long_name);
+    if (row->kind != KIND_PLAIN && !is_fit(row, value))
+        return err_set(err, E_INVALID, "runtime flag '%s' needs %s after it: no path, no space%s",
+                       row->long_name,
+                       row->kind == KIND_MODEL ? "a model's name" : "a number or a plain word",
+                       row->kind == KIND_SPEC ? "" : ", no quote");
     return set_value(row, value, settings, err);
 }
 

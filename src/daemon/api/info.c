@@ -147,6 +147,10 @@ static void put_running(const struct model_info *m, struct buf *out)
     put_number(out, "n_preemptions", m->n_preemptions);
     put_number(out, "n_drafted", m->n_drafted);
     put_number(out, "n_accepted", m->n_accepted);
+    if (m->draft_model) {
+        put_text(out, "draft_model", m->draft_model);
+        put_number(out, "draft_weight_bytes", m->draft_weight_bytes);
+    }
     buf_printf(out, ",\"has_chat_template\":%s", m->has_chat_template ? "true" : "false");
     put_text(out, "arch", m->arch);
     put_text(out, "quant", m->quant);

@@ -195,12 +195,19 @@ struct give_up {
     bool is_left; /* out: a worker still has it */
 };
 
+/* Whether m is the model of this digest, or its worker has that model to guess for it. */
+static bool has_digest(const struct model *m, const char *digest)
+{
+    return strcmp(m->file.digest, digest) == 0 ||
+           (m->worker && strcmp(m->worker->draft.digest, digest) == 0);
+}
+
 static int do_give_up(struct runner *r, void *args, struct err *err)
 {
     struct give_up *g = args;
     struct err why = ERR_INIT;
     for (const struct model *m = r->models.first; m && !g->force; m = m->next) {
-        if (strcmp(m->file.digest, g->digest) == 0 &&
+        if (has_digest(m, g->digest) &&
             (m->n_requests || (m->worker && m->worker->state == WORKER_LOADING)))
             return err_set(err, E_EXISTS,
                            "model %s is in use: %u requests run or wait; with force it is unloaded "
@@ -210,7 +217,7 @@ static int do_give_up(struct runner *r, void *args, struct err *err)
     err_set(&why, E_UNLOADED, "the model was removed");
     g->is_left = false;
     for (struct model *m = r->models.first; m; m = m->next) {
-        if (strcmp(m->file.digest, g->digest) != 0)
+        if (!has_digest(m, g->digest))
             continue;
         if (m->worker && m->worker->state != WORKER_ENDING)
             worker_retire(m->worker, &why);
@@ -237,7 +244,7 @@ static int do_is_used(struct runner *r, void *args, struct err *err)
     struct give_up *g = args;
     (void)err;
     for (const struct model *m = r->models.first; m; m = m->next)
-        g->is_left |= strcmp(m->file.digest, g->digest) == 0 && (m->worker || m->first);
+        g->is_left |= has_digest(m, g->digest) && (m->worker || m->first);
     return 0;
 }
 
@@ -330,6 +337,32 @@ static int settings_set_locked(struct runner *r, const char *model, struct setti
     return rc;
 }
 
+/* A draft model that is newly declared is one there is; one that was declared may have gone since. */
+static int draft_check(struct runner *r, const char *model, const struct model_settings *s,
+                       struct err *err)
+{
+    const char *draft = s->speculative_draft_model;
+    char name[LIMIT_MODEL_NAME_BYTES + 1];
+    struct model_settings old;
+    struct model_file file;
+    int rc = draft ? runner_settings_get(r, model, &old, err) : 0;
+    if (rc < 0 || !draft)
+        return rc;
+    const bool is_new =
+        !old.speculative_draft_model || strcmp(old.speculative_draft_model, draft) != 0;
+    model_settings_release(&old);
+    if (!is_new)
+        return 0;
+    if (draft[0] != '/') {
+        rc = runner_resolve(r, draft, false, name, err);
+    } else {
+        rc = model_file_look(draft, NULL, &file, err);
+        if (rc == 0)
+            model_file_release(&file);
+    }
+    return rc < 0 ? err_wrap(err, "'speculative-draft-model'") : 0;
+}
+
 int runner_settings_set(struct runner *r, const char *model, const struct model_settings *s,
                         bool when_idle, struct err *err)
 {
@@ -337,7 +370,9 @@ int runner_settings_set(struct runner *r, const char *model, const struct model_
     if (s->chat_template_len > LIMIT_TEMPLATE_BYTES)
         return err_set(err, E_LIMIT, "chat template has %zu bytes, more than %u",
                        s->chat_template_len, LIMIT_TEMPLATE_BYTES);
-    int rc = model_settings_copy(&a.settings, s, err);
+    int rc = draft_check(r, model, s, err);
+    if (rc == 0)
+        rc = model_settings_copy(&a.settings, s, err);
     if (rc < 0)
         return rc;
     pthread_mutex_lock(&r->state_lock);
@@ -375,6 +410,8 @@ static void info_fill_worker(const struct worker *w, struct model_info *i)
     i->weight_bytes = w->loaded.weight_bytes;
     i->kv_bytes = w->loaded.kv_bytes;
     i->scratch_bytes = w->loaded.scratch_bytes;
+    i->draft_weight_bytes = w->loaded.draft_weight_bytes;
+    i->draft_model = w->draft.name ? mem_dup(w->draft.name, strlen(w->draft.name)) : NULL;
     i->n_params = w->loaded.n_params;
     i->has_chat_template = w->loaded.has_chat_template;
     i->loaded_unix = w->loaded.at_unix;
@@ -461,6 +498,7 @@ void model_list_release(struct model_list *l)
     for (size_t i = 0; i < l->n; i++) {
         mem_free(l->items[i].name);
         mem_free(l->items[i].path);
+        mem_free(l->items[i].draft_model);
         model_settings_release(&l->items[i].settings);
     }
     mem_free(l->items);

@@ -79,6 +79,12 @@ struct worker {
     size_t out_sent;
     struct model_files files;   /* until LOAD is on its way */
     struct store_opened opened; /* of a stored model: its blobs are held as long as the worker is */
+    struct {                        /* draft.c */
+        char *name;                 /* owned; NULL: there is none */
+        struct model_files files;   /* until LOAD is made */
+        struct store_opened opened; /* as above, of a stored one */
+        char digest[OCI_DIGEST_CHARS + 1]; /* "": not the store's */
+    } draft;
     enum worker_state state;
     bool was_loading; /* it never became READY */
     bool is_fault;    /* it ends by its own fault: counted against the model */
@@ -96,7 +102,7 @@ struct worker {
     struct log_pipe log;
 
     struct {
-        uint64_t weight_bytes, kv_bytes, scratch_bytes, n_params;
+        uint64_t weight_bytes, kv_bytes, scratch_bytes, draft_weight_bytes, n_params;
         uint32_t n_ctx;
         bool has_chat_template;
         char arch[64], quant[32];
@@ -198,6 +204,18 @@ void worker_on_pace(void *worker);
 /* E_UNSUPPORTED for a stored model that no engine here loads. */
 int model_can_load(const struct model *m, struct err *err) MUST_USE;
 int worker_start(struct runner *r, struct model *m, struct err *err) MUST_USE;
+/* Copies of descriptors: a worker's go once LOAD is sent, those opened hold the blobs. */
+int model_files_copy(const struct model_files *from, struct model_files *ret,
+                     struct err *err) MUST_USE;
+
+/* draft.c */
+/* What guesses for m when it is loaded, a name or an absolute path; NULL: no second model. */
+const char *draft_of(const struct model *m);
+/* Opens it, if there is one. */
+int draft_open(struct worker *w, struct err *err) MUST_USE;
+/* Its files go with the model's from now on, behind them. */
+void draft_hand_over(struct worker *w);
+void draft_close(struct worker *w);
 
 /* queue.c: the requests of one model. */
 /* Sends what waits for m, starting its worker when there is none.  A failure ends what waits. */

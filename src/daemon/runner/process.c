@@ -171,6 +171,7 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
         w->loaded.weight_bytes = m.weight_bytes;
         w->loaded.kv_bytes = m.kv_bytes;
         w->loaded.scratch_bytes = m.scratch_bytes;
+        w->loaded.draft_weight_bytes = m.draft_weight_bytes;
         w->loaded.n_params = m.n_params;
         w->loaded.n_ctx = m.n_ctx;
         w->loaded.has_chat_template = m.has_chat_template;
@@ -428,6 +429,7 @@ void worker_free(struct worker *w)
     model_files_close(&w->files);
     if (w->runner->cfg.store)
         store_model_close(w->runner->cfg.store, &w->opened);
+    draft_close(w);
     frame_reader_release(&w->in);
     buf_release(&w->out);
     mem_free(w);

@@ -28,6 +28,8 @@ struct runner_config {
     uint32_t kv_type; /* enum kv_type */
     bool no_prefix_cache;
     uint32_t n_speculate;
+    const char *draft_model; /* of models that declare none: a name or an absolute path; NULL or "":
+                                none; borrowed */
     uint64_t kv_cache_bytes;
     const char *cpu_level; /* NULL or "": best */
     uint32_t load_timeout_s, hang_timeout_s;
@@ -103,6 +105,8 @@ struct model_info {
     int64_t loaded_unix;
     uint32_t blocks_used, blocks_total; /* of its cache, as it last said */
     uint64_t n_preemptions, n_drafted, n_accepted;
+    char *draft_model; /* READY, owned by the list: what guesses for it; NULL: no second model */
+    uint64_t draft_weight_bytes; /* of weight_bytes */
     /* ever, since the daemon started: */
     uint64_t n_requests, n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_loads, n_crashes;
     int64_t last_used_unix;         /* 0: never */

@@ -14,6 +14,7 @@
 
 enum field_kind {
     FIELD_TEXT,
+    FIELD_MODEL,
     FIELD_U32,
     FIELD_U64,
     FIELD_SIZE,
@@ -47,6 +48,8 @@ static const struct field fields[] = {
     {"speculative-num-tokens", FIELD_U32, RELOADS, AT(speculative_num_tokens), 0, 16},
     {"speculative-min-acceptance-rate", FIELD_FLOAT, RELOADS, AT(speculative_min_acceptance_rate),
      0, 1},
+    {"speculative-draft-model", FIELD_MODEL, RELOADS,
+     offsetof(struct model_settings, speculative_draft_model), 0, 0, 0},
     {"keep-alive", FIELD_TIME, 0, offsetof(struct model_settings, keep_alive_s),
      offsetof(struct model_settings, has_keep_alive), 0, 31536000},
     {"pinned", FIELD_BOOL, 0, offsetof(struct model_settings, pinned), 0, 0, 0},
@@ -78,6 +81,8 @@ static bool is_given(const struct model_settings *s, const struct field *f)
 {
     if (f->kind == FIELD_TEXT)
         return s->chat_template;
+    if (f->kind == FIELD_MODEL)
+        return s->speculative_draft_model;
     return f->kind == FIELD_BOOL ? s->pinned : *has_of(s, f);
 }
 
@@ -89,6 +94,7 @@ void model_settings_init(struct model_settings *s)
 void model_settings_release(struct model_settings *s)
 {
     mem_free(s->chat_template);
+    mem_free(s->speculative_draft_model);
     model_settings_init(s);
 }
 
@@ -101,8 +107,10 @@ int model_settings_copy(struct model_settings *ret, const struct model_settings 
             return -err->code;
         memcpy(text, s->chat_template, s->chat_template_len);
     }
+    const char *draft = s->speculative_draft_model;
     *ret = *s;
     ret->chat_template = text;
+    ret->speculative_draft_model = draft ? mem_dup(draft, strlen(draft)) : NULL;
     return 0;
 }
 
@@ -127,6 +135,24 @@ static int apply_text(struct model_settings *s, const struct field *f, const jso
     mem_free(s->chat_template);
     s->chat_template = text;
     s->chat_template_len = len;
+    return 0;
+}
+
+/* Empty: none. */
+static int apply_model(struct model_settings *s, const struct field *f, const json_t *v,
+                       struct err *err)
+{
+    const size_t len = json_string_length(v);
+    if (!json_is_string(v))
+        return err_set(err, E_INVALID, "'%s' must be a model's name, not %s", f->key, json_kind(v));
+    const char *name = json_string_value(v);
+    if (len >= LIMIT_PATH_BYTES || memchr(name, '\0', len))
+        return err_set(err, E_INVALID,
+                       "'%s' must be a model's name or the absolute path of a GGUF file, of less "
+                       "than %u bytes",
+                       f->key, LIMIT_PATH_BYTES);
+    mem_free(s->speculative_draft_model);
+    s->speculative_draft_model = len ? mem_dup(name, len) : NULL;
     return 0;
 }
 
@@ -220,6 +246,7 @@ static int apply_field(struct model_settings *s, const struct field *f, const js
     int rc = 0;
     switch (f->kind) {
     case FIELD_TEXT: return apply_text(s, f, v, err);
+    case FIELD_MODEL: return apply_model(s, f, v, err);
     case FIELD_BOOL: return apply_bool(s, f, v, err);
     case FIELD_U32:
     case FIELD_U64: rc = apply_int(s, f, v, err); break;
@@ -241,6 +268,10 @@ static void clear_field(struct model_settings *s, const struct field *f)
         mem_free(s->chat_template);
         s->chat_template = NULL;
         s->chat_template_len = 0;
+        return;
+    case FIELD_MODEL:
+        mem_free(s->speculative_draft_model);
+        s->speculative_draft_model = NULL;
         return;
     case FIELD_BOOL: s->pinned = false; return;
     case FIELD_U32:
@@ -335,6 +366,7 @@ static json_t *field_json(const struct model_settings *s, const struct field *f)
     const void *v = value_of(s, f);
     switch (f->kind) {
     case FIELD_TEXT: return json_stringn(s->chat_template, s->chat_template_len);
+    case FIELD_MODEL: return json_string(s->speculative_draft_model);
     case FIELD_BOOL: return json_boolean(s->pinned);
     case FIELD_U32: return json_integer(*(const uint32_t *)v);
     case FIELD_TYPE:

@@ -3,7 +3,7 @@
  * requests.  A plain value with its JSON form, which the API speaks and the state folder keeps.
  *
  * A field that was not given is absent (has_… false): the daemon's own option, or the API's
- * default, counts then.  Any thread; owns its template. */
+ * default, counts then.  Any thread; owns its texts. */
 #ifndef DAEMON_RUNNER_SETTINGS_H
 #define DAEMON_RUNNER_SETTINGS_H
 
@@ -14,6 +14,7 @@
 struct model_settings {
     char *chat_template; /* owned; NULL: the model's own */
     size_t chat_template_len;
+    char *speculative_draft_model; /* owned; a name or an absolute path; NULL: not declared */
     /* loading: a change takes a new worker */
     bool has_context_size, has_max_num_seqs, has_max_num_batched_tokens, has_kv_cache_type,
         has_kv_cache_memory, has_threads, has_speculative_num_tokens,

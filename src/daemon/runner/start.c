@@ -25,9 +25,12 @@ static const char *current_log_level(void)
 static int worker_put_load(struct worker *w, struct err *err)
 {
     const struct runner_config *cfg = &w->runner->cfg;
+    const struct model_files *draft = &w->draft.files;
     struct str names[LIMIT_MSG_FDS];
     for (uint32_t i = 0; i < w->files.n; i++)
         names[i] = str_from(w->files.paths[i]);
+    for (uint32_t i = 0; i < draft->n; i++)
+        names[w->files.n + i] = str_from(draft->paths[i]);
     const struct model_settings *set = &w->model->settings;
     const struct model_facts *facts = &w->model->file.facts;
     const struct buf *own_template = &w->opened.chat_template; /* the artifact's */
@@ -35,8 +38,9 @@ static int worker_put_load(struct worker *w, struct err *err)
     uint32_t n_ctx = set->has_context_size ? set->context_size : cfg->n_ctx;
     const struct msg_load m = {
         .model_name = str_from(w->model->file.name),
-        .n_fds = w->files.n,
+        .n_fds = w->files.n + draft->n,
         .file_names = names,
+        .n_draft_fds = draft->n,
         .n_threads = set->has_threads ? set->threads : cfg->n_threads,
         .n_ctx = n_ctx ? n_ctx : facts->declared_context,
         .max_num_seqs = set->has_max_num_seqs ? set->max_num_seqs : cfg->max_num_seqs,
@@ -169,8 +173,7 @@ static void digest_start(struct worker *w)
     memcpy(w->model->digest, w->digest, sizeof(w->digest));
 }
 
-/* Copies of the descriptors: the worker's go once LOAD is sent, those opened hold the blobs. */
-static int files_copy(const struct model_files *from, struct model_files *ret, struct err *err)
+int model_files_copy(const struct model_files *from, struct model_files *ret, struct err *err)
 {
     *ret = (struct model_files){.fds = mem_alloc(from->n * sizeof(*ret->fds)),
                                 .paths = mem_alloc(from->n * sizeof(*ret->paths))};
@@ -196,7 +199,7 @@ static int stored_open(struct worker *w, struct err *err)
         rc = store_model_open(s, &m, &w->opened, err);
     store_model_release(&m);
     return rc < 0 ? err_wrap(err, "model %s", w->model->file.name)
-                  : files_copy(&w->opened.files, &w->files, err);
+                  : model_files_copy(&w->opened.files, &w->files, err);
 }
 
 int model_can_load(const struct model *m, struct err *err)
@@ -228,6 +231,8 @@ int worker_start(struct runner *r, struct model *m, struct err *err)
     buf_init(&w->out, OUT_MAX_BYTES);
     int rc =
         m->file.digest[0] ? stored_open(w, err) : model_files_open(m->file.path, &w->files, err);
+    if (rc == 0)
+        rc = draft_open(w, err);
     if (rc < 0) {
         worker_free(w);
         return rc;
@@ -239,7 +244,8 @@ int worker_start(struct runner *r, struct model *m, struct err *err)
         rc = worker_watch(w, err);
     if (rc == 0)
         digest_start(w);
-    else
+    draft_hand_over(w);
+    if (rc < 0)
         err_wrap(err, "model %s could not be started", m->file.name);
     if (rc < 0) {
         if (w->child.pidfd >= 0) {

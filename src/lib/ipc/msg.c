@@ -78,6 +78,7 @@ int msg_load_encode(struct buf *out, const struct msg_load *m, struct err *err)
     put_u32(out, m->n_fds);
     for (uint32_t i = 0; i < m->n_fds; i++)
         put_str(out, m->file_names[i]);
+    put_u32(out, m->n_draft_fds);
     put_u32(out, m->n_threads);
     put_u32(out, m->n_ctx);
     put_u32(out, m->max_num_seqs);
@@ -106,6 +107,8 @@ int msg_load_decode(struct str payload, struct arena *a, struct msg_load *ret, s
             get_str(&c, MSG_NAME_BYTES, &names[i]);
         ret->file_names = names;
     }
+    get_u32(&c, &ret->n_draft_fds);
+    c.bad = c.bad || (ret->n_draft_fds && ret->n_draft_fds >= ret->n_fds);
     get_u32(&c, &ret->n_threads);
     get_u32(&c, &ret->n_ctx);
     get_u32(&c, &ret->max_num_seqs);
@@ -126,6 +129,7 @@ int msg_loaded_encode(struct buf *out, const struct msg_loaded *m, struct err *e
     put_u64(out, m->weight_bytes);
     put_u64(out, m->kv_bytes);
     put_u64(out, m->scratch_bytes);
+    put_u64(out, m->draft_weight_bytes);
     put_u32(out, m->n_ctx);
     put_u32(out, m->n_vocab);
     put_u32(out, m->n_layer);
@@ -147,6 +151,7 @@ int msg_loaded_decode(struct str payload, struct arena *a, struct msg_loaded *re
     get_u64(&c, &ret->weight_bytes);
     get_u64(&c, &ret->kv_bytes);
     get_u64(&c, &ret->scratch_bytes);
+    get_u64(&c, &ret->draft_weight_bytes);
     get_u32(&c, &ret->n_ctx);
     get_u32(&c, &ret->n_vocab);
     get_u32(&c, &ret->n_layer);

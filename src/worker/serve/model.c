@@ -15,14 +15,18 @@
 /* Beside what parsing took: prompts and answers in work, frames, thread stacks. */
 #define OTHER_BYTES (24u << 20)
 
-static int files_open(const struct load_job *job, struct gguf **ret, struct err *err)
+/* n of the job's files, which are one model. */
+static int files_open(const struct load_job *job, uint32_t first, uint32_t n, struct gguf **ret,
+                      struct err *err)
 {
-    const char *names[LIMIT_MSG_FDS];
+    const char *names[LIMIT_MSG_FDS] = {NULL};
     char *owned[LIMIT_MSG_FDS] = {NULL};
-    for (uint32_t i = 0; i < job->n_fds; i++)
-        names[i] = owned[i] = mem_dup(job->msg.file_names[i].p, job->msg.file_names[i].len);
-    int rc = gguf_open(job->fds, names, job->n_fds, 0, ret, err);
-    for (uint32_t i = 0; i < job->n_fds; i++)
+    for (uint32_t i = 0; i < n; i++) {
+        const struct str *name = &job->msg.file_names[first + i];
+        names[i] = owned[i] = mem_dup(name->p, name->len);
+    }
+    int rc = gguf_open(job->fds + first, names, n, 0, ret, err);
+    for (uint32_t i = 0; i < n; i++)
         mem_free(owned[i]);
     return rc;
 }
@@ -35,6 +39,23 @@ static int tokenizer_load(struct loaded_model *m, struct err *err)
         return err_wrap(err, "tokenizer");
     m->has_text = tokenizer_has_text(m->tok);
     return 0;
+}
+
+/* The model that guesses, if there is one; it must speak of the same tokens.  After the tokenizer. */
+static int draft_load(const struct load_job *job, struct loaded_model *m, struct err *err)
+{
+    struct tokenizer *t = NULL;
+    if (job->msg.n_draft_fds == 0)
+        return 0;
+    int rc = files_open(job, job->n_fds - job->msg.n_draft_fds, job->msg.n_draft_fds, &m->draft,
+                        err);
+    if (rc == 0)
+        rc = tokenizer_from_gguf(m->draft, &t, err);
+    if (rc < 0)
+        return err_wrap(err, "the draft model");
+    rc = tokenizer_check_draft(m->tok, t, err);
+    tokenizer_free(t);
+    return rc;
 }
 
 static int eog_list(struct loaded_model *m, struct err *err)
@@ -68,8 +89,8 @@ static void template_load(struct loaded_model *m, const struct msg_load *msg)
  */
 
 /* level: 64 bytes that *ret points into. */
-static int config_make(const struct msg_load *msg, char level[64], struct engine_config *ret,
-                       struct err *err)
+static int config_make(const struct msg_load *msg, const struct gguf *draft, char level[64],
+                       struct engine_config *ret, struct err *err)
 {
     if (msg->kv_type >= KV_N)
         return err_set(err, E_INVALID, "cache type %u is unknown", msg->kv_type);
@@ -85,6 +106,7 @@ static int config_make(const struct msg_load *msg, char level[64], struct engine
         .no_prefix_cache = msg->no_prefix_cache,
         .n_speculate = msg->n_speculate,
         .min_acceptance = msg->min_acceptance,
+        .draft = draft,
         .kv_type = (enum kv_type)msg->kv_type,
         .kv_cache_bytes = msg->kv_cache_bytes,
         .memory_limit_bytes = UINT64_MAX, /* the daemon's to judge, who knows the other models */
@@ -153,7 +175,7 @@ static int engine_load(struct serve *s, struct loaded_model *m, struct err *err)
     char level[64];
     struct engine_config cfg;
     struct engine_plan plan;
-    int rc = config_make(&s->load.msg, level, &cfg, err);
+    int rc = config_make(&s->load.msg, m->draft, level, &cfg, err);
     if (rc == 0)
         rc = engine_plan(m->gguf, &cfg, &plan, err);
     if (rc == 0)
@@ -187,6 +209,7 @@ static int describe(const struct loaded_model *m, struct arena *arena, struct ms
         .weight_bytes = plan->weight_bytes,
         .kv_bytes = plan->kv_bytes,
         .scratch_bytes = plan->scratch_bytes,
+        .draft_weight_bytes = plan->draft_weight_bytes,
         .n_ctx = plan->config.n_ctx,
         .n_vocab = h->n_vocab,
         .n_layer = h->n_layer,
@@ -206,11 +229,13 @@ int model_load(struct serve *s, struct loaded_model *ret, struct arena *arena,
 {
     struct loaded_model m = {0};
     progress(s, "reading the file", 0);
-    int rc = files_open(&s->load, &m.gguf, err);
+    int rc = files_open(&s->load, 0, s->load.n_fds - s->load.msg.n_draft_fds, &m.gguf, err);
     if (rc == 0) {
         progress(s, "reading the vocabulary", 1);
         rc = tokenizer_load(&m, err);
     }
+    if (rc == 0)
+        rc = draft_load(&s->load, &m, err);
     if (rc == 0) {
         /* Before the plan, so that its memory is in the sum. */
         template_load(&m, &s->load.msg);
@@ -235,6 +260,7 @@ void model_release(struct loaded_model *m)
     chat_template_free(m->chat);
     tokenizer_free(m->tok);
     gguf_close(m->gguf);
+    gguf_close(m->draft);
     mem_free(m->eog);
     *m = (struct loaded_model){0};
 }

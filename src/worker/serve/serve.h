@@ -32,6 +32,7 @@ struct load_job {
 
 struct loaded_model {
     struct gguf *gguf;
+    struct gguf *draft; /* NULL: no second model guesses for it */
     struct tokenizer *tok;
     struct chat_template *chat; /* NULL: has none */
     struct err chat_err; /* why its template cannot be used; code 0: it can, or there is none */

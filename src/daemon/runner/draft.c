@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The draft model of a worker: which one is meant, and its files.  Loop thread.
+ *
+ * It is no model of its own here: it has no worker and no requests, its memory is part of the plan
+ * of the worker that holds it, and its files are held as long as that is. */
+#include <string.h>
+
+#include "daemon/runner/internal.h"
+#include "lib/base/log.h"
+#include "lib/base/mem.h"
+
+const char *draft_of(const struct model *m)
+{
+    const struct model_settings *set = &m->settings;
+    const char *common = m->runner->cfg.draft_model;
+    if (set->has_speculative_num_tokens && set->speculative_num_tokens == 0)
+        return NULL;
+    if (set->speculative_draft_model)
+        return set->speculative_draft_model;
+    /* The daemon's own is for all models but itself. */
+    return common && common[0] && strcmp(common, m->file.name) != 0 &&
+                   strcmp(common, m->file.path) != 0
+               ? common
+               : NULL;
+}
+
+static int stored_open(struct worker *w, const char *name, struct err *err)
+{
+    struct store *s = w->runner->cfg.store;
+    char stored[LIMIT_MODEL_NAME_BYTES + 1];
+    struct store_model m = {0};
+    struct err ignored = ERR_INIT;
+    if (!s || shelf_find(w->runner->shelf, name, false, stored, w->draft.digest, &ignored) < 0)
+        return models_not_found(&w->runner->models, str_from(name), w->runner->models_dirs, err);
+    int rc = store_model_read(s, w->draft.digest, &m, err);
+    if (rc == 0 && strcmp(m.format, "gguf") != 0)
+        rc = err_set(err, E_UNSUPPORTED, "%s is a %s model, and only GGUF models are loaded", name,
+                     m.format);
+    if (rc == 0)
+        rc = store_model_open(s, &m, &w->draft.opened, err);
+    store_model_release(&m);
+    return rc < 0 ? rc : model_files_copy(&w->draft.opened.files, &w->draft.files, err);
+}
+
+int draft_open(struct worker *w, struct err *err)
+{
+    const char *name = draft_of(w->model);
+    if (!name)
+        return 0;
+    const struct model *m = models_find(&w->runner->models, str_from(name));
+    int rc;
+    if (name[0] == '/')
+        rc = model_files_open(name, &w->draft.files, err);
+    else if (m && !m->file.digest[0])
+        rc = model_files_open(m->file.path, &w->draft.files, err);
+    else
+        rc = stored_open(w, name, err);
+    if (rc == 0 && w->files.n + w->draft.files.n > LIMIT_MSG_FDS)
+        rc = err_set(err, E_LIMIT, "it and the model have %u files; at most %u can be opened",
+                     w->files.n + w->draft.files.n, LIMIT_MSG_FDS);
+    if (rc < 0)
+        return err_wrap(err, "the draft model %.200s of %.200s", name, w->model->file.name);
+    w->draft.name = mem_dup(name, strlen(name));
+    log_info("model %s: %s guesses its tokens", w->model->file.name, name);
+    return 0;
+}
+
+void draft_hand_over(struct worker *w)
+{
+    struct model_files *f = &w->files, *d = &w->draft.files;
+    const uint32_t n = f->n + d->n;
+    if (d->n == 0)
+        return;
+    struct model_files all = {
+        .n = n, .fds = mem_alloc(n * sizeof(*all.fds)), .paths = mem_alloc(n * sizeof(*all.paths))};
+    for (uint32_t i = 0; i < n; i++) {
+        all.fds[i] = i < f->n ? f->fds[i] : d->fds[i - f->n];
+        all.paths[i] = i < f->n ? f->paths[i] : d->paths[i - f->n];
+    }
+    f->n = d->n = 0; /* what they name is all's now */
+    model_files_close(f);
+    model_files_close(d);
+    *f = all;
+}
+
+void draft_close(struct worker *w)
+{
+    model_files_close(&w->draft.files);
+    if (w->runner->cfg.store)
+        store_model_close(w->runner->cfg.store, &w->draft.opened);
+    mem_free(w->draft.name);
+    w->draft.name = NULL;
+}
