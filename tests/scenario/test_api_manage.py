@@ -136,10 +136,28 @@ class DockerModelRunner(Api):
         self.refused(self.configure(**{"raw-runtime-flags": "--temp '0.5"}), 400, None, words="quote")
         self.refused(self.configure(**{"raw-runtime-flags": "--log-file /x; reboot"}), 400, None, "unsupported")
         self.refused(self.configure(mode="embedding"), 400, None, "unsupported")
-        self.refused(self.configure(speculative={"draft_model": "x"}), 400, None, words="speculative")
+        self.refused(self.configure(speculative={"draft_model": 5}), 400, None, words="speculative-draft-model")
+        for flags in (["-md", "/etc/passwd"], ["-md", "../x"], ["-md", "a b"], ["--model-draft", "~/x"], ["-md"],
+                      ["--speculative-config", "5"], ["--speculative-config", "{"], ["--speculative-config", "{}"],
+                      ["--speculative-config", '{"model": "/etc/passwd", "num_speculative_tokens": 3}'],
+                      ["--speculative-config", '{"method": "ngram", "model": "x"}'],
+                      ["--speculative-config", '{"method": "eagle", "model": "x"}'],
+                      ["--speculative-config", '{"model": "x", "quantization": "fp8"}']):
+            self.refused(self.configure(**{"runtime-flags": flags}), 400, None)
         self.refused(self.configure(stuff=1), 400, "stuff")
         self.assertEqual(self.configure(speculative={"num_tokens": 4, "min_acceptance_rate": 0.25})[0], 202)
         self.refused(self.configure(speculative={"num_tokens": 99}), 400, None, words="speculative-num-tokens")
+        for body, wanted in (
+                ({"speculative": {"draft_model": "ai/d", "num_tokens": 3, "min_acceptance_rate": 0.5}},
+                 {"speculative-draft-model": "ai/d", "speculative-num-tokens": 3, "speculative-min-acceptance-rate": 0.5}),
+                ({"runtime-flags": ["-md", "ai/d:1b", "--spec-draft-n-max", "5"]},
+                 {"speculative-draft-model": "ai/d:1b", "speculative-num-tokens": 5}),
+                ({"raw-runtime-flags": "--speculative_config '{\"model\": \"hf.co/a/d\", \"num_speculative_tokens\": 2}'"},
+                 {"speculative-draft-model": "hf.co/a/d", "speculative-num-tokens": 2}),
+                ({"runtime-flags": ['--speculative-config={"method": "ngram", "num_speculative_tokens": 6}']},
+                 {"speculative-num-tokens": 6})):
+            self.assertEqual(self.configure(**body)[0], 202)
+            self.assertEqual(self.declared()[0]["Config"], wanted)
         self.assertEqual(self.configure(vllm={}, llamacpp=None, speculative=None)[0], 202)
         self.assertEqual(self.declared(), [])
 

@@ -194,6 +194,49 @@ static void test_misshapen_tensors(void **state)
     }
 }
 
+/* A draft model is part of every sum, and refused for its own faults by name. */
+static void test_draft_plans(void **state)
+{
+    struct gguf *g = open_tiny("llama"), *draft = open_tiny("qwen3");
+    struct engine_plan alone, own, p;
+    struct err err = ERR_INIT;
+    struct engine_config cfg = {.kv_type = KV_F16};
+    (void)state;
+    assert_int_equal(engine_plan(g, &cfg, &alone, &err), 0);
+    assert_int_equal(engine_plan(draft, &cfg, &own, &err), 0);
+    cfg.draft = draft;
+    assert_int_equal(engine_plan(g, &cfg, &p, &err), 0);
+    assert_int_equal(p.config.n_speculate, ENGINE_DEFAULT_DRAFT);
+    assert_int_equal(p.draft_weight_bytes, own.weight_bytes);
+    assert_int_equal(p.draft_block_bytes, own.block_bytes);
+    assert_int_equal(p.weight_bytes, alone.weight_bytes + own.weight_bytes);
+    assert_int_equal(p.block_bytes, alone.block_bytes + own.block_bytes);
+    assert_int_equal(p.n_blocks, alone.n_blocks);
+    assert_int_equal(p.kv_bytes, p.n_blocks * p.block_bytes);
+    assert_true(p.scratch_bytes > alone.scratch_bytes);
+    assert_int_equal(p.n_params, alone.n_params);
+    cfg.memory_limit_bytes = p.total_bytes - 1;
+    check_refused(g, cfg, E_NOMEM, "memory limit");
+    cfg.memory_limit_bytes = p.total_bytes;
+    assert_int_equal(engine_plan(g, &cfg, &p, &err), 0);
+    cfg = (struct engine_config){.kv_cache_bytes = p.block_bytes * (TINY_CTX / 16),
+                                 .kv_type = KV_F16};
+    assert_int_equal(engine_plan(g, &cfg, &p, &err), 0); /* enough for both: */
+    cfg.draft = draft;
+    assert_int_equal(engine_plan(g, &cfg, &p, &err), 0);
+    cfg.kv_cache_bytes -= 1;
+    check_refused(g, cfg, E_NOMEM, "fewer than the context");
+    struct gguf_build b;
+    build_init(&b);
+    build_kv_str(&b, "general.architecture", "mamba");
+    gguf_close(draft);
+    assert_int_equal(build_open(&b, GGUF_HEADER_ONLY, &draft, &err), 0);
+    check_refused(g, (struct engine_config){.draft = draft}, E_FORMAT, "the draft model");
+    build_release(&b);
+    gguf_close(draft);
+    gguf_close(g);
+}
+
 static void test_allocation_failures(void **state)
 {
     static const char *const names[] = {"llama", "granite-moe"};
@@ -204,14 +247,15 @@ static void test_allocation_failures(void **state)
         struct err err = ERR_INIT;
         int r = -1;
         long n;
+        const struct engine_config cfg = {.n_threads = 2, .draft = m ? g : NULL};
         for (n = 0; r; n++) {
             mem_fault_after(n);
-            r = engine_new(g, &(struct engine_config){.n_threads = 2}, &e, &err);
+            r = engine_new(g, &cfg, &e, &err);
             mem_fault_after(-1);
             assert_true(r == 0 || r == -E_NOMEM);
-            assert_true(n < 200);
+            assert_true(n < 400);
         }
-        assert_true(n > 20);
+        assert_true(n > (m ? 40 : 20));
         engine_free(e);
         gguf_close(g);
     }
@@ -226,6 +270,7 @@ int main(void)
         cmocka_unit_test(test_unknown_architecture),
         cmocka_unit_test(test_missing_tensors),
         cmocka_unit_test(test_misshapen_tensors),
+        cmocka_unit_test(test_draft_plans),
         cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -116,7 +116,9 @@ static void run_together(const struct gguf *g, struct run *got, const struct run
     engine_stats(e, &st);
     if (preempts)
         assert_true(st.n_preemptions > 0);
-    if (cfg->n_speculate && (cfg->draft || !preempts))
+    if (cfg->draft == g) /* all but ends come true, whatever is sampled how */
+        assert_true(st.n_drafted > 0 && st.n_accepted >= st.n_drafted - st.n_drafted / 10);
+    else if (cfg->n_speculate && (cfg->draft || !preempts))
         assert_true(st.n_drafted > st.n_accepted && st.n_accepted > 0);
     for (uint32_t i = 0; i < N_RUNS; i++)
         check_same(&got[i], &want[i], i);
@@ -183,7 +185,7 @@ static void test_stories(void **state)
     struct err err = ERR_INIT;
     (void)state;
     assert_int_equal(gguf_open_path("models/stories.gguf", 0, &g, &err), 0);
-    check_model(g, g, KV_F32, NULL, true); /* rounding aside, every guess is right */
+    check_model(g, g, KV_F32, NULL, true);
     gguf_close(g);
 }
 

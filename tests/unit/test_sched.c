@@ -218,6 +218,99 @@ static void test_guesses_are_given_up(void **state)
     engine_free(e);
 }
 
+/* A draft that says what the model would say, sampled or not: five tokens a step. */
+static void test_a_draft_saves_steps(void **state)
+{
+    (void)state;
+    static struct run_choice plain[4];
+    uint64_t n_steps[2];
+    for (int with = 0; with < 2; with++) {
+        struct engine *e = open_tiny(
+            &(struct engine_config){.max_num_seqs = 8, .draft = with ? tiny : NULL});
+        for (uint32_t i = 0; i < 4; i++) {
+            ask(i, 10 + i, 41);
+            runs[i].req.params.temperature = i % 2 ? 1.0f : 0;
+            runs[i].req.params.repetition_penalty = i / 2 ? 1.2f : 1;
+        }
+        const struct engine_stats st = run_n(e, 4);
+        n_steps[with] = st.n_steps;
+        if (with)
+            assert_int_equal(st.n_accepted, st.n_drafted);
+        for (uint32_t i = 0; i < 4; i++) {
+            assert_int_equal(runs[i].choices[0].n, 41);
+            if (!with)
+                plain[i] = runs[i].choices[0];
+            assert_memory_equal(runs[i].choices[0].tokens, plain[i].tokens, 41 * sizeof(int32_t));
+        }
+        engine_free(e);
+    }
+    assert_int_equal(n_steps[0], 41);
+    assert_int_equal(n_steps[1], 1 + 40 / (ENGINE_DEFAULT_DRAFT + 1));
+}
+
+/* What the draft has not read of a long prompt, it reads piece by piece while tokens come. */
+static void test_a_draft_catches_up(void **state)
+{
+    (void)state;
+    static int32_t text[3 * ENGINE_PROMPT_BESIDE];
+    struct engine *e = run_open(tiny, &(struct engine_config){.n_ctx = 1024,
+                                                              .max_num_seqs = 1,
+                                                              .max_num_batched_tokens = 1024,
+                                                              .draft = tiny});
+    run_request(&runs[0], 0, text, ARRAY_LEN(text), TINY_VOCAB);
+    runs[0].req.params.max_tokens = 4 + 2 * (ENGINE_DEFAULT_DRAFT + 1);
+    struct engine_stats st = run_n(e, 1);
+    /* the prompt; three pieces, the last of which leaves a little; two steps of guesses */
+    assert_int_equal(st.n_steps, 1 + 3 + 2);
+    assert_int_equal(st.n_drafted, 2 * ENGINE_DEFAULT_DRAFT);
+    const uint64_t before = st.n_steps;
+    runs[0].n_started = runs[0].n_choices_over = 0;
+    runs[0].is_over = false;
+    runs[0].choices[0] = (struct run_choice){0};
+    st = run_n(e, 1); /* again: both know the text by now */
+    assert_int_equal(st.n_steps - before, 1 + 3);
+    engine_free(e);
+}
+
+/* A choice whose guesses fail gets no more, and its place in the draft's cache is free. */
+static void test_a_bad_draft_is_given_up(void **state)
+{
+    (void)state;
+    struct gguf *other = tiny_model_open(tiny_model_find("qwen3"));
+    struct engine *e = open_tiny(&(struct engine_config){
+        .max_num_seqs = 1, .n_speculate = 16, .min_acceptance = 1.0f, .draft = other});
+    ask(0, 12, 50);
+    const struct engine_stats st = run_n(e, 1);
+    assert_in_range(st.n_drafted, 1, 48);
+    engine_free(e);
+    gguf_close(other);
+}
+
+/* Blocks for hardly more than one context, in the draft's cache too: texts come and go in it. */
+static void test_a_draft_without_room(void **state)
+{
+    (void)state;
+    struct engine_plan p;
+    struct err err = ERR_INIT;
+    struct engine_config cfg = {.n_ctx = N_CTX, .max_num_seqs = 8, .draft = tiny};
+    assert_int_equal(engine_plan(tiny, &cfg, &p, &err), 0);
+    for (int cached = 0; cached < 2; cached++) {
+        cfg.kv_cache_bytes = p.block_bytes * 7;
+        cfg.no_prefix_cache = !cached;
+        struct engine *e = open_tiny(&cfg);
+        for (uint32_t i = 0; i < 12; i++) {
+            ask(i, 5 + i, 0);
+            runs[i].cancel_after = i % 5 == 4 ? 9 : 0;
+        }
+        const struct engine_stats st = run_n(e, 12);
+        assert_true(st.n_preemptions > 0 && st.n_accepted > 0);
+        for (uint32_t i = 0; i < 12; i++)
+            if (!runs[i].cancel_after)
+                assert_int_equal(runs[i].choices[0].n, N_CTX - 5 - i);
+        engine_free(e);
+    }
+}
+
 /* A running sequence gets its token in every step while a long prompt is computed. */
 static void test_decodes_come_first(void **state)
 {
@@ -545,6 +638,10 @@ int main(void)
         cmocka_unit_test(test_guesses),
         cmocka_unit_test(test_guesses_save_steps),
         cmocka_unit_test(test_guesses_are_given_up),
+        cmocka_unit_test(test_a_draft_saves_steps),
+        cmocka_unit_test(test_a_draft_catches_up),
+        cmocka_unit_test(test_a_bad_draft_is_given_up),
+        cmocka_unit_test(test_a_draft_without_room),
         cmocka_unit_test(test_decodes_come_first),
         cmocka_unit_test(test_first_come_first_served),
         cmocka_unit_test(test_preemption),

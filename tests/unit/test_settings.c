@@ -35,7 +35,7 @@ static void settings_go_both_ways(void **state)
     static const char all[] =
         "{\"chat-template\":\"{{x}}\",\"context-size\":4096,\"max-num-seqs\":4,"
         "\"max-num-batched-tokens\":64,\"kv-cache-type\":\"f16\",\"kv-cache-memory\":1048576,"
-        "\"threads\":2,\"keep-alive\":-1,\"pinned\":true,\"temperature\":0.7,\"top-p\":0.95,"
+        "\"threads\":2,\"speculative-draft-model\":\"ai/small\",\"keep-alive\":-1,\"pinned\":true,\"temperature\":0.7,\"top-p\":0.95,"
         "\"min-p\":0.05,\"top-k\":40,\"repetition-penalty\":1.1,\"presence-penalty\":-0.5,"
         "\"frequency-penalty\":0.25,\"max-tokens\":100,\"seed\":9007199254740993}";
     struct err err = ERR_INIT;
@@ -51,6 +51,12 @@ static void settings_go_both_ways(void **state)
     assert_true(t.keep_alive_s == 5400 && t.kv_cache_memory == 2ull << 30);
     assert_true(model_settings_reload(&s, &t));
     assert_true(model_settings_hash(&t) == model_settings_hash(&s)); /* neither shapes answers */
+    assert_int_equal(apply(&t, "{\"speculative-draft-model\":\"/m/x.gguf\"}", &err), 0);
+    assert_string_equal(t.speculative_draft_model, "/m/x.gguf");
+    assert_true(model_settings_hash(&t) == model_settings_hash(&s)); /* nor does this */
+    assert_int_equal(apply(&t, "{\"speculative-draft-model\":\"\"}", &err), 0);
+    assert_null(t.speculative_draft_model);
+    assert_string_equal(s.speculative_draft_model, "ai/small");
     assert_int_equal(apply(&t, "{\"temperature\":null,\"chat-template\":null}", &err), 0);
     assert_false(t.has_temperature);
     assert_null(t.chat_template);
@@ -79,6 +85,7 @@ static void mistakes_are_named_and_change_nothing(void **state)
         {"{\"pinned\":1}", "must be true or false"},
         {"{\"seed\":-1}", "must not be negative"},
         {"{\"chat-template\":7}", "must be a string"},
+        {"{\"speculative-draft-model\":7}", "must be a model's name"},
         {"{\"max-num-seqs\":9,\"max-num-batched-tokens\":8}", "less than 'max-num-seqs', 9"},
         {"[1]", "must be an object"},
     };

@@ -445,6 +445,33 @@ static void every_failed_allocation_is_an_error(void **state)
     }
 }
 
+/* Who may guess for whom. */
+static void a_draft_speaks_of_the_same_tokens(void **state)
+{
+    static const struct {
+        const char *model, *draft, *says; /* NULL: it may */
+    } pairs[] = {
+        {"llama-spm", "llama-spm", NULL},
+        {"llama-spm", "phi-3", NULL}, /* 64 more at the end, and control tokens in words' places */
+        {"phi-3", "llama-spm", NULL},
+        {"llama-spm", "qwen2", "151669 tokens and the model 32000"},
+        {"starcoder", "refact", "another text"},
+        {"llama-spm", "baichuan", "tokens and the model"},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        struct tokenizer *t = vocab_load(vocab_path(pairs[i].model)),
+                         *draft = vocab_load(vocab_path(pairs[i].draft));
+        struct err err = ERR_INIT;
+        const int rc = tokenizer_check_draft(t, draft, &err);
+        assert_int_equal(rc, pairs[i].says ? -E_INVALID : 0);
+        if (pairs[i].says && (!strstr(err.msg, pairs[i].says) || !strstr(err.msg, "choose")))
+            fail_msg("%s for %s: %s", pairs[i].draft, pairs[i].model, err.msg);
+        tokenizer_free(t);
+        tokenizer_free(draft);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -461,6 +488,7 @@ int main(void)
         cmocka_unit_test(hostile_texts_take_linear_time),
         cmocka_unit_test(ten_megabytes_of_one_letter),
         cmocka_unit_test(every_failed_allocation_is_an_error),
+        cmocka_unit_test(a_draft_speaks_of_the_same_tokens),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }

@@ -3,6 +3,9 @@
  * then one batch a guess, a row for each sequence that wants one more. */
 #include "worker/engine/draft.h"
 
+#include <math.h>
+#include <string.h>
+
 #include "lib/base/mem.h"
 
 struct draft {
@@ -10,8 +13,10 @@ struct draft {
     struct weights weights;
     struct kv kv;
     struct forward forward;
-    struct team *team; /* borrowed */
-    uint32_t n_known;  /* tokens that both models have */
+    struct team *team;        /* borrowed */
+    struct sampler *samplers; /* borrowed, [n_threads] */
+    uint32_t n_vocab;         /* of the model it guesses for */
+    float *padded; /* owned, [n_threads][n_vocab], -infinity at the ends; NULL: it has no fewer */
     uint32_t max_tok;
     uint32_t n_beside; /* tokens of texts that are far behind which this step still takes */
     /* The batch: owned arrays, [max_tok]. */
@@ -52,7 +57,7 @@ static int load(struct draft *d, const struct engine_plan *p, const struct kern 
     struct plan_draft sizes;
     int r = hparams_from_gguf(c->draft, &d->hp, err);
     if (r == 0)
-        r = plan_draft(c->draft, &d->hp, c, &sizes, err);
+        r = plan_draft(c->draft, &d->hp, d->n_vocab, c, &sizes, err);
     if (r == 0)
         r = arch_find(d->hp.arch, &arch, err);
     if (r == 0)
@@ -69,19 +74,34 @@ static int load(struct draft *d, const struct engine_plan *p, const struct kern 
     return r ? r : init_arrays(d, c->max_num_seqs, err);
 }
 
+static int init_padding(struct draft *d, uint32_t n_threads, struct err *err)
+{
+    const size_t n = (size_t)n_threads * d->n_vocab;
+    if (d->hp.n_vocab >= d->n_vocab)
+        return 0;
+    d->padded = mem_try_alloc(n, sizeof *d->padded, err);
+    for (size_t i = 0; d->padded && i < n; i++)
+        d->padded[i] = -INFINITY;
+    return d->padded ? 0 : -err->code;
+}
+
 int draft_new(const struct engine_plan *p, uint32_t n_vocab, const struct kern *kern,
-              struct team *team, struct draft **ret_draft, struct err *err)
+              struct team *team, struct sampler *samplers, struct draft **ret_draft,
+              struct err *err)
 {
     struct draft *d = mem_try_alloc(1, sizeof *d, err);
     if (!d)
         return -err->code;
     d->team = team;
+    d->samplers = samplers;
+    d->n_vocab = n_vocab;
     int r = load(d, p, kern, err);
+    if (r == 0)
+        r = init_padding(d, p->config.n_threads, err);
     if (r) {
         draft_free(d);
         return err_wrap(err, "the draft model");
     }
-    d->n_known = MIN_OF(n_vocab, d->hp.n_vocab);
     *ret_draft = d;
     return 0;
 }
@@ -100,6 +120,7 @@ void draft_free(struct draft *d)
     mem_free(d->out);
     mem_free(d->seqs);
     mem_free(d->wants);
+    mem_free(d->padded);
     mem_free(d->logits_mem);
     mem_free(d);
 }
@@ -119,17 +140,26 @@ static void add_row(struct draft *d, int32_t token, uint32_t pos, uint32_t slot)
     d->slots[n] = slot;
 }
 
-/* The likeliest token of one sequence's row, of equals the first. */
+/* The guess of one sequence: its answer's next token, if the draft's logits were the model's.  It
+ * stands in the answer, too, where penalties look for it, until the true one comes. */
 static void run_choose(void *ctx, uint32_t piece, uint32_t thread)
 {
     const struct draft *d = ctx;
-    const float *logits = d->logits + (size_t)piece * d->hp.n_vocab;
     struct seq *q = d->seqs[piece];
-    uint32_t best = 0;
-    (void)thread;
-    for (uint32_t i = 1; i < d->n_known; i++)
-        best = logits[i] > logits[best] ? i : best;
-    q->draft[q->n_guess] = (int32_t)best;
+    const float *logits = d->logits + (size_t)piece * d->hp.n_vocab;
+    struct gen_params params = q->req->params;
+    struct sampler_result got;
+    if (d->padded) { /* tokens that it lacks are none it would say */
+        float *row = d->padded + (size_t)thread * d->n_vocab;
+        memcpy(row, logits, d->hp.n_vocab * sizeof *row);
+        logits = row;
+    }
+    struct sampler_input in = sched_sampler_input(q, logits, q->n_answer + q->n_guess);
+    params.want_logprobs = false;
+    in.params = &params;
+    if (sampler_run(&d->samplers[thread], &in, &got) != 0)
+        got.token = 0;
+    q->draft[q->n_guess] = q->answer[in.n_answer] = got.token;
 }
 
 /* Computes the batch; every sequence of the round has a row of logits in it and gets a guess. */

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Speculation by a draft model: a second, smaller model of the same vocabulary reads along with
- * every answer that is being decoded and guesses its next tokens, the likeliest each time (Leviathan
- * et al. 2023, "Fast Inference from Transformers via Speculative Decoding").  As with prompt lookup
- * (speculate.h) a guess changes speed and no token.
+ * every answer that is being decoded and guesses its next tokens (Leviathan et al. 2023, "Fast
+ * Inference from Transformers via Speculative Decoding").  A guess is sampled as the model's token
+ * will be, with the request's parameters and the same random number: the closer the two models, the
+ * oftener it is right, whatever the temperature.  As with prompt lookup (speculate.h) it changes
+ * speed and no token.
  *
  * The draft has weights, activations and a paged cache of its own, with as many blocks as the
  * model's; a sequence has the same slot in both.  What the draft has not read yet of a text, it
  * reads in pieces of at most ENGINE_PROMPT_BESIDE tokens a step, so that no other answer waits; a
  * text for which its cache has no block gets no guesses.  Owns all that; borrows the file, the
- * kernels and the threads.  Scheduler thread. */
+ * kernels, the threads and their samplers.  Scheduler thread. */
 #ifndef WORKER_ENGINE_DRAFT_H
 #define WORKER_ENGINE_DRAFT_H
 
@@ -17,10 +19,11 @@
 
 struct draft;
 
-/* The draft model of p->config.  n_vocab is the model's: no guess is above it.  Errors as
- * engine_new has them. */
+/* The draft model of p->config, for a model of n_vocab tokens; samplers [n_threads] for as many.
+ * Errors as engine_new has them. */
 int draft_new(const struct engine_plan *p, uint32_t n_vocab, const struct kern *kern,
-              struct team *team, struct draft **ret_draft, struct err *err) MUST_USE;
+              struct team *team, struct sampler *samplers, struct draft **ret_draft,
+              struct err *err) MUST_USE;
 void draft_free(struct draft *d); /* NULL is fine */
 /* Its cache, for the scheduler, which gives a sequence's blocks back when it stops running. */
 struct kv *draft_kv(struct draft *d);

@@ -77,15 +77,17 @@ static int load(struct engine *e, const struct gguf *g, const struct engine_conf
     if (r == 0)
         r = sched_init(&e->sched, &e->kv, c->n_ctx, e->hp.n_vocab, c->max_num_seqs,
                        c->max_num_batched_tokens, err);
+    if (r == 0)
+        r = init_samplers(e, err);
     if (r == 0 && c->draft)
-        r = draft_new(&e->plan, e->hp.n_vocab, &e->kern, e->team, &e->draft, err);
+        r = draft_new(&e->plan, e->hp.n_vocab, &e->kern, e->team, e->samplers, &e->draft, err);
     if (r)
         return r;
     e->sched.draft_kv = e->draft ? draft_kv(e->draft) : NULL;
     e->sched.n_speculate = c->n_speculate;
     e->sched.max_draft_rows = plan_out_rows(c) - c->max_num_seqs;
     e->sched.min_acceptance = c->min_acceptance;
-    return init_samplers(e, err);
+    return 0;
 }
 
 int engine_new(const struct gguf *g, const struct engine_config *cfg, struct engine **ret_engine,
@@ -168,20 +170,8 @@ static bool is_among(int32_t token, const int32_t *list, uint32_t n)
 static int sample_row(struct engine *e, const struct seq *q, uint32_t row, uint32_t n_answer,
                       uint32_t thread)
 {
-    const struct request *r = q->req;
-    const struct sampler_input in = {.logits = e->logits + (size_t)row * e->hp.n_vocab,
-                                     .params = &r->params,
-                                     .choice = q->choice,
-                                     .prompt = r->prompt,
-                                     .n_prompt = r->n_prompt,
-                                     .answer = q->answer,
-                                     .n_answer = n_answer,
-                                     .eog = r->eog,
-                                     .n_eog = r->n_eog,
-                                     .stop_tokens = r->stop_tokens,
-                                     .n_stop_tokens = r->n_stop_tokens,
-                                     .bias = r->bias,
-                                     .n_bias = r->n_bias};
+    const struct sampler_input in =
+        sched_sampler_input(q, e->logits + (size_t)row * e->hp.n_vocab, n_answer);
     return sampler_run(&e->samplers[thread], &in, &e->results[row]);
 }
 

@@ -158,8 +158,8 @@ uint32_t plan_out_rows(const struct engine_config *c)
     return c->max_num_seqs + (c->n_speculate ? ENGINE_MAX_DRAFT : 0);
 }
 
-int plan_draft(const struct gguf *g, const struct hparams *hp, const struct engine_config *c,
-               struct plan_draft *ret, struct err *err)
+int plan_draft(const struct gguf *g, const struct hparams *hp, uint32_t n_vocab,
+               const struct engine_config *c, struct plan_draft *ret, struct err *err)
 {
     struct weights_sizes w;
     const struct arch *arch;
@@ -184,15 +184,17 @@ int plan_draft(const struct gguf *g, const struct hparams *hp, const struct engi
     const uint64_t forward = forward_scratch_bytes(&ret->dims),
                    arrays = (uint64_t)ret->dims.max_tok * 4 * sizeof(uint32_t) +
                             (uint64_t)c->max_num_seqs * (sizeof(struct seq *) + sizeof(uint32_t)),
-                   logits = (uint64_t)c->max_num_seqs * hp->n_vocab * sizeof(float);
+                   logits = (uint64_t)c->max_num_seqs * hp->n_vocab * sizeof(float),
+                   padded = (uint64_t)c->n_threads * n_vocab * sizeof(float);
     if (forward == 0 || ret->block_bytes == 0 ||
-        !size_add(forward, w.small_bytes + arrays + logits, &ret->scratch_bytes))
+        !size_add(forward, w.small_bytes + arrays + logits + padded, &ret->scratch_bytes))
         return err_set(err, E_NOMEM, "the size of the draft model's memory overflows 64 bits");
     return 0;
 }
 
 /* Of the file that p->config names; ret is all zeros when it names none. */
-static int measure_draft(struct engine_plan *p, struct plan_draft *ret, struct err *err)
+static int measure_draft(struct engine_plan *p, uint32_t n_vocab, struct plan_draft *ret,
+                         struct err *err)
 {
     struct hparams hp;
     *ret = (struct plan_draft){0};
@@ -200,7 +202,7 @@ static int measure_draft(struct engine_plan *p, struct plan_draft *ret, struct e
         return 0;
     int r = hparams_from_gguf(p->config.draft, &hp, err);
     if (r == 0) {
-        r = plan_draft(p->config.draft, &hp, &p->config, ret, err);
+        r = plan_draft(p->config.draft, &hp, n_vocab, &p->config, ret, err);
         hparams_release(&hp);
     }
     if (r)
@@ -250,7 +252,7 @@ int plan_make(const struct gguf *g, const struct hparams *hp, const struct engin
     if (r == 0)
         r = weights_measure(g, hp, &w, err);
     if (r == 0)
-        r = measure_draft(&p, &draft, err);
+        r = measure_draft(&p, hp->n_vocab, &draft, err);
     if (r == 0)
         r = plan_cache(hp, &p, err);
     if (r)

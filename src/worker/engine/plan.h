@@ -16,14 +16,14 @@ int plan_make(const struct gguf *g, const struct hparams *hp, const struct engin
  * it only made, and the one that followed. */
 #define PLAN_DRAFT_STEP 2u
 
-/* What the draft model takes beside the model whose (filled) configuration is c. */
+/* What the draft model takes beside the model of n_vocab tokens whose (filled) configuration is c. */
 struct plan_draft {
     struct forward_dims dims; /* borrows hp */
     uint64_t weight_bytes, block_bytes;
     uint64_t scratch_bytes; /* without what grows with the cache's blocks */
 };
-int plan_draft(const struct gguf *g, const struct hparams *hp, const struct engine_config *c,
-               struct plan_draft *ret, struct err *err) MUST_USE;
+int plan_draft(const struct gguf *g, const struct hparams *hp, uint32_t n_vocab,
+               const struct engine_config *c, struct plan_draft *ret, struct err *err) MUST_USE;
 
 /* Rows of logits of one step: one for each sequence, and what guesses may take together. */
 uint32_t plan_out_rows(const struct engine_config *c);

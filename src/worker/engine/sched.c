@@ -207,7 +207,9 @@ uint32_t sched_guesses_wanted(const struct sched *s, const struct seq *q, uint32
         return 0;
     n = MIN_OF(MIN_OF(n, s->n_speculate), q->cap_answer - q->n_answer - 1);
     /* They take no block that another may need in the next step. */
-    return kv_n_free(s->kv) < s->running.n + kv_blocks_for(s->kv, n) ? 0 : n;
+    const uint32_t want = kv_blocks_for(s->kv, seq_n_tokens(q) + n),
+                   have = s->kv->seqs[q->slot].n_blocks;
+    return want > have && kv_n_free(s->kv) < s->running.n + want - have ? 0 : n;
 }
 
 /* Guesses for the decodes of the batch, the oldest first. */
@@ -272,6 +274,25 @@ void sched_commit(struct sched *s)
         s->n_accepted += q->n_taken;
         kv_publish(s->kv, q->slot, &t, q->n_cached);
     }
+}
+
+struct sampler_input sched_sampler_input(const struct seq *q, const float *logits,
+                                         uint32_t n_answer)
+{
+    const struct request *r = q->req;
+    return (struct sampler_input){.logits = logits,
+                                  .params = &r->params,
+                                  .choice = q->choice,
+                                  .prompt = r->prompt,
+                                  .n_prompt = r->n_prompt,
+                                  .answer = q->answer,
+                                  .n_answer = n_answer,
+                                  .eog = r->eog,
+                                  .n_eog = r->n_eog,
+                                  .stop_tokens = r->stop_tokens,
+                                  .n_stop_tokens = r->n_stop_tokens,
+                                  .bias = r->bias,
+                                  .n_bias = r->n_bias};
 }
 
 /* ---- memory ---- */

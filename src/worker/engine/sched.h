@@ -21,6 +21,7 @@
 
 #include "worker/engine/engine.h"
 #include "worker/engine/forward.h"
+#include "worker/engine/sampler.h"
 
 enum seq_state { SEQ_WAITING, SEQ_RUNNING, SEQ_DONE };
 
@@ -110,6 +111,10 @@ void sched_reap(struct sched *s);
 void sched_build(struct sched *s);
 /* After the pass: what the batch held is now cached. */
 void sched_commit(struct sched *s);
+
+/* How the token that follows the first n_answer tokens of q's answer is sampled from logits. */
+struct sampler_input sched_sampler_input(const struct seq *q, const float *logits,
+                                         uint32_t n_answer);
 
 /* How many guesses, at most n, the next step will take for q: 0 for one that does not decode, or
  * for which there are no blocks to spare. */
