@@ -13,7 +13,17 @@
 #include "lib/base/near.h"
 #include "lib/sys/file.h"
 
-enum kind { SET_MODEL, SET_NUMBER, SET_REAL, SET_SIZE, SET_TIME, SET_WORD, SET_FILE, SET_TRUE, SET_FALSE };
+enum kind {
+    SET_MODEL,
+    SET_NUMBER,
+    SET_REAL,
+    SET_SIZE,
+    SET_TIME,
+    SET_WORD,
+    SET_FILE,
+    SET_TRUE,
+    SET_FALSE
+};
 
 /* Flags, the settings they give, and the widest range: the daemon knows each one's own. */
 static const struct {

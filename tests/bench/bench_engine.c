@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine alone, without daemon and protocol: how fast one model reads prompts and decodes.
  *
- * bench_engine MODEL.gguf [threads=N] [level=NAME] [kv=f32|f16|...] [guess=N] [draft=FILE] [CASE...]
- * CASE: pp512 reads one prompt of 512 tokens; tg32@1024x8 has 8 sequences with 1024 tokens each
- * decode 32 tokens.  Prints one line a case: tokens a second and milliseconds a step. */
+ * bench_engine MODEL.gguf [threads=N] [level=NAME] [kv=f32|f16|...] [guess=N] [draft=FILE] [agree]
+ * [CASE...] agree: all answers are one token, whatever the weights: every guess of a draft comes
+ * true. CASE: pp512 reads one prompt of 512 tokens; tg32@1024x8 has 8 sequences with 1024 tokens
+ * each decode 32 tokens.  Prints one line a case: tokens a second and milliseconds a step. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ static void on_event(void *ctx, const struct engine_event *ev)
     c->n_done += ev->type == ENGINE_CHOICE_DONE;
 }
 
+static bool agree;
 static uint64_t next_id, rng_state = 88172645463325252ull;
 
 static int32_t random_token(uint32_t n_vocab)
@@ -54,6 +56,11 @@ static void submit(struct engine *e, uint32_t n_prompt, uint32_t n_answer)
     r.params.temperature = 0;
     r.params.has_seed = true;
     r.params.max_tokens = n_answer;
+    static const struct gen_logit_bias one = {.token = 7, .bias = 100};
+    if (agree) {
+        r.logit_bias = &one;
+        r.n_logit_bias = 1;
+    }
     if (engine_submit(e, &r, &err)) {
         fprintf(stderr, "bench_engine: %s\n", err.msg);
         exit(1);
@@ -106,6 +113,8 @@ static bool read_option(struct engine_config *cfg, const char *arg)
         cfg->cpu_level = arg + 6;
     } else if (strncmp(arg, "guess=", 6) == 0) {
         cfg->n_speculate = (uint32_t)strtoul(arg + 6, NULL, 10);
+    } else if (strcmp(arg, "agree") == 0) {
+        agree = true;
     } else if (strncmp(arg, "draft=", 6) == 0) {
         struct err err = ERR_INIT;
         struct gguf *g = NULL; /* open until the end */

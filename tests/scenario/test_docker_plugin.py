@@ -323,6 +323,11 @@ class Compose(Plugin):
             self.assertEqual(lines[-1]["message"], "MODEL=smollm2")
             self.assertEqual(stub.asked("POST", "/engines/_configure"),
                              [{"model": "smollm2", "context-size": 512, "raw-runtime-flags": "--temp 0"}])
+            out = self.good("compose", "--project-name=p", "up", "--model=smollm2", "--speculative-draft-model", "smollm2",
+                            "--speculative-num-tokens", "3", "--speculative-min-acceptance-rate", "0.5", "svc", stub=stub)
+            self.assertIn("Enabling speculative decoding with draft model: smollm2", out)
+            self.assertEqual(stub.asked("POST", "/engines/_configure")[-1], {"model": "smollm2", "speculative": {
+                "draft_model": "smollm2", "num_tokens": 3, "min_acceptance_rate": 0.5}})
             rc, out, _ = self.call("compose", "--project-name=p", "up", "svc", stub=stub)
             self.assertEqual((rc, json.loads(out.splitlines()[-1])["type"]), (1, "error"))
         self.assertEqual(self.good("compose", "--project-name=p", "down", "svc"), "")

@@ -28,7 +28,7 @@ static const struct {
 #define WORD(l, s, track, setting)      {l, s, #track, "a word", setting},
 #define MODEL(l, s, track, setting)     {l, s, #track, "a model's name", setting},
 #define SPEC(l, s, track)                                                                          \
-    {l, s, #track, "a JSON object", "method, model and num_speculative_tokens, as settings"},
+    {l, s, #track, "JSON", "`method`, `model` and `num_speculative_tokens`, the settings above"},
 #define PLAIN(l, s, track, why)         {l, s, #track, "", why},
 #define ONLY(l, s, track, neutral, why) {l, s, #track, "only " neutral, why},
 #include "daemon/api/flag.def"

@@ -264,14 +264,10 @@ static void test_allocation_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plan_defaults),
-        cmocka_unit_test(test_plan_needs_no_tensor_data),
-        cmocka_unit_test(test_plan_refusals),
-        cmocka_unit_test(test_unknown_architecture),
-        cmocka_unit_test(test_missing_tensors),
-        cmocka_unit_test(test_misshapen_tensors),
-        cmocka_unit_test(test_draft_plans),
-        cmocka_unit_test(test_allocation_failures),
+        cmocka_unit_test(test_plan_defaults),   cmocka_unit_test(test_plan_needs_no_tensor_data),
+        cmocka_unit_test(test_plan_refusals),   cmocka_unit_test(test_unknown_architecture),
+        cmocka_unit_test(test_missing_tensors), cmocka_unit_test(test_misshapen_tensors),
+        cmocka_unit_test(test_draft_plans),     cmocka_unit_test(test_allocation_failures),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -225,8 +225,8 @@ static void test_a_draft_saves_steps(void **state)
     static struct run_choice plain[4];
     uint64_t n_steps[2];
     for (int with = 0; with < 2; with++) {
-        struct engine *e = open_tiny(
-            &(struct engine_config){.max_num_seqs = 8, .draft = with ? tiny : NULL});
+        struct engine *e =
+            open_tiny(&(struct engine_config){.max_num_seqs = 8, .draft = with ? tiny : NULL});
         for (uint32_t i = 0; i < 4; i++) {
             ask(i, 10 + i, 41);
             runs[i].req.params.temperature = i % 2 ? 1.0f : 0;
@@ -253,10 +253,9 @@ static void test_a_draft_catches_up(void **state)
 {
     (void)state;
     static int32_t text[3 * ENGINE_PROMPT_BESIDE];
-    struct engine *e = run_open(tiny, &(struct engine_config){.n_ctx = 1024,
-                                                              .max_num_seqs = 1,
-                                                              .max_num_batched_tokens = 1024,
-                                                              .draft = tiny});
+    struct engine *e = run_open(
+        tiny, &(struct engine_config){
+                  .n_ctx = 1024, .max_num_seqs = 1, .max_num_batched_tokens = 1024, .draft = tiny});
     run_request(&runs[0], 0, text, ARRAY_LEN(text), TINY_VOCAB);
     runs[0].req.params.max_tokens = 4 + 2 * (ENGINE_DEFAULT_DRAFT + 1);
     struct engine_stats st = run_n(e, 1);

@@ -35,7 +35,8 @@ static void settings_go_both_ways(void **state)
     static const char all[] =
         "{\"chat-template\":\"{{x}}\",\"context-size\":4096,\"max-num-seqs\":4,"
         "\"max-num-batched-tokens\":64,\"kv-cache-type\":\"f16\",\"kv-cache-memory\":1048576,"
-        "\"threads\":2,\"speculative-draft-model\":\"ai/small\",\"keep-alive\":-1,\"pinned\":true,\"temperature\":0.7,\"top-p\":0.95,"
+        "\"threads\":2,\"speculative-draft-model\":\"ai/small\","
+        "\"keep-alive\":-1,\"pinned\":true,\"temperature\":0.7,\"top-p\":0.95,"
         "\"min-p\":0.05,\"top-k\":40,\"repetition-penalty\":1.1,\"presence-penalty\":-0.5,"
         "\"frequency-penalty\":0.25,\"max-tokens\":100,\"seed\":9007199254740993}";
     struct err err = ERR_INIT;

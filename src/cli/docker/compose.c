@@ -79,6 +79,26 @@ static int ensure_model(struct client *c, const char *model, struct err *err)
     return rc;
 }
 
+/* The draft model of the service's models, which is brought as they are. */
+static int add_draft(struct client *c, const struct cli_args *a, const char *draft, json_t *body,
+                     struct err *err)
+{
+    uint64_t n = 0;
+    double rate = 0;
+    int rc = ensure_model(c, draft, err);
+    if (rc == 0)
+        rc = cli_number(a, "speculative-num-tokens", 0, INT32_MAX, &n, err);
+    if (rc == 0)
+        rc = cli_real(a, "speculative-min-acceptance-rate", 0, 1, &rate, err);
+    if (rc < 0)
+        return rc;
+    say("info", "Enabling speculative decoding with draft model: %s", draft);
+    json_object_set_new(body, "speculative",
+                        json_pack("{s:s, s:I, s:f}", "draft_model", draft, "num_tokens",
+                                  (json_int_t)n, "min_acceptance_rate", rate));
+    return 0;
+}
+
 static int configure(struct client *c, const struct cli_args *a, const char *model, struct err *err)
 {
     uint64_t n = 0;
@@ -95,10 +115,8 @@ static int configure(struct client *c, const struct cli_args *a, const char *mod
         say("info", "Setting raw runtime flags to %s", flags);
         json_object_set_new(body, "raw-runtime-flags", json_string(flags));
     }
-    if (draft && *draft) {
-        say("info", "Enabling speculative decoding with draft model: %s", draft);
-        json_object_set_new(body, "speculative", json_pack("{s:s}", "draft_model", draft));
-    }
+    if (rc == 0 && draft && *draft)
+        rc = add_draft(c, a, draft, body, err);
     if (rc == 0)
         rc = client_json(c, "POST", "/engines/_configure", body, &answer, err);
     if (rc == 0)

@@ -195,7 +195,8 @@ static int read_flags(const json_t *root, json_t *settings, struct err *err)
 static int read_speculative(const json_t *v, json_t *settings, struct err *err)
 {
     const json_t *draft = json_object_get(v, "draft_model"),
-                 *rate = json_object_get(v, "min_acceptance_rate"), *n = json_object_get(v, "num_tokens");
+                 *rate = json_object_get(v, "min_acceptance_rate"),
+                 *n = json_object_get(v, "num_tokens");
     if (!v || json_is_null(v))
         return 0;
     if (!json_is_object(v))

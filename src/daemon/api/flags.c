@@ -99,7 +99,8 @@ static int put_spec(const struct row *row, const json_t *o, json_t *settings, st
             return err_set(err, E_UNSUPPORTED, "runtime flag '%s': '%.64s' cannot be set here",
                            row->long_name, key);
     }
-    if ((model && !is_model_name((struct str){json_string_value(model), json_string_length(model)})) ||
+    if ((model &&
+         !is_model_name((struct str){json_string_value(model), json_string_length(model)})) ||
         (n && !json_is_integer(n)) || is_ngram == (model != NULL))
         return err_set(err, E_INVALID,
                        "runtime flag '%s' needs a 'model' by its name, unless 'method' is "
@@ -164,7 +165,8 @@ static int set_value(const struct row *row, struct str value, json_t *settings, 
 static bool is_fit(const struct row *row, struct str value)
 {
     switch (row->kind) {
-    case KIND_SPEC: return value.len > 0 && value.len <= LIMIT_PATH_BYTES; /* its parts are judged */
+    case KIND_SPEC:
+        return value.len > 0 && value.len <= LIMIT_PATH_BYTES; /* its parts are judged */
     case KIND_MODEL: return is_model_name(value);
     default: return is_harmless(value);
     }

@@ -192,9 +192,9 @@ static void refuse(struct runner *r, struct worker *w, const struct room *room)
     } else {
         buf_printf(&b, "model %.60s%s takes %s (weights %s, cache %s, activations %s, other %s)",
                    w->model->file.name, w->draft.name ? " with its draft model" : "",
-                   print_bytes(plan_bytes(w), sum),
-                   print_bytes(p->weight_bytes, weights), print_bytes(p->kv_bytes, kv),
-                   print_bytes(p->scratch_bytes, scratch), print_bytes(p->other_bytes, other));
+                   print_bytes(plan_bytes(w), sum), print_bytes(p->weight_bytes, weights),
+                   print_bytes(p->kv_bytes, kv), print_bytes(p->scratch_bytes, scratch),
+                   print_bytes(p->other_bytes, other));
         buf_printf(&b, ", and of the limit of %s ", print_bytes(r->stats.max_memory_bytes, limit));
         if (others) {
             buf_printf(&b, "%s are planned: ", print_bytes(others, taken));

@@ -337,7 +337,7 @@ static int settings_set_locked(struct runner *r, const char *model, struct setti
     return rc;
 }
 
-/* A draft model that is newly declared is one there is; one that was declared may have gone since. */
+/* A draft model that is newly declared must be there; one declared before may have gone since. */
 static int draft_check(struct runner *r, const char *model, const struct model_settings *s,
                        struct err *err)
 {

@@ -79,10 +79,10 @@ struct worker {
     size_t out_sent;
     struct model_files files;   /* until LOAD is on its way */
     struct store_opened opened; /* of a stored model: its blobs are held as long as the worker is */
-    struct {                        /* draft.c */
-        char *name;                 /* owned; NULL: there is none */
-        struct model_files files;   /* until LOAD is made */
-        struct store_opened opened; /* as above, of a stored one */
+    struct {                    /* draft.c */
+        char *name;             /* owned; NULL: there is none */
+        struct model_files files;          /* until LOAD is made */
+        struct store_opened opened;        /* as above, of a stored one */
         char digest[OCI_DIGEST_CHARS + 1]; /* "": not the store's */
     } draft;
     enum worker_state state;

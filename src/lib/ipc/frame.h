@@ -72,7 +72,7 @@ struct msg_load { /* LOAD: how to open and run the model; the files' descriptors
     struct str model_name; /* for messages and logs */
     uint32_t n_fds;
     const struct str *file_names; /* [n_fds], for messages */
-    uint32_t n_draft_fds;         /* the last ones of them are the draft model's; 0: there is none */
+    uint32_t n_draft_fds; /* the last ones of them are the draft model's; 0: there is none */
     uint32_t n_threads, n_ctx, max_num_seqs, max_num_batched_tokens, block_size, kv_type;
     bool no_prefix_cache;
     uint32_t n_speculate;     /* tokens guessed ahead of each answer; 0: none */

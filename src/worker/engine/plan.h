@@ -16,7 +16,7 @@ int plan_make(const struct gguf *g, const struct hparams *hp, const struct engin
  * it only made, and the one that followed. */
 #define PLAN_DRAFT_STEP 2u
 
-/* What the draft model takes beside the model of n_vocab tokens whose (filled) configuration is c. */
+/* What the draft model takes beside the model of n_vocab tokens with the filled configuration c. */
 struct plan_draft {
     struct forward_dims dims; /* borrows hp */
     uint64_t weight_bytes, block_bytes;

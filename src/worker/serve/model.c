@@ -41,14 +41,14 @@ static int tokenizer_load(struct loaded_model *m, struct err *err)
     return 0;
 }
 
-/* The model that guesses, if there is one; it must speak of the same tokens.  After the tokenizer. */
+/* The model that guesses, if there is one, of the same tokens.  After the tokenizer. */
 static int draft_load(const struct load_job *job, struct loaded_model *m, struct err *err)
 {
     struct tokenizer *t = NULL;
     if (job->msg.n_draft_fds == 0)
         return 0;
-    int rc = files_open(job, job->n_fds - job->msg.n_draft_fds, job->msg.n_draft_fds, &m->draft,
-                        err);
+    int rc =
+        files_open(job, job->n_fds - job->msg.n_draft_fds, job->msg.n_draft_fds, &m->draft, err);
     if (rc == 0)
         rc = tokenizer_from_gguf(m->draft, &t, err);
     if (rc < 0)

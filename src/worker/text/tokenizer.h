@@ -87,9 +87,9 @@ int detok_feed(struct detok *d, int32_t id, struct buf *out, struct err *err) MU
 /* At the end: an unfinished character becomes U+FFFD. */
 int detok_finish(struct detok *d, struct buf *out, struct err *err) MUST_USE;
 
-/* Whether a model with vocabulary draft can guess for one with t: as many tokens, but for 128 at the
- * end, and each that is a word or a byte in both spelled alike; control tokens may differ, which
- * costs a guess and no more.  E_INVALID says what differs and what to do. */
+/* Whether a model with vocabulary draft can guess for one with t: as many tokens, but for 128 at
+ * the end, and each that is a word or a byte in both spelled alike; control tokens may differ,
+ * which costs a guess and no more.  E_INVALID says what differs and what to do. */
 int tokenizer_check_draft(const struct tokenizer *t, const struct tokenizer *draft,
                           struct err *err) MUST_USE;
 

@@ -6,7 +6,7 @@
 #define SLACK_TOKENS 128u
 
 #define HOW_TO_MEND                                                                                \
-    "guesses would be other words than it says: choose a smaller model of the same family, or "   \
+    "guesses would be other words than it says: choose a smaller model of the same family, or "    \
     "leave the draft model away and let speculative-num-tokens guess from the text"
 
 static bool is_word(const struct tokenizer *t, int32_t id)
@@ -17,12 +17,13 @@ static bool is_word(const struct tokenizer *t, int32_t id)
 
 int tokenizer_check_draft(const struct tokenizer *t, const struct tokenizer *draft, struct err *err)
 {
-    const uint32_t n = MIN_OF(t->n_vocab, draft->n_vocab), most = MAX_OF(t->n_vocab, draft->n_vocab);
+    const uint32_t n = MIN_OF(t->n_vocab, draft->n_vocab),
+                   most = MAX_OF(t->n_vocab, draft->n_vocab);
     if (tokenizer_has_text(t) != tokenizer_has_text(draft))
-        return err_set(err, E_INVALID,
-                       "the draft model's vocabulary is of the kind '%s' and the model's '%s'; "
-                       HOW_TO_MEND,
-                       tokenizer_kind(draft), tokenizer_kind(t));
+        return err_set(
+            err, E_INVALID,
+            "the draft model's vocabulary is of the kind '%s' and the model's '%s'; " HOW_TO_MEND,
+            tokenizer_kind(draft), tokenizer_kind(t));
     if (most - n > SLACK_TOKENS)
         return err_set(err, E_INVALID,
                        "the draft model has %u tokens and the model %u, which may differ by %u at "
