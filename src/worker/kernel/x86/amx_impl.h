@@ -3,100 +3,255 @@
  * lie, weights the right one in panels of 16 rows.  Included once, after amx_float_impl.h.
  *
  * A tile product is a block of 32 columns (or half of one), its exact integers are then scaled and
- * added as panel_impl.h does it: bit for bit as on every other level. */
+ * added as panel_impl.h does it: bit for bit as on every other level.  The vector units have more
+ * to do than the tiles, and the way from one to the other is long and leads through memory: so
+ * while a unit's integers are scaled the next one's are made, a block for a block. */
 
-/* Tiles: 0 to 3 sums, 4 and 5 tokens, 6 and 7 weights. */
-enum { TILE_TOKENS_N = 16 };
+enum { UNIT_TOKENS = 16, UNIT_BLOCKS = QUANT_CHUNK / 256 };
 
-/* n_tok rows of tokens, k_bytes of columns. */
+/* n_tok rows of tokens, k_bytes of columns.  Tiles: 0 and 1 sums, 2 and 3 weights, 4 to 7 tokens.
+ */
 INLINED void tiles_begin(uint32_t n_tok, uint32_t k_bytes TILES_PARAM)
 {
     _Alignas(64) struct tile_config c = {.palette = 1};
-    for (int i = 0; i < 4; i++)
-        tile_shape(&c, i, n_tok, 64);
-    for (int i = 4; i < 6; i++)
-        tile_shape(&c, i, n_tok, k_bytes);
-    for (int i = 6; i < 8; i++)
-        tile_shape(&c, i, k_bytes / 4, 64);
+    for (int i = 0; i < 8; i++)
+        if (i < 2)
+            tile_shape(&c, i, n_tok, 64);
+        else if (i < 4)
+            tile_shape(&c, i, k_bytes / 4, 64);
+        else
+            tile_shape(&c, i, n_tok, k_bytes);
     TILES_CONFIG(&c);
 }
 
-/* Integers of one float lane of a chunk: up to 4 blocks, halves, panels, tokens, rows. */
-struct lane_sums {
-    _Alignas(64) int32_t s[QUANT_CHUNK / 256][2][2][TILE_TOKENS_N][16];
+/* A float lane of a chunk of one panel: its first block, and how many there are. */
+struct unit {
+    const char *w;
+    uint32_t i, lane, n, panel; /* lane = panel_lanes[i] */
 };
 
-/* x: the tokens' bytes of the lane's first block.  w: that block of panel 0. */
-INLINED void amx_lane_dots(const char *w, size_t one_bytes, const char *x, size_t x_row_bytes,
-                           uint32_t n, bool both, struct lane_sums *to, const int flags TILES_PARAM)
+/* A unit's integers, by block, or by half block. */
+struct unit_sums {
+    _Alignas(64) int32_t s[2 * UNIT_BLOCKS][UNIT_TOKENS][16];
+};
+
+/* Of a chunk and up to 16 tokens. */
+struct unit_tokens {
+    const char *plain, *group; /* of the first token: bytes in order, struct act_q8 */
+    size_t row_bytes;
+    __m512 wait[3][2][UNIT_TOKENS]; /* sums that wait for their neighbour, of each panel */
+};
+
+INLINED void unit_lane(struct unit *u, uint32_t i, uint32_t n_blocks)
 {
-    const int n_half = flags & W_HALF ? 2 : 1;
-    for (uint32_t g = 0; g < n; g++, w += panel_block_bytes(flags), x += 256) {
-        const struct panel_block *w0 = (const struct panel_block *)w;
-        const struct panel_block *w1 = (const struct panel_block *)(w + one_bytes);
-        for (int h = 0; h < n_half; h++) {
-            TILE_LOAD(4, x + 16 * h, x_row_bytes);
-            TILE_LOAD(6, w0->q[4 * h], 64);
-            TILE_ZERO(0);
-            TILE_DOT_INT8(0, 4, 6);
-            TILE_STORE(0, to->s[g][h][0], 64);
-            if (!both)
-                continue;
-            TILE_LOAD(7, w1->q[4 * h], 64);
-            TILE_ZERO(1);
-            TILE_DOT_INT8(1, 4, 7);
-            TILE_STORE(1, to->s[g][h][1], 64);
-        }
+    u->i = i;
+    u->lane = panel_lanes[i % 8];
+    u->n = u->lane < n_blocks ? (n_blocks - u->lane + 7) / 8 : 0;
+}
+
+/* The same lane of the second panel, or the next lane of the first. */
+INLINED struct unit unit_next(struct unit u, const struct panel_pair *p, const int flags)
+{
+    if (u.panel == 0 && p->n_rows > PANEL_ROWS) {
+        u.panel = 1;
+        u.w += p->one_bytes;
+        return u;
+    }
+    u.w += u.n * panel_block_bytes(flags) - u.panel * p->one_bytes;
+    u.panel = 0;
+    unit_lane(&u, u.i + 1, p->n_blocks);
+    return u;
+}
+
+/* Begins block g's products; a lane's tokens stay in tiles for the second panel where they fit. */
+INLINED void unit_dot(const struct unit *u, const uint32_t g, const struct unit_tokens *x,
+                      const int flags TILES_PARAM)
+{
+    const struct panel_block *w = (const struct panel_block *)(u->w + g * panel_block_bytes(flags));
+    const char *xb = x->plain + 32 * u->lane + 256 * g;
+#define DOT(SUM, WEIGHTS, TOKENS, again, h)                                                        \
+    do {                                                                                           \
+        if (again)                                                                                 \
+            TILE_LOAD(TOKENS, xb + 16 * (h), x->row_bytes);                                        \
+        TILE_LOAD(WEIGHTS, w->q[4 * (h)], 64);                                                     \
+        TILE_ZERO(SUM);                                                                            \
+        TILE_DOT_INT8(SUM, TOKENS, WEIGHTS);                                                       \
+    } while (0)
+    if (g >= u->n)
+        return;
+    if (flags & W_HALF) {
+        DOT(0, 2, 4, true, 0);
+        DOT(1, 3, 5, true, 1);
+        return;
+    }
+    switch (g) {
+    case 0: DOT(0, 2, 4, u->panel == 0, 0); break;
+    case 1: DOT(1, 3, 5, u->panel == 0, 0); break;
+    case 2: DOT(0, 2, 6, u->panel == 0, 0); break;
+    default: DOT(1, 3, 7, u->panel == 0, 0); break;
+    }
+#undef DOT
+}
+
+INLINED void unit_store(const struct unit *u, const uint32_t g, struct unit_sums *to,
+                        const int flags TILES_PARAM)
+{
+    if (g >= u->n)
+        return;
+    if (flags & W_HALF) {
+        TILE_STORE(0, to->s[2 * g], 64);
+        TILE_STORE(1, to->s[2 * g + 1], 64);
+    } else if (g % 2 == 0) {
+        TILE_STORE(0, to->s[g], 64);
+    } else {
+        TILE_STORE(1, to->s[g], 64);
     }
 }
 
-/* What the lane's n blocks add up to for token t and panel r. */
-INLINED __m512 amx_lane_sum(const char *w, const struct act_q8 *x, uint32_t lane, uint32_t n,
-                            const struct lane_sums *in, uint32_t t, int r, const int flags)
+/* Where T <= 16 tokens' scales lie that a unit takes, so that the processor's own addresses reach
+ * them: every fourth token, and the step between tokens, once and three times. */
+struct unit_scales {
+    const char *token[UNIT_TOKENS / 4];
+    size_t step, step3;
+};
+
+/* The compiler is to keep p as it is, in a register. */
+#define KEEP(p) __asm__("" : "+r"(p))
+
+INLINED struct unit_scales unit_scales(const struct unit *u, const struct unit_tokens *x,
+                                       uint32_t t0, const uint32_t T)
 {
-    __m512 acc = _mm512_setzero_ps();
-    for (uint32_t g = 0; g < n; g++, w += panel_block_bytes(flags), x++) {
-        const struct panel_block *wb = (const struct panel_block *)w;
-        __m512i s0 = _mm512_load_si512(in->s[g][0][r][t]);
-        __m512i s1 = flags & W_HALF ? _mm512_load_si512(in->s[g][1][r][t]) : s0;
-        acc = panel_add(wb, x, lane, panel_float(wb, s0, s1, flags), acc, flags);
+    struct unit_scales s = {.step = x->row_bytes, .step3 = 3 * x->row_bytes};
+    UNROLL
+    for (uint32_t i = 0; i < (T + 3) / 4; i++) {
+        s.token[i] = x->group + (t0 + 4 * i) * x->row_bytes + sizeof(float) * u->lane;
+        KEEP(s.token[i]);
     }
-    return acc;
+    KEEP(s.step3);
+    return s;
+}
+
+/* acc += block g, for T tokens from t0 on.  A block's d, ds and sum lie four bytes further than
+ * those of the one before, so the scales' beginning stands for block 0. */
+INLINED void unit_scale(const struct unit *u, const uint32_t g, const struct unit_scales *x,
+                        const struct unit_sums *in, uint32_t t0, const uint32_t T,
+                        __m512 acc[UNIT_TOKENS], const int flags)
+{
+    const struct panel_block *w = (const struct panel_block *)(u->w + g * panel_block_bytes(flags));
+    UNROLL
+    for (uint32_t t = 0; t < T; t++) {
+        const char *at = x->token[t / 4] + g * sizeof(struct act_q8);
+        at += t % 4 == 3 ? x->step3 : t % 4 * x->step;
+        __m512i s0 = _mm512_load_si512(in->s[flags & W_HALF ? 2 * g : g][t0 + t]);
+        __m512i s1 = flags & W_HALF ? _mm512_load_si512(in->s[2 * g + 1][t0 + t]) : s0;
+        acc[t] = panel_add(w, (const struct act_q8 *)at, 0, panel_float(w, s0, s1, flags), acc[t],
+                           flags);
+    }
+}
+
+/* The unit's sums meet their neighbours', or leave. */
+INLINED void unit_end(const struct unit *u, struct unit_tokens *x, struct panel_pair *p,
+                      uint32_t t0, const uint32_t T, float *y, __m512 acc[UNIT_TOKENS])
+{
+    uint32_t level = 0;
+    for (; u->i >> level & 1; level++) {
+        const __m512 *neighbour = x->wait[level][u->panel] + t0;
+        UNROLL
+        for (uint32_t t = 0; t < T; t++)
+            acc[t] = _mm512_add_ps(neighbour[t], acc[t]);
+    }
+    if (level < 3) {
+        UNROLL
+        for (uint32_t t = 0; t < T; t++)
+            x->wait[level][u->panel][t0 + t] = acc[t];
+        return;
+    }
+    const bool last = u->panel == 1 || p->n_rows <= PANEL_ROWS;
+    const __mmask16 m = last ? panel_mask(p->n_rows) : (__mmask16)0xffff;
+    const size_t ld_y = p->ld_y;
+    const bool first = p->col0 == 0;
+    y += t0 * ld_y + PANEL_ROWS * u->panel;
+    UNROLL
+    for (uint32_t t = 0; t < T; t++, y += ld_y)
+        panel_out(y, m, acc[t], first);
+}
+
+/* Scales `u` for T tokens while the products of `next` (NULL: none) begin. */
+INLINED void unit_pass(const struct unit *u, const struct unit *next, struct panel_pair *p,
+                       struct unit_tokens *x, const struct unit_sums *in, struct unit_sums *out,
+                       uint32_t t0, const uint32_t T, float *y, const int flags TILES_PARAM)
+{
+    const struct unit_scales scales = unit_scales(u, x, t0, T);
+    __m512 acc[UNIT_TOKENS];
+    KEEP(in);
+    UNROLL
+    for (uint32_t t = 0; t < T; t++)
+        acc[t] = _mm512_setzero_ps();
+    UNROLL
+    for (uint32_t g = 0; g < UNIT_BLOCKS; g++) {
+        if (g < u->n) {
+            /* Once for a block and a few tokens, as panel_fetch_set counts. */
+            for (uint32_t i = 0; i < T && u->panel == 0; i += PANEL_TOKENS)
+                panel_fetch(p);
+            unit_scale(u, g, &scales, in, t0, T, acc, flags);
+        }
+        if (!next)
+            continue;
+        if (flags & W_HALF) {
+            unit_dot(next, g, x, flags TILES_ARG);
+            unit_store(next, g, out, flags TILES_ARG);
+        } else { /* a product takes its time: another one is begun before it is stored */
+            unit_dot(next, g, x, flags TILES_ARG);
+            if (g > 0)
+                unit_store(next, g - 1, out, flags TILES_ARG);
+        }
+    }
+    unit_end(u, x, p, t0, T, y, acc);
+    if (next && !(flags & W_HALF))
+        unit_store(next, UNIT_BLOCKS - 1, out, flags TILES_ARG);
 }
 
 /* A chunk of the pair for n_tok <= 16 tokens, the first of them t0. */
-INLINED void amx_quant_tile(struct panel_pair *p, const struct kern_act *x, uint32_t t0,
+INLINED void amx_quant_tile(struct panel_pair *p, const struct kern_act *act, uint32_t t0,
                             uint32_t n_tok, const int flags TILES_PARAM)
 {
-    struct lane_sums sums;
-    __m512 wait[3][2][TILE_TOKENS_N];
-    const int n_panels = p->n_rows > PANEL_ROWS ? 2 : 1;
-    const char *row = (const char *)x->rows + t0 * x->row_bytes, *w = p->panels;
-    const char *plain = row + act_q8_plain_at(x->n_cols) + p->col0;
-    const char *group = row + p->col0 / 256 * sizeof(struct act_q8);
-    for (uint32_t i = 0, n; i < 8; i++, w += n * panel_block_bytes(flags)) {
-        const uint32_t lane = panel_lanes[i];
-        n = lane < p->n_blocks ? (p->n_blocks - lane + 7) / 8 : 0;
-        amx_lane_dots(w, p->one_bytes, plain + 32 * lane, x->row_bytes, n, n_panels == 2, &sums,
-                      flags TILES_ARG);
-        for (uint32_t t = 0; t < n_tok; t++) {
-            if (t % PANEL_TOKENS < n)
-                panel_fetch(p); /* once for a block and a few tokens, as panel_fetch_set counts */
-            for (int r = 0; r < n_panels; r++) {
-                const struct act_q8 *xt = (const struct act_q8 *)(group + t * x->row_bytes);
-                __m512 acc =
-                    amx_lane_sum(w + (size_t)r * p->one_bytes, xt, lane, n, &sums, t, r, flags);
-                uint32_t level = 0;
-                for (; i >> level & 1; level++)
-                    acc = _mm512_add_ps(wait[level][r][t], acc);
-                if (level < 3) {
-                    wait[level][r][t] = acc;
-                    continue;
-                }
-                const __mmask16 m = r + 1 == n_panels ? panel_mask(p->n_rows) : (__mmask16)0xffff;
-                panel_out(p->y + (t0 + t) * p->ld_y + 16 * r, m, acc, p->col0 == 0);
-            }
+    struct unit_sums sums[2];
+    struct unit_tokens x;
+    const char *row = (const char *)act->rows + t0 * act->row_bytes;
+    float *y = p->y + t0 * p->ld_y;
+    x.plain = row + act_q8_plain_at(act->n_cols) + p->col0;
+    x.group = row + p->col0 / 256 * sizeof(struct act_q8);
+    x.row_bytes = act->row_bytes;
+    struct unit u = {.w = p->panels};
+    unit_lane(&u, 0, p->n_blocks);
+    UNROLL
+    for (uint32_t g = 0; g < UNIT_BLOCKS; g++) {
+        unit_dot(&u, g, &x, flags TILES_ARG);
+        unit_store(&u, g, &sums[0], flags TILES_ARG);
+    }
+    for (uint32_t turn = 0; u.i < 8; turn ^= 1) {
+        const struct unit after = unit_next(u, p, flags), *next = after.i < 8 ? &after : NULL;
+        uint32_t t = 0;
+#define PASS(T)                                                                                    \
+    do {                                                                                           \
+        unit_pass(&u, next, p, &x, &sums[turn], &sums[turn ^ 1], t, T, y, flags TILES_ARG);        \
+        next = NULL;                                                                               \
+        t += T;                                                                                    \
+    } while (0)
+        if (n_tok == UNIT_TOKENS) {
+            PASS(UNIT_TOKENS);
+        } else {
+            if (n_tok & 8)
+                PASS(8);
+            if (n_tok & 4)
+                PASS(4);
+            if (n_tok & 2)
+                PASS(2);
+            if (n_tok & 1)
+                PASS(1);
         }
+#undef PASS
+        u = after;
     }
 }
 
@@ -104,16 +259,37 @@ INLINED void amx_quant_tokens(struct panel_pair *p, const struct kern_act *x, co
 {
     TILES_LOCAL;
     const uint32_t k_bytes = flags & W_HALF ? 16 : 32;
-    uint32_t t = 0, rest = x->n_tok % TILE_TOKENS_N;
-    if (x->n_tok >= TILE_TOKENS_N)
-        tiles_begin(TILE_TOKENS_N, k_bytes TILES_ARG);
-    for (; t + TILE_TOKENS_N <= x->n_tok; t += TILE_TOKENS_N)
-        amx_quant_tile(p, x, t, TILE_TOKENS_N, flags TILES_ARG);
+    uint32_t t = 0, rest = x->n_tok % UNIT_TOKENS;
+    if (x->n_tok >= UNIT_TOKENS)
+        tiles_begin(UNIT_TOKENS, k_bytes TILES_ARG);
+    for (; t + UNIT_TOKENS <= x->n_tok; t += UNIT_TOKENS)
+        amx_quant_tile(p, x, t, UNIT_TOKENS, flags TILES_ARG);
     if (rest) {
         tiles_begin(rest, k_bytes TILES_ARG);
         amx_quant_tile(p, x, t, rest, flags TILES_ARG);
     }
     TILES_RELEASE();
+}
+
+/* One body for all types of a kind: what differs between them is over when panels are there. */
+#define KIND(NAME, FLAGS)                                                                          \
+    static __attribute__((noinline)) void NAME(struct panel_pair *p, const struct kern_act *x,     \
+                                               const int flags)                                    \
+    {                                                                                              \
+        (void)flags;                                                                               \
+        amx_quant_tokens(p, x, FLAGS);                                                             \
+    }
+KIND(amx_tokens_plain, 0)
+KIND(amx_tokens_min, W_MIN)
+KIND(amx_tokens_half, W_HALF)
+KIND(amx_tokens_half_min, W_HALF_MIN)
+#undef KIND
+
+INLINED panel_fn amx_tokens(const int flags)
+{
+    return flags & W_HALF  ? flags & W_MIN ? amx_tokens_half_min : amx_tokens_half
+           : flags & W_MIN ? amx_tokens_min
+                           : amx_tokens_plain;
 }
 
 /* The table. */
@@ -128,7 +304,7 @@ enum { AMX_MIN_TOKENS = 4 }; /* below: row by row */
             matmul_##TYPE(w, row0, row1, x, y, ld_y);                                              \
         else                                                                                       \
             panel_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, LOAD, PANEL_LOAD_##TYPE,   \
-                         (FLAGS) | AS_SIGNED, amx_quant_tokens);                                   \
+                         (FLAGS) | AS_SIGNED, amx_tokens(FLAGS));                                  \
     }
 QUANT_LOADERS(X)
 #undef X
