@@ -25,7 +25,7 @@ MAY_END = {"src/lib/base/err.c", "src/lib/base/mem.c", "src/lib/sys/spawn.c",  #
            "src/daemon/serve.c",                                               # says on standard output where it listens
            "src/worker/serve/worker.c", "src/worker/serve/reader.c"}           # the role's own end
 # Bodies that x86 files include once per instruction set, after naming its vector types: no headers, no guard of their own.
-TEMPLATES = re.compile(r"src/worker/kernel/\w+/\w+_(impl|common)\.h")
+TEMPLATES = re.compile(r"src/worker/kernel/\w+/(\w+/)?\w+_(impl|common)\.h")
 
 
 def calls(code, name):

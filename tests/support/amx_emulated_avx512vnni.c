@@ -7,7 +7,7 @@
 
 #include "worker/kernel/x86/quant_impl.h"
 
-#include "worker/kernel/x86/panel_impl.h"
+#include "worker/kernel/x86/panel/panel_impl.h"
 
 #include "worker/kernel/x86/tile.h"
 

@@ -44,6 +44,11 @@ static void fill_avx2(struct kern *k)
     quant_avx2_fill(k);
 }
 
+static bool has_avxvnni(void)
+{
+    return cpu_has(CPU_AVXVNNI);
+}
+
 static bool has_avx512(void)
 {
     return cpu_has(CPU_AVX512);
@@ -69,7 +74,7 @@ static bool has_avx512bf16(void)
 
 static bool has_amx(void)
 {
-    return cpu_has(CPU_AMX_INT8) && cpu_has(CPU_AMX_BF16);
+    return has_avx512vnni() && cpu_has(CPU_AMX_INT8) && cpu_has(CPU_AMX_BF16);
 }
 
 #elif defined(__aarch64__)
@@ -99,7 +104,7 @@ static bool has_i8mm(void)
 
 #endif
 
-/* Lowest first; each level has all those above it in this list. */
+/* Lowest first.  A level takes along all those above it in this list that the machine has. */
 static const struct level {
     const char *name;
     bool (*available)(void);
@@ -108,6 +113,7 @@ static const struct level {
     {"ref", always, fill_ref},
 #if defined(__x86_64__)
     {"avx2", has_avx2, fill_avx2},
+    {"avxvnni", has_avxvnni, quant_avxvnni_fill},
     {"avx512", has_avx512, fill_avx512},
     {"avx512vnni", has_avx512vnni, quant_avx512vnni_fill},
     {"avx512bf16", has_avx512bf16, float_avx512bf16_fill},
@@ -122,8 +128,9 @@ static const struct level {
 int kern_levels(const char *names[16])
 {
     int n = 0;
-    for (size_t i = 0; i < ARRAY_LEN(levels) && levels[i].available(); i++)
-        names[n++] = levels[i].name;
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
+        if (levels[i].available())
+            names[n++] = levels[i].name;
     return n;
 }
 
@@ -147,9 +154,12 @@ int kern_init(struct kern *k, const char *max_level, struct err *err)
     if (top >= n)
         return refuse(max_level, err);
     memset(k, 0, sizeof(*k));
-    for (int i = 0; i <= top; i++)
+    for (size_t i = 0; k->level != names[top]; i++) {
+        if (!levels[i].available())
+            continue;
         levels[i].fill(k);
-    k->level = levels[top].name;
+        k->level = levels[i].name;
+    }
     return 0;
 }
 

@@ -135,7 +135,7 @@ size_t kern_attn_part_floats(uint32_t v_dim);
 uint32_t kern_attn_ranges(uint32_t pos, uint32_t window, uint32_t *ret_first);
 
 struct kern {
-    const char *level; /* "ref", "avx2", "avx512", "avx512vnni", "avx512bf16", "amx" */
+    const char *level; /* "ref", "avx2", "avxvnni", "avx512", "avx512vnni", "avx512bf16", "amx" */
 
     /* By weight type; NULL where dtype_info(t)->is_weight is false. */
     kern_matmul_fn matmul[DTYPE_N];

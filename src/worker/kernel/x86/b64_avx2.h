@@ -7,11 +7,15 @@
 
 #include <immintrin.h>
 
+#include "worker/kernel/x86/v16_avx2.h"
 #include "worker/kernel/x86/x86.h"
 
 typedef struct {
     __m256i lo, hi;
 } b64;
+
+/* 16 vector registers hold one panel's 4 tokens, and a first-level cache of 32 KiB one panel. */
+enum { PANELS = 1 };
 
 INLINED __m256i ymm_load2(const void *p0, const void *p1)
 {
@@ -38,6 +42,8 @@ INLINED b64 b64_set1(int x)
     }
 B64_OP2(b64_and, _mm256_and_si256)
 B64_OP2(b64_or, _mm256_or_si256)
+B64_OP2(b64_xor, _mm256_xor_si256)
+B64_OP2(b64_add, _mm256_add_epi8)
 B64_OP2(b64_sub, _mm256_sub_epi8)
 B64_OP2(b64_lut, _mm256_shuffle_epi8) /* x: the table in every lane */
 B64_OP2(b64_unpacklo32, _mm256_unpacklo_epi32)
@@ -45,7 +51,103 @@ B64_OP2(b64_unpackhi32, _mm256_unpackhi_epi32)
 B64_OP2(b64_unpacklo64, _mm256_unpacklo_epi64)
 B64_OP2(b64_unpackhi64, _mm256_unpackhi_epi64)
 B64_OP2(b64_mul32, _mm256_mullo_epi32)
+B64_OP2(b64_add32, _mm256_add_epi32)
+B64_OP2(b64_sub32, _mm256_sub_epi32)
+B64_OP2(b64_add16, _mm256_add_epi16)
+B64_OP2(b64_madd16, _mm256_madd_epi16)
+B64_OP2(b64_maddubs, _mm256_maddubs_epi16) /* x unsigned, y signed bytes */
+B64_OP2(b64_negate_by, _mm256_sign_epi8)   /* x where y > 0, -x where y < 0, else anything */
 #undef B64_OP2
+
+/* Computed here, not later: a compiler that may add in any order would keep many terms, in memory,
+ * to add them in a tree. */
+INLINED b64 b64_now(b64 x)
+{
+    __asm__("" : "+x"(x.lo), "+x"(x.hi));
+    return x;
+}
+
+INLINED b64 b64_abs(b64 x)
+{
+    return (b64){_mm256_abs_epi8(x.lo), _mm256_abs_epi8(x.hi)};
+}
+
+INLINED b64 b64_zero(void)
+{
+    return (b64){_mm256_setzero_si256(), _mm256_setzero_si256()};
+}
+
+/* 64 bytes, aligned. */
+INLINED b64 b64_load(const void *p)
+{
+    return (b64){_mm256_load_si256(p), _mm256_load_si256((const __m256i *)p + 1)};
+}
+
+INLINED void b64_store(void *p, b64 x)
+{
+    _mm256_store_si256(p, x.lo);
+    _mm256_store_si256((__m256i *)p + 1, x.hi);
+}
+
+/* 32 bits to all 16 lanes. */
+INLINED b64 b64_set32(uint32_t x)
+{
+    __m256i v = _mm256_set1_epi32((int)x);
+    return (b64){v, v};
+}
+
+/* Shifts of 32-bit items; _sra keeps the sign. */
+INLINED b64 b64_sll32(b64 x, int n)
+{
+    return (b64){_mm256_slli_epi32(x.lo, n), _mm256_slli_epi32(x.hi, n)};
+}
+
+INLINED b64 b64_srl32(b64 x, int n)
+{
+    return (b64){_mm256_srli_epi32(x.lo, n), _mm256_srli_epi32(x.hi, n)};
+}
+
+INLINED b64 b64_sra32(b64 x, int n)
+{
+    return (b64){_mm256_srai_epi32(x.lo, n), _mm256_srai_epi32(x.hi, n)};
+}
+
+/* 16 integers as floats. */
+INLINED v16 b64_float(b64 x)
+{
+    return (v16){_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)};
+}
+
+/* The float16 in the lower half of each 32-bit item. */
+INLINED v16 b64_f16_low(b64 x)
+{
+    const __m256i low = _mm256_set1_epi32(0xffff);
+    __m256i h = _mm256_packus_epi32(_mm256_and_si256(x.lo, low), _mm256_and_si256(x.hi, low));
+    h = _mm256_permute4x64_epi64(h, 0xd8);
+    return (v16){_mm256_cvtph_ps(_mm256_castsi256_si128(h)),
+                 _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
+}
+
+/* Which rows of a panel there are: the first n of 16; their floats. */
+typedef uint32_t row_mask;
+
+INLINED row_mask row_mask_of(uint32_t n)
+{
+    return n;
+}
+
+INLINED v16 rows_load(const float *y, row_mask n)
+{
+    return LIKELY(n == 16) ? v16_load(y) : v16_load_n(y, n);
+}
+
+INLINED void rows_store(float *y, row_mask n, v16 v)
+{
+    if (LIKELY(n == 16))
+        v16_store(y, v);
+    else
+        v16_store_n(y, n, v);
+}
 
 /* Shifts 16-bit items: mask what comes over from the neighbour byte. */
 INLINED b64 b64_srl(b64 x, int n)
@@ -100,6 +202,27 @@ INLINED b64 b64_scales(__m128i s)
     s = _mm_shuffle_epi8(s, _mm_setr_epi8(0, 2, 4, 6, 8, 10, 12, 14, 1, 3, 5, 7, 9, 11, 13, 15));
     return (b64){_mm256_cvtepi8_epi32(s), _mm256_cvtepi8_epi32(_mm_srli_si128(s, 8))};
 }
+
+/* Sums of the two halves of 8 blocks: of the blocks. */
+INLINED __m256i b64_fold(b64 h)
+{
+    return _mm256_add_epi32(h.lo, h.hi);
+}
+
+#ifdef __AVXVNNI__
+
+/* acc[i] += the four products of 32-bit item i: w unsigned, x signed bytes. */
+INLINED b64 b64_dot(b64 acc, b64 w, b64 x)
+{
+    return (b64){_mm256_dpbusd_avx_epi32(acc.lo, w.lo, x.lo),
+                 _mm256_dpbusd_avx_epi32(acc.hi, w.hi, x.hi)};
+}
+
+enum { TILE_TOKENS = 4 };
+
+#include "worker/kernel/x86/b64_vnni_impl.h"
+
+#else
 
 /* Weights ready to be multiplied. */
 struct dotw {
@@ -175,11 +298,6 @@ INLINED b64 dot_halves(const struct dotw *w, const int8_t *x, const int q_bits)
     return (b64){widen(dot16(w, x, 0)), widen(dot16(w, x, 1))};
 }
 
-INLINED __m256i b64_fold(b64 h)
-{
-    return _mm256_add_epi32(h.lo, h.hi);
-}
-
 /* Sums of the 8 blocks. */
 INLINED __m256i dot_blocks(const struct dotw *w, const int8_t *x, const int q_bits)
 {
@@ -187,5 +305,7 @@ INLINED __m256i dot_blocks(const struct dotw *w, const int8_t *x, const int q_bi
         return widen(_mm256_add_epi16(dot16(w, x, 0), dot16(w, x, 1)));
     return b64_fold(dot_halves(w, x, q_bits));
 }
+
+#endif
 
 #endif

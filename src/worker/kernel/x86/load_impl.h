@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Groups of 256 quantised weights from the file into registers, in b64 (b64_avx2.h, b64_avx512.h):
- * what quant_impl.h and panel_impl.h share.  Included once by each quant_*.c. */
+ * what quant_impl.h and panel/ share.  Included once by each quant_*.c. */
 #include "worker/kernel/unpack.h"
 #include "worker/kernel/x86/x86.h"
 
 /* What a type has besides d: compile-time constants.  Those of weight_kind, and: */
 enum {
     IS_SIGNED = 4, /* q is; else it is unsigned, and too large by OFFSET */
-#define OFFSET(flags) ((flags) >> 8)
-#define BY(offset)    ((offset) << 8)
+#define OFFSET(flags)  ((flags) >> 8 & 255)
+#define BY(offset)     ((offset) << 8)
+#define BITS_OF(flags) ((flags) >> 16)
+#define WITH_BITS(n)   ((n) << 16)
 };
 
 /* 256 weights in registers: w = d (q - offset) + m, where a scale or min per block is within d and

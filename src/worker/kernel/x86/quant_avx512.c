@@ -4,7 +4,11 @@
 
 #include "worker/kernel/x86/quant_impl.h"
 
+#include "worker/kernel/x86/panel/panel_impl.h"
+
+#include "worker/kernel/x86/panel/many_impl.h"
+
 void quant_avx512_fill(struct kern *k)
 {
-    quant_fill(k);
+    quant_panel_fill(k);
 }

@@ -22,6 +22,8 @@ void attn_avx2_fill(struct kern *k);
 void float_avx2_fill(struct kern *k);
 void quant_avx2_fill(struct kern *k);
 
+void quant_avxvnni_fill(struct kern *k);
+
 void rows_avx512_fill(struct kern *k);
 void attn_avx512_fill(struct kern *k);
 void float_avx512_fill(struct kern *k);
