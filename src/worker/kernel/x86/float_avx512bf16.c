@@ -50,11 +50,8 @@ INLINED void tile(const char *w, size_t w_row_bytes, const char *x, size_t x_row
         }                                                                                          \
     } while (0)
     for (; c + 32 <= n_cols; c += 32) {
-        if (T == 1) {
-            UNROLL
-            for (uint32_t r = 0; r < R; r++)
-                _mm_prefetch(w + r * w_row_bytes + 2 * (size_t)c + PREFETCH_BYTES, _MM_HINT_T0);
-        }
+        if (R == 1)
+            _mm_prefetch(w + 2 * (size_t)c + PREFETCH_BYTES, _MM_HINT_T0);
         STEP(load);
     }
     if (c < n_cols)
@@ -76,7 +73,7 @@ static void matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1, const
          (const char *)x->rows + t * x->row_bytes, x->row_bytes, w->n_cols, R, T,                  \
          y + t * ld_y + (r - row0), ld_y)
     uint32_t r = row0;
-    for (; r + ROWS <= row1; r += ROWS) {
+    for (; x->n_tok > 1 && r + ROWS <= row1; r += ROWS) {
         uint32_t t = 0;
         for (; t + TOKENS <= x->n_tok; t += TOKENS)
             TILE(ROWS, TOKENS);

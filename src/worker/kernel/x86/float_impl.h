@@ -11,6 +11,8 @@
 typedef v16 (*load_fn)(const void *);
 typedef v16 (*load_n_fn)(const void *, uint32_t);
 
+enum { PREFETCH_BYTES = 1024 };
+
 /* R rows from `w` times T tokens from `x`; R, T and the loads are constants where this is inlined.
  */
 INLINED void tile(const char *w, size_t w_row_bytes, size_t item_bytes, load_fn load,
@@ -27,6 +29,8 @@ INLINED void tile(const char *w, size_t w_row_bytes, size_t item_bytes, load_fn 
     }
     for (; c + 16 <= n_cols; c += 16) {
         v16 xv[4];
+        if (R == 1)
+            __builtin_prefetch(w + c * item_bytes + PREFETCH_BYTES);
         UNROLL
         for (uint32_t t = 0; t < T; t++)
             xv[t] = v16_load(x + t * x_row_bytes + c * sizeof(float));
@@ -66,7 +70,7 @@ INLINED void float_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1
          (const char *)x->rows + t * x->row_bytes, x->row_bytes, w->n_cols, R, T,                  \
          y + t * ld_y + (r - row0), ld_y)
     uint32_t r = row0;
-    for (; r + FLOAT_ROWS <= row1; r += FLOAT_ROWS) {
+    for (; x->n_tok > 1 && r + FLOAT_ROWS <= row1; r += FLOAT_ROWS) {
         uint32_t t = 0;
         for (; t + FLOAT_TOKENS <= x->n_tok; t += FLOAT_TOKENS)
             TILE(FLOAT_ROWS, FLOAT_TOKENS);
