@@ -11,7 +11,7 @@
 #include "worker/kernel/x86/v16_avx512.h"
 #include "worker/kernel/x86/x86.h"
 
-enum { ROWS = 4, TOKENS = 6, PREFETCH_BYTES = 1024 };
+enum { ROWS = 4, TOKENS = 6, PREFETCH_BYTES = 1024 /* float_impl.h */ };
 
 INLINED __m512bh load(const char *p)
 {
@@ -25,7 +25,8 @@ INLINED __m512bh load_n(const char *p, uint32_t n)
 
 /* R rows from w times T tokens from x; R and T are constants where this is inlined. */
 INLINED void tile(const char *w, size_t w_row_bytes, const char *x, size_t x_row_bytes,
-                  uint32_t n_cols, const uint32_t R, const uint32_t T, float *y, size_t ld_y)
+                  uint32_t n_cols, const uint32_t R, const uint32_t T, bool first, float *y,
+                  size_t ld_y)
 {
     __m512 acc[ROWS][TOKENS];
     uint32_t c = 0;
@@ -52,6 +53,11 @@ INLINED void tile(const char *w, size_t w_row_bytes, const char *x, size_t x_row
     for (; c + 32 <= n_cols; c += 32) {
         if (R == 1)
             _mm_prefetch(w + 2 * (size_t)c + PREFETCH_BYTES, _MM_HINT_T0);
+        if (R > 1 && first) {
+            UNROLL
+            for (uint32_t r = 0; r < R; r++)
+                _mm_prefetch(w + (R + r) * w_row_bytes + 2 * (size_t)c, _MM_HINT_T1);
+        }
         STEP(load);
     }
     if (c < n_cols)
@@ -70,7 +76,7 @@ static void matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1, const
 {
 #define TILE(R, T)                                                                                 \
     tile((const char *)w->data + r * w->row_bytes, w->row_bytes,                                   \
-         (const char *)x->rows + t * x->row_bytes, x->row_bytes, w->n_cols, R, T,                  \
+         (const char *)x->rows + t * x->row_bytes, x->row_bytes, w->n_cols, R, T, t == 0,          \
          y + t * ld_y + (r - row0), ld_y)
     uint32_t r = row0;
     for (; x->n_tok > 1 && r + ROWS <= row1; r += ROWS) {

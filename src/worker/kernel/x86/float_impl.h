@@ -11,13 +11,15 @@
 typedef v16 (*load_fn)(const void *);
 typedef v16 (*load_n_fn)(const void *, uint32_t);
 
+/* Weights come from memory once: with one row at a time what lies this far on, the next row's
+ * beginning too; with several, while the first tokens pass, the rows after them. */
 enum { PREFETCH_BYTES = 1024 };
 
 /* R rows from `w` times T tokens from `x`; R, T and the loads are constants where this is inlined.
  */
 INLINED void tile(const char *w, size_t w_row_bytes, size_t item_bytes, load_fn load,
                   load_n_fn load_n, const char *x, size_t x_row_bytes, uint32_t n_cols,
-                  const uint32_t R, const uint32_t T, float *y, size_t ld_y)
+                  const uint32_t R, const uint32_t T, bool first, float *y, size_t ld_y)
 {
     v16 acc[4][4];
     uint32_t c = 0;
@@ -31,6 +33,11 @@ INLINED void tile(const char *w, size_t w_row_bytes, size_t item_bytes, load_fn 
         v16 xv[4];
         if (R == 1)
             __builtin_prefetch(w + c * item_bytes + PREFETCH_BYTES);
+        if (R > 1 && first && c * item_bytes % 64 == 0) {
+            UNROLL
+            for (uint32_t r = 0; r < R; r++)
+                __builtin_prefetch(w + (R + r) * w_row_bytes + c * item_bytes, 0, 2);
+        }
         UNROLL
         for (uint32_t t = 0; t < T; t++)
             xv[t] = v16_load(x + t * x_row_bytes + c * sizeof(float));
@@ -67,7 +74,7 @@ INLINED void float_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1
 {
 #define TILE(R, T)                                                                                 \
     tile((const char *)w->data + r * w->row_bytes, w->row_bytes, item_bytes, load, load_n,         \
-         (const char *)x->rows + t * x->row_bytes, x->row_bytes, w->n_cols, R, T,                  \
+         (const char *)x->rows + t * x->row_bytes, x->row_bytes, w->n_cols, R, T, t == 0,          \
          y + t * ld_y + (r - row0), ld_y)
     uint32_t r = row0;
     for (; x->n_tok > 1 && r + FLOAT_ROWS <= row1; r += FLOAT_ROWS) {
