@@ -19,8 +19,10 @@ $(BUILD)/libberth.a: $(OBJ)
 	$(Q)rm -f $@; ar rcs $@ $^
 # Helpers shared by C tests: tests/support/*.c
 SUPPORT := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(if $(filter x86_64,$(ARCH)),,%_avx512vnni.c),$(wildcard tests/support/*.c)))
+# The API's own tests have a runner that plays, in place of daemon/runner's.
+$(BUILD)/tests/unit/test_api_http: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/played/*.c))
 $(TESTBIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT) $(BUILD)/libberth.a
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ -lcmocka $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) -lcmocka $(LIBS)
 $(REPLAY): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/fuzz/replay.o $(BUILD)/libberth.a
 	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The HTTP API from outside, over a runner that plays known models (tests/unit/test_api_http.c says which): routes,
+"""The HTTP API from outside, over a runner that plays known models (tests/support/played/runner.h says which): routes,
 shapes, streams, parameters, refusals, raw HTTP, web pages, clients that leave, stops.  The real runner and worker are
 tested elsewhere; here every failure can be had on demand."""
 import concurrent.futures

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of the HTTP API share: the daemon over a runner that plays known models (tests/unit/test_api_http.c says
+"""What tests of the HTTP API share: the daemon over a runner that plays known models (tests/support/played/runner.h says
 which), and refusals held to OpenAI's shape."""
 import os
 import socket

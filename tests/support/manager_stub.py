@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A daemon that has the models a test gives it, and whose pulls and pushes take the course a test writes: for output that a
 real one makes too fast, or never twice alike."""
-import http.server
 import json
-import threading
 import time
 import urllib.parse
+
+from stub import Stub, StubHandler
 
 ID = "sha256:" + "354bf30d0aa3" + "0" * 52
 MODEL = {"id": ID, "tags": ["docker.io/ai/smollm2:latest"], "created": 1742816981,
@@ -22,38 +22,21 @@ def success(message, mode="pull", **more):
     return {"type": "success", "message": message, "total": 0, "layer": {"size": 0, "current": 0}, "mode": mode, **more}
 
 
-class ManagerStub:
+class ManagerStub(Stub):
     """course: what a pull, push or load answers: objects, bytes (a line as it is), numbers (seconds to wait), or an exception,
     at which the connection is cut.  requests: (method, path with query, body)."""
 
     def __init__(self, models=(), course=(), answers=None):
         self.models, self.course, self.answers = list(models), list(course), dict(answers or {})
-        self.requests, self.left = [], threading.Event()
+        self.requests = []
         stub = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args):
-                pass
-
-            def whole(self, obj, status=200):
-                body = json.dumps(obj).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
+        class Handler(StubHandler):
             def missing(self, what):
                 self.whole({"error": {"message": what, "type": "invalid_request_error", "param": None, "code": None}}, 404)
 
             def lines(self):
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Connection", "close")
-                self.end_headers()
-                self.close_connection = True
+                self.begin("application/json")
                 try:
                     for x in stub.course:
                         if isinstance(x, Exception):
@@ -65,16 +48,6 @@ class ManagerStub:
                         self.wfile.flush()
                 except OSError:
                     stub.left.set()
-
-            def body(self):
-                if self.headers.get("Transfer-Encoding") == "chunked":
-                    data = b""
-                    while n := int(self.rfile.readline(), 16):
-                        data += self.rfile.read(n)
-                        self.rfile.readline()
-                    self.rfile.readline()
-                    return data
-                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
             def handle_any(self):
                 body = self.body()
@@ -97,22 +70,7 @@ class ManagerStub:
 
             do_GET = do_POST = do_DELETE = handle_any
 
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request, client_address):
-                stub.left.set()
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exc):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
     def asked(self, method, path):
         """The JSON bodies of such requests."""

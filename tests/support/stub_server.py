@@ -1,50 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """A daemon that says whatever a test wants: the routes that `berth run` asks, and answers as server-sent events."""
-import http.server
 import json
-import threading
 import time
 
+from stub import Stub, StubHandler
 
-class StubServer:
+
+class StubServer(Stub):
     """answers: a list of pieces of text per question, the last one repeated; a piece may also be a number, the
     seconds to wait, or an exception, at which the connection is cut.  requests: the bodies that came."""
 
     def __init__(self, answers, load=(), thinking=None):
         self.answers, self.load, self.thinking, self.requests = list(answers), list(load), thinking, []
-        self.headers, self.left = [], threading.Event()
+        self.headers = []
         stub = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def log_message(self, *args):
-                pass
-
-            def whole(self, obj):
-                body = json.dumps(obj).encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def begin(self):
-                self.send_response(200)
-                self.send_header("Content-Type", "text/event-stream")
-                self.send_header("Connection", "close")
-                self.end_headers()
-                self.close_connection = True
-
-            def event(self, obj):
-                self.wfile.write(b"data: " + (obj if isinstance(obj, bytes) else json.dumps(obj).encode()) + b"\n\n")
-                self.wfile.flush()
-
+        class Handler(StubHandler):
             def do_GET(self):
                 self.whole({"version": "0.0.0", "models": []})
 
             def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", "0"))))
+                body = json.loads(self.body())
                 stub.headers.append(dict(self.headers))
                 self.begin()
                 try:
@@ -82,15 +58,4 @@ class StubServer:
                 self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
                 self.event(b"[DONE]")
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-
-    def __enter__(self):
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *exc):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
