@@ -192,12 +192,12 @@ class Answers(Api):
         self.assertIn(b"Content-Type: text/event-stream", head)
         self.assertIn(b"Cache-Control: no-cache", head)
         for frame in text.split(b"\n\n")[:-1]:
-            self.assertTrue(frame.startswith(b"data: "), frame)
+            self.assertTrue(frame.startswith((b"data: ", b": keep-alive")), frame)
             self.assertNotIn(b"\n", frame)
         self.assertTrue(text.endswith(b"data: [DONE]\n\n"))
 
     def test_keep_alive_comments_while_nothing_comes(self):
-        events = self.events("/v1/completions", model="thinking", prompt="x")
+        events = list(self.d.stream("/v1/completions", {"model": "thinking", "prompt": "x", "stream": True}, comments=True))
         self.assertEqual((events[0].kind, events[0].data), ("comment", "keep-alive"))
         self.assertEqual(events[-1].data, "[DONE]")
         text = "".join(e.json["choices"][0]["text"] for e in events[:-1] if e.kind == "data")

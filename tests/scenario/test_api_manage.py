@@ -72,7 +72,7 @@ class Loads(Api):
         self.assertEqual((events[-1].json["name"], events[-1].json["state"]), ("slow", "ready"))
 
     def test_a_load_that_fails_says_so_in_the_stream(self):
-        events = list(self.d.stream("/berth/v1/load", {"model": "thinking", "stream": True}))
+        events = list(self.d.stream("/berth/v1/load", {"model": "thinking", "stream": True}, comments=True))
         self.assertEqual((events[0].kind, events[-1].json["name"]), ("comment", "thinking"))
         self.refused(self.d.post("/berth/v1/load", {"model": "fail-4", "stream": True}), 503, None)
 

@@ -564,8 +564,7 @@ class Stream:
             if self.response.status != 200:
                 self.refusal = (self.response.status, self.response.read().decode())
                 return
-            for e in read_events(self.response):
-                self.events.append(e)
+            self.events.extend(e for e in read_events(self.response) if e.kind != "comment")
         except Exception as e:  # noqa: BLE001: told by the test
             self.error = e
 

@@ -143,7 +143,7 @@ static bool send_body(struct play *p)
         return true;
     }
     if (strcmp(m, "thinking") == 0)
-        client_wait_ms(700);
+        client_wait_ms(1500);
     if (p->is_load) {
         struct gen_event progress = {
             .type = GEN_EVENT_PROGRESS, .text = STR_LIT("reading"), .done = 1, .total = 2};

@@ -8,7 +8,7 @@
  *   "echo"      the request as the runner sees it, as JSON
  *   "crash"     two words, then FAILED with E_GONE
  *   "silent"    nothing at all until it is canceled
- *   "thinking"  nothing for 700 ms, then as words
+ *   "thinking"  nothing for 1500 ms, then as words
  *   "bytes"     words that break UTF-8 apart into tokens
  *   "fail-N"    FAILED with err code N and nothing before; "refuse-N": runner_generate fails with
  * it "picky"     as slow, but FAILED with E_CONTEXT at once where the prompt is "long" */
