@@ -184,7 +184,8 @@ static enum debug_what debug_what(const char *name)
 static int debug(const struct cli_args *a)
 {
     struct err err = ERR_INIT;
-    struct buf path;
+    struct buf path, draft_path;
+    const char *draft = config_str(&a->config, CONFIG_speculative_draft_model);
     uint64_t now = (uint64_t)time(NULL);
     struct debug_request r = {
         .what = debug_what(a->command->name),
@@ -204,15 +205,21 @@ static int debug(const struct cli_args *a)
     }
     r.now_unix = (int64_t)now;
     buf_init(&path, LIMIT_PATH_BYTES - 1);
+    buf_init(&draft_path, LIMIT_PATH_BYTES - 1);
     int rc;
     if (r.what == DEBUG_RENDER)
         rc = buf_append_str(&path, a->operands[0]) < 0 ? buf_status(&path, "TEMPLATE", &err) : 0;
     else
         rc = model_find(a->operands[0], config_str(&a->config, CONFIG_models_dir), &path, &err);
+    if (rc == 0 && r.what == DEBUG_PLAN && draft && draft[0]) {
+        rc = model_find(draft, config_str(&a->config, CONFIG_models_dir), &draft_path, &err);
+        r.draft_path = buf_str(&draft_path);
+    }
     if (rc == 0) {
         r.path = buf_str(&path);
         rc = debug_main(&r, &err);
     }
+    buf_release(&draft_path);
     buf_release(&path);
     return rc < 0 ? cli_fail(&err) : CLI_OK;
 }

@@ -9,8 +9,8 @@
 #define REGISTRY (BIT(hf_token) | BIT(default_registry))
 #define ENGINE                                                                                     \
     (BIT(threads) | BIT(max_model_len) | BIT(max_num_seqs) | BIT(max_num_batched_tokens) |         \
-     BIT(block_size) | BIT(prefix_caching) | BIT(speculative_num_tokens) | BIT(kv_cache_memory) |  \
-     BIT(kv_cache_type) | BIT(cpu))
+     BIT(block_size) | BIT(prefix_caching) | BIT(speculative_num_tokens) |                         \
+     BIT(speculative_draft_model) | BIT(kv_cache_memory) | BIT(kv_cache_type) | BIT(cpu))
 #define ALL   (CONFIG_N_OPTIONS == 64 ? UINT64_MAX : (1ull << CONFIG_N_OPTIONS) - 1)
 #define SERVE (ALL & ~(BIT(api_key) | BIT(history) | BIT(url) | BIT(autostart)))
 

@@ -140,6 +140,9 @@ class Debug(CliCase):
         self.refused(1, "safetensors", "debug", "show", other)
         self.refused(1, "folder", "debug", "show", self.home)
         self.refused(1, "context", "debug", "plan", "stories", "--max-model-len", "1")
+        both = self.ok("debug", "plan", "stories", "--speculative-draft-model", "stories-chat")
+        self.assertRegex(both, r"draft model +\d+ bytes of the weights, \d+ of each block, 4 guesses\n")
+        self.refused(1, "no model", "debug", "plan", "stories", "--speculative-draft-model", "none")
 
 
 if __name__ == "__main__":

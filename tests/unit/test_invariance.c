@@ -171,7 +171,8 @@ static void check_model(const struct gguf *g, const struct gguf *draft, enum kv_
             assert_int_equal(engine_plan(g, &cfg, &with_draft, &err), 0);
             tight.kv_cache_bytes = with_draft.block_bytes * (N_CTX / plan.config.block_size + 2);
             run_together(g, got, want, &tight, true, true);
-            run_together(g, got, want, &cfg, thorough, false);
+            if (draft != g || thorough)
+                run_together(g, got, want, &cfg, thorough, false);
             cfg.draft = NULL;
         }
     }
@@ -193,8 +194,9 @@ static void test_architectures(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < n_tiny_models; i++) {
-        struct gguf *g = tiny_model_open(&tiny_models[i]),
-                    *draft = tiny_model_open(&tiny_models[(i + i % 2) % n_tiny_models]);
+        struct gguf *g = tiny_model_open(&tiny_models[i]), *draft = NULL;
+        if (i % 4 == 0) /* by one of another family */
+            draft = tiny_model_open(&tiny_models[(i + 3) % n_tiny_models]);
         check_model(g, draft, i % 4 ? (enum kv_type)(i % 3) : KV_F16, NULL, false);
         gguf_close(draft);
         gguf_close(g);

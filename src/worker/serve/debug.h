@@ -19,6 +19,7 @@ enum debug_what {
 struct debug_request { /* borrows everything */
     enum debug_what what;
     const char *path;       /* the model, or the template */
+    const char *draft_path; /* PLAN: the draft model; NULL: none */
     const char *tokens;     /* ids, separated by commas or spaces; NULL: read from input_path */
     const char *input_path; /* text, ids or JSON context; "-": standard input; NULL: none */
     const char *out_path;   /* LOGITS */

@@ -81,18 +81,29 @@ static int show(const struct gguf *g, struct err *err)
     return rc;
 }
 
-static int plan(const struct gguf *g, const struct debug_request *r, struct err *err)
+/* draft: its open files, none when there is none. */
+static int plan(const struct gguf *g, const struct debug_request *r,
+                const struct model_files *draft, struct err *err)
 {
+    struct engine_config cfg = r->engine;
+    struct gguf *guesses = NULL;
     struct engine_plan p;
     struct buf out;
-    int rc = engine_plan(g, &r->engine, &p, err);
-    if (rc < 0)
-        return rc;
+    int rc = 0;
+    if (draft->n)
+        rc = gguf_open(draft->fds, (const char *const *)draft->paths, draft->n, GGUF_HEADER_ONLY,
+                       &guesses, err);
+    cfg.draft = guesses;
     buf_init(&out, LIMIT_MSG_SMALL_BYTES);
-    engine_plan_print(&p, &out);
-    rc = buf_status(&out, "the plan", err);
+    if (rc == 0)
+        rc = engine_plan(g, &cfg, &p, err);
+    if (rc == 0) {
+        engine_plan_print(&p, &out);
+        rc = buf_status(&out, "the plan", err);
+    }
     if (rc == 0)
         rc = debug_write(STDOUT_FILENO, buf_str(&out), out.len, err);
+    gguf_close(guesses);
     buf_release(&out);
     return rc;
 }
@@ -119,7 +130,7 @@ static int show_weights(const struct debug_request *r, int (*shut_in)(struct err
 
 int debug_model(const struct debug_request *r, int (*shut_in)(struct err *err), struct err *err)
 {
-    struct model_files files;
+    struct model_files files, draft = {0};
     struct debug_ids ids = {0};
     struct gguf *g = NULL;
     int out_fd = -1;
@@ -133,6 +144,8 @@ int debug_model(const struct debug_request *r, int (*shut_in)(struct err *err), 
         if (out_fd < 0)
             rc = err_set_sys(err, E_IO, "opening %.300s for the result", r->out_path);
     }
+    if (rc == 0 && r->draft_path)
+        rc = debug_open(r->draft_path, &draft, err);
     if (rc == 0)
         rc = shut_in(err);
     if (rc == 0)
@@ -142,13 +155,14 @@ int debug_model(const struct debug_request *r, int (*shut_in)(struct err *err), 
         switch (r->what) {
         case DEBUG_LOGITS: rc = logits(g, r, &ids, out_fd, err); break;
         case DEBUG_SHOW: rc = show(g, err); break;
-        case DEBUG_PLAN: rc = plan(g, r, err); break;
+        case DEBUG_PLAN: rc = plan(g, r, &draft, err); break;
         default: BUG_ON(true);
         }
     }
     gguf_close(g);
     mem_free(ids.ids);
     model_files_close(&files);
+    model_files_close(&draft);
     if (out_fd >= 0 && close(out_fd) < 0 && rc == 0)
         rc = err_set_sys(err, E_IO, "writing %.300s", r->out_path);
     return rc;
