@@ -4,6 +4,7 @@
 guesses and how well is told, and what cannot guess is refused in a sentence."""
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,36 @@ class Draft(unittest.TestCase):
                 status, _, answer = small.post("/v1/completions", one)
                 self.assertGreaterEqual(status, 400)
                 self.assertIn("model one with its draft model takes", answer["error"]["message"])
+
+    def test_one_of_the_store_is_in_use_as_long_as_it_guesses(self):
+        with Daemon() as d:
+            plain = answers(d)
+            p = berth(d, "package", "--gguf", os.path.join(MODELS, "stories-chat.gguf"), "local/draft:v1")
+            self.assertEqual(p.returncode, 0, p.stdout)
+            p = berth(d, "configure", "stories", "--speculative-draft-model", "local/draft:v1")
+            self.assertEqual(p.returncode, 0, p.stdout)
+            self.assertEqual(answers(d), plain)
+            self.drafts(d, "local/draft:v1")
+            worker = model(d)["pid"]
+            os.kill(worker, signal.SIGSTOP)  # what it is asked now is not answered before it is removed
+            c = d.connect()
+            try:
+                c.request("POST", "/v1/completions", '{"model": "stories", "prompt": "Once", "max_tokens": 4}',
+                          {"Content-Type": "application/json"})
+                self.assertTrue(wait_until(lambda: model(d)["n_running"] + model(d)["n_waiting"] == 1))
+                status, _, body = d.request("DELETE", "/models/local/draft:v1")
+                self.assertEqual(status, 409, body)
+            finally:
+                os.kill(worker, signal.SIGCONT)
+            self.assertEqual(c.getresponse().status, 200)
+            c.close()
+            self.assertEqual(d.request("DELETE", "/models/local/draft:v1")[0], 200)
+            self.assertNotEqual(model(d)["state"], "ready")  # it has ended with what guessed for it
+            status, _, body = d.post("/v1/completions", {"model": "stories", "prompt": "Once", "max_tokens": 4})
+            self.assertGreaterEqual(status, 400)
+            self.assertIn("the draft model local/draft:v1 of stories", body["error"]["message"])
+            berth(d, "configure", "stories", "--unset", "speculative-draft-model")
+            self.assertEqual(answers(d), plain)
 
 
 if __name__ == "__main__":
