@@ -172,13 +172,14 @@ class Keys(Folder):
             self.assertEqual(self.d.get(prefix)[0], 401, prefix)
 
     def test_guessing_is_slowed_and_good_keys_are_not(self):
-        statuses = []
+        statuses, start = [], time.monotonic()
         for i in range(200):
             statuses.append(self.d.get("/v1/models", bearer(f"guess-{i}"))[0])
             if i % 20 == 0:
                 self.assertEqual(self.d.get("/v1/models", bearer(INFER))[0], 200)
-        self.assertEqual(set(statuses), {401, 429})
-        self.assertGreater(statuses.count(429), 100 if SLOW == 1 else 0)
+        took = time.monotonic() - start
+        self.assertLessEqual(set(statuses), {401, 429})
+        self.assertLessEqual(statuses.count(401), 20 + took / 0.1 + 1)  # so many at once, and then one every 100 ms
         status, headers, body = self.d.get("/v1/models", bearer("guess"))
         if status == 429:
             self.assertEqual((headers["retry-after"], body["error"]["type"]), ("1", "rate_limit_error"))
@@ -582,17 +583,10 @@ class Drain(Folder):
         self.assertTrue(wait_until(lambda: sum(len(s.events) > 2 for s in streams) >= n, 60 * SLOW))
         return d, streams
 
-    def refuses(self, d):
-        try:
-            socket.create_connection(("127.0.0.1", d.port), 5).close()
-        except OSError:
-            return True
-        return False
-
     def test_running_answers_end_whole(self):
         d, streams = self.begin("--drain-timeout", "10m", n=4)
         os.kill(d.pid, signal.SIGTERM)
-        self.assertTrue(wait_until(lambda: self.refuses(d)))
+        self.assertTrue(wait_until(d.is_closed))
         self.assertEqual(d.stop(sig=0, timeout=60 * SLOW), 0)
         for s in streams:
             self.assertEqual((s.end().data, s.error), ("[DONE]", None))

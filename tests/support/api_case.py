@@ -5,7 +5,7 @@ import os
 import socket
 import unittest
 
-from berth_test import BUILD, Daemon
+from berth_test import BUILD, SLOW, Daemon
 from openapi_check import check
 
 FAKE = [os.path.join(BUILD, "tests/unit/test_api_http"), "--serve"]
@@ -46,7 +46,7 @@ class Api(unittest.TestCase):
         self.assertIn("x-request-id", headers)
         return e
 
-    def raw(self, data, timeout=10, half_close=False):
+    def raw(self, data, timeout=10 * SLOW, half_close=False):
         """Bytes in, everything that comes back until the server closes (or falls silent)."""
         with socket.create_connection(("127.0.0.1", self.d.port), timeout=timeout) as s:
             try:

@@ -17,6 +17,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -89,6 +90,14 @@ class Client:
 
     def connect(self):
         return http.client.HTTPConnection(self.host, self.port, timeout=self.timeout)
+
+    def is_closed(self):
+        """Whether nobody listens there any more, as in a daemon that has heard a signal."""
+        try:
+            socket.create_connection((self.host, self.port), 5).close()
+        except OSError:
+            return True
+        return False
 
     def request(self, method, path, body=None, headers=None):
         """(status, headers with lower-case names, body bytes)"""

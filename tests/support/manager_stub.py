@@ -2,9 +2,11 @@
 """A daemon that has the models a test gives it, and whose pulls and pushes take the course a test writes: for output that a
 real one makes too fast, or never twice alike."""
 import json
+import threading
 import time
 import urllib.parse
 
+from berth_test import SLOW
 from stub import Stub, StubHandler
 
 ID = "sha256:" + "354bf30d0aa3" + "0" * 52
@@ -23,8 +25,8 @@ def success(message, mode="pull", **more):
 
 
 class ManagerStub(Stub):
-    """course: what a pull, push or load answers: objects, bytes (a line as it is), numbers (seconds to wait), or an exception,
-    at which the connection is cut.  requests: (method, path with query, body)."""
+    """course: what a pull, push or load answers: objects, bytes (a line as it is), numbers (seconds to wait), an Event to
+    wait for, or an exception, at which the connection is cut.  requests: (method, path with query, body)."""
 
     def __init__(self, models=(), course=(), answers=None):
         self.models, self.course, self.answers = list(models), list(course), dict(answers or {})
@@ -41,6 +43,9 @@ class ManagerStub(Stub):
                     for x in stub.course:
                         if isinstance(x, Exception):
                             return
+                        if isinstance(x, threading.Event):
+                            x.wait(60 * SLOW)
+                            continue
                         if isinstance(x, (int, float)):
                             time.sleep(x)
                             continue

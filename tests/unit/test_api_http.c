@@ -262,6 +262,8 @@ static int serve(int argc, char **argv)
             cfg.ready_fd = n;
         else if (strcmp(argv[i], "--exit-idle") == 0)
             cfg.exit_idle_s = (uint32_t)n;
+        else if (strcmp(argv[i], "--drain-timeout") == 0)
+            cfg.drain_timeout_s = (uint32_t)n;
         else if (strcmp(argv[i], "--host") == 0)
             cfg.host = argv[i + 1];
         else if (strcmp(argv[i], "--models") == 0)
