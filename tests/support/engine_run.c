@@ -24,10 +24,12 @@ static struct run *find(struct run_set *s, uint64_t id)
     return NULL;
 }
 
-static void choice_over(struct run *r)
+static void choice_over(const struct run_set *s, struct run *r)
 {
-    if (++r->n_choices_over == r->req.params.n)
-        r->is_over = true;
+    if (++r->n_choices_over < r->req.params.n)
+        return;
+    r->is_over = true;
+    r->ended_at_step = s->step;
 }
 
 static void on_token(struct run_set *s, struct run *r, struct run_choice *c,
@@ -42,7 +44,7 @@ static void on_token(struct run_set *s, struct run *r, struct run_choice *c,
     if (r->finish_choice_after && c->n == r->finish_choice_after) {
         engine_finish_choice(s->e, r->req.id, ev->choice);
         c->n_done++;
-        choice_over(r);
+        choice_over(s, r);
     } else if (r->cancel_after && ev->choice == 0 && c->n == r->cancel_after) {
         engine_cancel(s->e, r->req.id);
         r->is_over = true;
@@ -70,7 +72,7 @@ static void on_event(void *ctx, const struct engine_event *ev)
     case ENGINE_CHOICE_DONE:
         assert_int_equal(++c->n_done, 1);
         c->finish = ev->finish;
-        choice_over(r);
+        choice_over(s, r);
     }
 }
 

@@ -24,7 +24,7 @@ struct run {
     uint32_t cancel_after;        /* tokens of choice 0, then engine_cancel; 0: never */
     uint32_t finish_choice_after; /* tokens of each choice, then engine_finish_choice; 0: never */
     uint32_t submit_at_step;
-    uint32_t started_at_step, n_started, n_cached;
+    uint32_t started_at_step, ended_at_step, n_started, n_cached;
     bool is_over; /* cancelled, or all choices done */
     uint32_t n_choices_over;
     struct run_choice choices[RUN_CHOICES];

@@ -118,22 +118,45 @@ static void test_prefixes_are_found_again(void **state)
     engine_free(e);
 }
 
-/* Beside an answer a step takes no more of a prompt than ENGINE_PROMPT_BESIDE tokens. */
+#define LONG (4 * ENGINE_PROMPT_BESIDE)
+
+/* A short prompt with an answer of n_answer tokens runs when a long one comes; returns the steps.
+ */
+static uint64_t run_beside(uint64_t pace_ns, uint32_t n_answer)
+{
+    static int32_t long_prompt[LONG];
+    const struct engine_config cfg = {
+        .n_ctx = 1024, .max_num_seqs = 3, .no_prefix_cache = true, .pace_ns = pace_ns};
+    struct engine *e = run_open(tiny, &cfg);
+    ask(0, 3, n_answer);
+    run_request(&runs[1], 1, long_prompt, LONG, TINY_VOCAB);
+    runs[1].req.params.max_tokens = 1;
+    runs[1].submit_at_step = 1;
+    ask(2, 20, 1);
+    runs[2].submit_at_step = 3;
+    const uint64_t n_steps = run_n(e, 3).n_steps;
+    run_request(&runs[3], 3, long_prompt, LONG, TINY_VOCAB);
+    struct run_set alone = {.e = e, .runs = runs + 3, .n = 1};
+    runs[3].req.params.max_tokens = 1;
+    run_all(&alone);
+    struct engine_stats st;
+    engine_stats(e, &st);
+    assert_int_equal(st.n_steps, n_steps + 1);
+    engine_free(e);
+    return n_steps;
+}
+
+/* Beside an answer a step takes no more of a prompt than ENGINE_PROMPT_BESIDE tokens, in steps that
+ * take too long 32; a short prompt meanwhile has its first token in the step after it came. */
 static void test_prompts_leave_answers_room(void **state)
 {
     (void)state;
-    static int32_t long_prompt[4 * ENGINE_PROMPT_BESIDE];
-    const struct engine_config cfg = {.n_ctx = 1024, .max_num_seqs = 2, .no_prefix_cache = true};
-    struct engine *e = run_open(tiny, &cfg);
-    ask(0, 3, 12);
-    run_request(&runs[1], 1, long_prompt, ARRAY_LEN(long_prompt), TINY_VOCAB);
-    runs[1].req.params.max_tokens = 1;
-    runs[1].submit_at_step = 1;
-    assert_int_equal(run_n(e, 2).n_steps, 12);
-    run_request(&runs[0], 2, long_prompt, ARRAY_LEN(long_prompt), TINY_VOCAB);
-    runs[0].req.params.max_tokens = 1;
-    assert_int_equal(run_n(e, 1).n_steps, 12 + 1); /* alone: in one */
-    engine_free(e);
+    assert_int_equal(run_beside(UINT64_MAX / LONG, 12), 12);
+    assert_int_equal(runs[1].ended_at_step, 4); /* 4 x 128 */
+    assert_int_equal(runs[2].ended_at_step, 3);
+    assert_int_equal(run_beside(1, 24), 24);
+    assert_int_equal(runs[1].ended_at_step, 12); /* 128, 32, 64 while two wait for one, 9 x 32 */
+    assert_int_equal(runs[2].ended_at_step, 3);
 }
 
 /* Who waits with a lower number is served first, of equals who came first. */

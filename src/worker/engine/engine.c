@@ -3,6 +3,8 @@
  * only. */
 #include "worker/engine/engine.h"
 
+#include <time.h>
+
 #include "lib/base/mem.h"
 #include "worker/engine/draft.h"
 #include "worker/engine/forward.h"
@@ -84,6 +86,7 @@ static int load(struct engine *e, const struct gguf *g, const struct engine_conf
     if (r)
         return r;
     e->sched.draft_kv = e->draft ? draft_kv(e->draft) : NULL;
+    e->sched.pace_ns = c->pace_ns;
     e->sched.n_speculate = c->n_speculate;
     e->sched.max_draft_rows = plan_out_rows(c) - c->max_num_seqs;
     e->sched.min_acceptance = c->min_acceptance;
@@ -262,9 +265,17 @@ static void deliver_started(struct engine *e, engine_event_fn fn, void *ctx)
     }
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 bool engine_step(struct engine *e, engine_event_fn fn, void *ctx)
 {
     struct sched *s = &e->sched;
+    const uint64_t begun = now_ns();
     e->in_step = true;
     if (e->draft)
         draft_guess(e->draft, s);
@@ -277,6 +288,7 @@ bool engine_step(struct engine *e, engine_event_fn fn, void *ctx)
             team_run(e->team, s->n_out_seqs, run_sample, e);
         }
         mem_guard_arm(false);
+        sched_took(s, now_ns() - begun);
         sched_commit(s);
         e->n_steps++;
         deliver_started(e, fn, ctx);

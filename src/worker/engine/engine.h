@@ -27,6 +27,7 @@ struct engine_config {
     uint64_t memory_limit_bytes; /* plan beyond it is refused with the sum; 0: what the machine has
                                     in all */
     const char *cpu_level;       /* NULL: the machine's best */
+    uint64_t pace_ns;            /* beside answers; 0: ENGINE_DEFAULT_PACE */
     bool no_prefix_cache;        /* compute every prompt whole; answers are the same */
     uint32_t n_speculate;        /* tokens guessed ahead, at most ENGINE_MAX_DRAFT; 0: none, or
                                     with a draft model ENGINE_DEFAULT_DRAFT */
@@ -41,8 +42,10 @@ struct engine_config {
 #define ENGINE_DEFAULT_BLOCK 16u
 #define ENGINE_MAX_DRAFT     16u
 #define ENGINE_DEFAULT_DRAFT 4u
-/* Tokens of prompts that a step takes beside answers: they come a token a step meanwhile. */
+/* Tokens of prompts that a step takes beside answers, which come a token a step meanwhile: at most,
+ * and of longer prompts no more than lets it end in this time. */
 #define ENGINE_PROMPT_BESIDE 128u
+#define ENGINE_DEFAULT_PACE  100000000u /* ns */
 
 /* What a load takes, line by line. */
 struct engine_plan {

@@ -87,6 +87,7 @@ static int fill_config(const struct hparams *hp, const struct engine_config *cfg
     c->max_num_batched_tokens =
         c->max_num_batched_tokens ? c->max_num_batched_tokens : ENGINE_DEFAULT_BATCH;
     c->block_size = c->block_size ? c->block_size : ENGINE_DEFAULT_BLOCK;
+    c->pace_ns = c->pace_ns ? c->pace_ns : ENGINE_DEFAULT_PACE;
     if (c->n_ctx == 0)
         c->n_ctx = hp->n_ctx_train && hp->n_ctx_train < ENGINE_DEFAULT_CTX ? hp->n_ctx_train
                                                                            : ENGINE_DEFAULT_CTX;

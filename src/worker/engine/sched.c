@@ -8,6 +8,9 @@
 
 /* Guesses of one choice before it is judged by them. */
 #define TRIAL_DRAFTS 32u
+/* Of what a step takes of long prompts beside answers: products of fewer rows waste too much. */
+#define MIN_SLICE  32u
+#define SLICE_STEP 16u
 
 /* ---- lists ordered by priority, then arrival ---- */
 
@@ -117,6 +120,13 @@ static uint32_t share(struct sched *s, struct seq *q, const struct seq *holder)
 
 enum admission { ADMITTED, ADMIT_LATER, ADMIT_BLOCKED };
 
+static enum admission give_back(struct sched *s, const struct seq *q, enum admission why)
+{
+    kv_clear(s->kv, q->slot);
+    s->slot_used[q->slot] = false;
+    return why;
+}
+
 /* Takes a slot and blocks for all that q has so far.  One block more is left for the others' next
  * steps. */
 static enum admission try_admit(struct sched *s, struct seq *q)
@@ -127,15 +137,15 @@ static enum admission try_admit(struct sched *s, struct seq *q)
         return ADMIT_LATER;
     q->slot = slot_take(s);
     const uint32_t shared = share(s, q, holder);
+    q->is_long = seq_n_tokens(q) - shared > ENGINE_PROMPT_BESIDE;
+    if (s->n_left[q->is_long] == 0)
+        return give_back(s, q, ADMIT_LATER);
     const uint32_t want = kv_blocks_for(s->kv, seq_n_tokens(q)),
                    have = kv_blocks_for(s->kv, shared);
     const uint32_t copied =
         shared % s->kv->block_len != 0; /* the block that the last position writes into */
-    if (want - have + copied + (s->running.n != 0) > kv_n_free(s->kv)) {
-        kv_clear(s->kv, q->slot);
-        s->slot_used[q->slot] = false;
-        return ADMIT_BLOCKED;
-    }
+    if (want - have + copied + (s->running.n != 0) > kv_n_free(s->kv))
+        return give_back(s, q, ADMIT_BLOCKED);
     seq_list_remove(&s->waiting, q);
     q->state = SEQ_RUNNING;
     seq_list_insert(&s->running, q);
@@ -148,19 +158,32 @@ static enum admission try_admit(struct sched *s, struct seq *q)
     return ADMITTED;
 }
 
-static void admit(struct sched *s, uint32_t budget)
+/* Of a prompt, how many tokens the batch may still take. */
+static uint32_t n_to_take(const struct sched *s, const struct seq *q)
+{
+    return MIN_OF(MIN_OF(seq_n_tokens(q) - q->n_cached, s->max_tok - s->batch.n_tok),
+                  s->n_left[q->is_long]);
+}
+
+static void take(struct sched *s, struct seq *q, uint32_t n)
+{
+    q->n_batch = n;
+    s->batch.n_tok += n;
+    s->n_left[q->is_long] -= n;
+}
+
+static void admit(struct sched *s)
 {
     struct seq *next;
-    for (struct seq *q = s->waiting.first; q && budget > 0 && s->running.n < s->max_seqs;
-         q = next) {
+    for (struct seq *q = s->waiting.first;
+         q && s->batch.n_tok < s->max_tok && s->running.n < s->max_seqs; q = next) {
+        if (s->n_left[false] + s->n_left[true] == 0)
+            return;
         next = q->next;
         switch (try_admit(s, q)) {
         case ADMIT_BLOCKED: return;
         case ADMIT_LATER: continue;
-        case ADMITTED:
-            q->n_batch = MIN_OF(seq_n_tokens(q) - q->n_cached, budget);
-            budget -= q->n_batch;
-            s->batch.n_tok += q->n_batch;
+        case ADMITTED: take(s, q, n_to_take(s, q));
         }
     }
 }
@@ -235,32 +258,68 @@ static void add_drafts(struct sched *s)
     }
 }
 
+static void take_answers(struct sched *s)
+{
+    s->n_answering = 0;
+    for (struct seq *q = s->running.first; q && s->batch.n_tok < s->max_tok; q = q->next) {
+        if (seq_n_tokens(q) - q->n_cached != 1)
+            continue;
+        if (!make_room(s, q, 1)) /* older ones hold the blocks: they go on, and give them back */
+            continue;
+        q->n_batch = 1;
+        s->batch.n_tok++;
+        s->n_answering++;
+    }
+}
+
+static void take_prompts(struct sched *s)
+{
+    for (struct seq *q = s->running.first; q && s->batch.n_tok < s->max_tok; q = q->next) {
+        const uint32_t n = seq_n_tokens(q) - q->n_cached > 1 ? n_to_take(s, q) : 0;
+        if (n && make_room(s, q, n))
+            take(s, q, n);
+    }
+}
+
+/* What the batch may take of prompts.  Beside answers as much of long ones as their pace allows,
+ * and more where more wait for a first token than for a next one. */
+static void share_out(struct sched *s)
+{
+    const uint32_t n_prompts = s->running.n + s->waiting.n - s->n_answering;
+    if (s->n_answering) {
+        s->n_left[false] = ENGINE_PROMPT_BESIDE;
+        s->n_left[true] =
+            MIN_OF(s->slice * MAX_OF(n_prompts / s->n_answering, 1u), ENGINE_PROMPT_BESIDE);
+        return;
+    }
+    s->n_left[false] = s->n_left[true] = s->max_tok;
+    if (n_prompts > 1) /* the others may be short */
+        s->n_left[true] -= MIN_OF(ENGINE_PROMPT_BESIDE, s->max_tok / 2);
+}
+
 void sched_build(struct sched *s)
 {
     struct batch *b = &s->batch;
-    uint32_t limit = s->max_tok;
     b->n_tok = 0;
     for (struct seq *q = s->running.first; q; q = q->next)
         q->n_batch = q->n_draft = q->n_taken = 0;
-    for (int decodes = 1; decodes >= 0; decodes--) {
-        for (struct seq *q = s->running.first; q && b->n_tok < limit; q = q->next) {
-            const uint32_t left = seq_n_tokens(q) - q->n_cached;
-            if ((left == 1) != (decodes == 1))
-                continue;
-            const uint32_t n = MIN_OF(left, limit - b->n_tok);
-            if (!make_room(s, q,
-                           n)) /* older ones hold the blocks: they go on, and give them back */
-                continue;
-            q->n_batch = n;
-            b->n_tok += n;
-        }
-        if (decodes)
-            add_drafts(s);
-        if (decodes && b->n_tok)
-            limit = MIN_OF(limit, b->n_tok + ENGINE_PROMPT_BESIDE);
-    }
-    admit(s, limit - b->n_tok);
+    take_answers(s);
+    share_out(s);
+    add_drafts(s);
+    const uint32_t n_answers = b->n_tok;
+    take_prompts(s);
+    admit(s);
+    s->n_of_prompts = b->n_tok - MIN_OF(b->n_tok, n_answers);
     lay_out(s);
+}
+
+void sched_took(struct sched *s, uint64_t ns)
+{
+    if (s->n_of_prompts < s->slice)
+        return;
+    const uint64_t n = s->n_of_prompts * s->pace_ns / MAX_OF(ns, 1u);
+    s->slice = (uint32_t)MIN_OF(MAX_OF(n / SLICE_STEP * SLICE_STEP, MIN_SLICE),
+                                (uint64_t)ENGINE_PROMPT_BESIDE);
 }
 
 void sched_commit(struct sched *s)
@@ -306,8 +365,12 @@ uint64_t sched_bytes(uint32_t max_seqs, uint32_t max_tok)
 int sched_init(struct sched *s, struct kv *kv, uint32_t n_ctx, uint32_t n_vocab, uint32_t max_seqs,
                uint32_t max_tok, struct err *err)
 {
-    *s = (struct sched){
-        .kv = kv, .n_ctx = n_ctx, .n_vocab = n_vocab, .max_seqs = max_seqs, .max_tok = max_tok};
+    *s = (struct sched){.kv = kv,
+                        .n_ctx = n_ctx,
+                        .n_vocab = n_vocab,
+                        .max_seqs = max_seqs,
+                        .max_tok = max_tok,
+                        .slice = ENGINE_PROMPT_BESIDE};
     s->slot_used = mem_try_alloc(max_seqs, sizeof *s->slot_used, err);
     s->out_seqs = s->slot_used ? mem_try_alloc(max_seqs, sizeof *s->out_seqs, err) : NULL;
     s->tokens = s->out_seqs ? mem_try_alloc(max_tok, sizeof *s->tokens, err) : NULL;

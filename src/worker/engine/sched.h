@@ -3,13 +3,20 @@
  *
  * A request has n choices, each a sequence with its own answer; all share the prompt's cache blocks
  * where they can. Order is by priority, lower ones first, then by arrival.  Per step: decodes
- * first; then chunks of prompts, while max_num_batched_tokens lasts, but no more than
- * ENGINE_PROMPT_BESIDE of their tokens beside decodes; then waiting sequences are admitted, none
- * past the first that does not fit (a choice whose sibling is still computing the shared prompt
- * waits aside and holds up nobody).  A sequence is admitted with all blocks for what it has so far;
- * when a decode finds no block, the youngest running sequence gives all of its blocks back and
- * waits at its place in the order of arrival, to be computed again: the oldest always advances, so
- * nobody starves.  None of this changes an answer.
+ * first; then chunks of prompts, while max_num_batched_tokens lasts; then waiting sequences are
+ * admitted, none past the first that does not fit (one that the step has no tokens left for, or a
+ * choice whose sibling is still computing the shared prompt, waits aside and holds up nobody).
+ *
+ * Beside decodes a step takes no more than ENGINE_PROMPT_BESIDE tokens of short prompts, which are
+ * no longer than that, and a slice of long ones, as many tokens as let it end within the pace, as
+ * far as earlier steps tell: how much runs when depends on time there, what comes out does not.
+ * Beside long prompts alone a step leaves room, too, so that no short one waits until they are
+ * read.
+ *
+ * A sequence is admitted with all blocks for what it has so far; when a decode finds no block, the
+ * youngest running sequence gives all of its blocks back and waits at its place in the order of
+ * arrival, to be computed again: the oldest always advances, so nobody starves.  None of this
+ * changes an answer.
  *
  * With n_speculate, a decode may be followed by guesses of its next tokens (speculate.h, or those
  * of a draft model, draft.h), as long as rows and blocks are left over; what of them came true is
@@ -37,6 +44,7 @@ struct seq {
     uint32_t n_cached; /* positions whose keys and values are stored */
     int32_t *answer;   /* owned, [cap_answer] */
     uint32_t n_answer, cap_answer;
+    bool is_long; /* running: a prompt of which more than ENGINE_PROMPT_BESIDE was to be computed */
     uint32_t n_batch; /* tokens of this sequence in the batch being built, guesses included */
     uint32_t out_row; /* its first row of logits in the batch; UINT32_MAX: none */
     uint32_t n_draft; /* guesses in the batch: n_draft + 1 rows of logits */
@@ -88,6 +96,11 @@ struct sched {
     uint32_t *pos, *slots, *out;
     struct seq **out_seqs; /* owned, [max_seqs]: those with rows of logits, n_out_seqs of them */
     uint32_t n_out_seqs;
+    uint32_t n_answering;  /* decodes in it */
+    uint32_t n_of_prompts; /* tokens in it that are no decodes and no guesses */
+    uint32_t n_left[2];    /* what it may still take of short and of long prompts */
+    uint32_t slice;        /* tokens of long prompts beside decodes that take pace_ns */
+    uint64_t pace_ns;
     uint32_t n_speculate, max_draft_rows; /* of one sequence, of one step */
     float min_acceptance;
     uint64_t n_preemptions, n_drafted, n_accepted;
@@ -109,6 +122,8 @@ void sched_reap(struct sched *s);
 
 /* Builds s->batch; 0 tokens when there is nothing to compute.  Allocates nothing. */
 void sched_build(struct sched *s);
+/* How long the step of that batch took. */
+void sched_took(struct sched *s, uint64_t ns);
 /* After the pass: what the batch held is now cached. */
 void sched_commit(struct sched *s);
 
