@@ -74,12 +74,13 @@ class Bench(CliCase):
             self.assertEqual((b["vs"]["model_id"], b["rounds"]), ("stub-model", 2))
             for x in b["vs"]["results"]:
                 self.assertEqual((x["completed"], x["failed"], x["total_input_tokens"], x["total_output_tokens"]), (4, 0, 120, 20))
-                for name, least in (("ttft", 200), ("tpot", 50), ("itl", 50), ("e2el", 400)):
-                    # sleeps never end early; how late they end is the machine's affair, and the tests beside this one
+                for name, least in (("ttft", 200), ("tpot", 25), ("itl", 25), ("e2el", 400)):
+                    # Sleeps never end early; how late they end is the machine's affair, and the tests beside this one.  A first
+                    # token that is seen late makes the gaps of 50 ms after it shorter.
                     self.assertTrue(least <= x[f"p50_{name}_ms"] < least + 2000 * SLOW, (name, x))
             two = b["vs"]["results"][1]
             self.assertEqual(two["decoding"], 2)
-            self.assertTrue(40 / (1 + 40 * SLOW) < two["decode_throughput"] <= 41, two)
+            self.assertTrue(40 / (1 + 40 * SLOW) < two["decode_throughput"] <= 80, two)
             for ours, theirs, r in zip(b["results"], b["vs"]["results"], b["ratios"]):
                 self.assertAlmostEqual(r["output_throughput"], ours["output_throughput"] / theirs["output_throughput"], 6)
                 self.assertAlmostEqual(r["p99_ttft_ms"], ours["p99_ttft_ms"] / theirs["p99_ttft_ms"], 6)
