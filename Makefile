@@ -12,7 +12,8 @@ PKGS    := libssl libcrypto jansson libseccomp libutf8proc libpcre2-8 zlib libzs
 CFLAGS  ?= -O2 -g
 WARN    := -Wall -Wextra -Wvla -Wformat=2 -Wmissing-prototypes -Wstrict-prototypes -Wpointer-arith \
            -Wwrite-strings -Wundef
-WARN    += $(if $(findstring clang,$(CC)),,-Wshadow=local) $(if $(WERROR),-Werror)
+# What a sanitizer adds hides from gcc that a variable was set.
+WARN    += $(if $(findstring clang,$(CC)),,-Wshadow=local $(if $(SAN),-Wno-maybe-uninitialized)) $(if $(WERROR),-Werror)
 # Same answers everywhere: no contraction to FMA where the source does not ask for it.
 BASE    := -std=gnu11 -Isrc -I. -D_GNU_SOURCE -ffp-contract=off -fno-math-errno -fvisibility=hidden -pthread \
            -fstack-protector-strong $(if $(SAN),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2) \
