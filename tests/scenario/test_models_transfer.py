@@ -122,11 +122,14 @@ class Pull(TransferCase):
         return s
 
     def test_two_join_and_the_last_to_leave_stops_it(self):
-        self.r.fault("GET", self.layer, rs.stall(0.5, 3 * SLOW), times=1)
+        def open_requests(n):
+            return wait_until(lambda: f"\nberth_http_requests_open {n + 1}\n" in self.d.get("/metrics")[2])  # and this one
+        self.r.fault("GET", self.layer, rs.stall(0.5, 20 * SLOW), times=1)
         first, second = self.ask({"from": self.ref}), self.ask({"from": self.ref})
         self.assertTrue(wait_until(lambda: self.gets() == 1))
+        self.assertTrue(open_requests(2))
         first.close()
-        time.sleep(0.3)
+        self.assertTrue(open_requests(1))
         self.assertEqual(self.d.get("/metrics")[2].count("\nberth_jobs_running 1\n"), 1)
         second.close()
         self.assertTrue(wait_until(lambda: "\nberth_jobs_running 0\n" in self.d.get("/metrics")[2]))
