@@ -159,6 +159,35 @@ static void test_prompts_leave_answers_room(void **state)
     assert_int_equal(runs[2].ended_at_step, 3);
 }
 
+/* Short prompts that keep coming neither wait for the long ones nor keep them from going on, each
+ * in its turn. */
+static void test_short_and_long_prompts_go_on(void **state)
+{
+    (void)state;
+    enum { N_SHORT = 20 };
+    static int32_t long_prompt[2][LONG];
+    const struct engine_config cfg = {
+        .n_ctx = 1024, .max_num_seqs = 5, .no_prefix_cache = true, .pace_ns = 1};
+    struct engine *e = run_open(tiny, &cfg);
+    for (uint32_t i = 0; i < N_SHORT; i++) {
+        ask(i, 20, 2);
+        runs[i].submit_at_step = 2 * i;
+    }
+    ask(N_SHORT + 2, 20, 2 * N_SHORT); /* somebody is always answered */
+    for (uint32_t i = 0; i < 2; i++) {
+        run_request(&runs[N_SHORT + i], N_SHORT + i, long_prompt[i], LONG, TINY_VOCAB);
+        runs[N_SHORT + i].req.params.max_tokens = 2;
+        runs[N_SHORT + i].submit_at_step = 1;
+    }
+    run_n(e, N_SHORT + 3);
+    for (uint32_t i = 0; i < N_SHORT; i++)
+        assert_in_range(runs[i].ended_at_step, 2 * i + 1, 2 * i + 2);
+    assert_in_range(runs[N_SHORT].ended_at_step, 4, 1 + LONG / 32);
+    assert_in_range(runs[N_SHORT + 1].ended_at_step, runs[N_SHORT].ended_at_step + 1,
+                    1 + 2 * LONG / 32);
+    engine_free(e);
+}
+
 /* Who waits with a lower number is served first, of equals who came first. */
 static void test_priorities(void **state)
 {
@@ -656,6 +685,7 @@ int main(void)
         cmocka_unit_test(test_prompts_are_cut_into_chunks),
         cmocka_unit_test(test_prefixes_are_found_again),
         cmocka_unit_test(test_prompts_leave_answers_room),
+        cmocka_unit_test(test_short_and_long_prompts_go_on),
         cmocka_unit_test(test_priorities),
         cmocka_unit_test(test_guesses),
         cmocka_unit_test(test_guesses_save_steps),

@@ -282,14 +282,14 @@ static void take_prompts(struct sched *s)
 }
 
 /* What the batch may take of prompts.  Beside answers as much of long ones as their pace allows,
- * and more where more wait for a first token than for a next one. */
+ * for each prompt that waits: one does not slow answers down, of many the last should not wait
+ * long. */
 static void share_out(struct sched *s)
 {
     const uint32_t n_prompts = s->running.n + s->waiting.n - s->n_answering;
     if (s->n_answering) {
         s->n_left[false] = ENGINE_PROMPT_BESIDE;
-        s->n_left[true] =
-            MIN_OF(s->slice * MAX_OF(n_prompts / s->n_answering, 1u), ENGINE_PROMPT_BESIDE);
+        s->n_left[true] = MIN_OF(s->slice * MAX_OF(n_prompts, 1u), ENGINE_PROMPT_BESIDE);
         return;
     }
     s->n_left[false] = s->n_left[true] = s->max_tok;

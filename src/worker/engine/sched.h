@@ -8,10 +8,10 @@
  * choice whose sibling is still computing the shared prompt, waits aside and holds up nobody).
  *
  * Beside decodes a step takes no more than ENGINE_PROMPT_BESIDE tokens of short prompts, which are
- * no longer than that, and a slice of long ones, as many tokens as let it end within the pace, as
- * far as earlier steps tell: how much runs when depends on time there, what comes out does not.
- * Beside long prompts alone a step leaves room, too, so that no short one waits until they are
- * read.
+ * no longer than that, and for each prompt that waits a slice of long ones, as many tokens as let
+ * it end within the pace, as far as earlier steps tell: how much runs when depends on time there,
+ * what comes out does not. Beside long prompts alone a step leaves room, too, so that no short one
+ * waits until they are read.
  *
  * A sequence is admitted with all blocks for what it has so far; when a decode finds no block, the
  * youngest running sequence gives all of its blocks back and waits at its place in the order of
