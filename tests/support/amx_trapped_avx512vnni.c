@@ -11,7 +11,6 @@
 #include "tests/support/amx_trapped.h"
 #include "tests/support/cmocka_all.h"
 
-static struct tiles tiles;
 static uint64_t count;
 
 /* A VEX instruction of three-byte prefix and map 0F38: its parts. */

@@ -91,7 +91,7 @@ struct few {
     struct float_fetch next;
 };
 
-INLINED void few_config(const struct few *f TILES_PARAM)
+INLINED void few_config(const struct few *f)
 {
     _Alignas(64) struct tile_config c = {.palette = 1};
     for (int i = 0; i < 2; i++) {
@@ -153,7 +153,7 @@ INLINED uint32_t few_weights(struct few *f, const char *rows, size_t row_bytes, 
  * after FLOAT_TILE_BYTES. */
 INLINED void few_step(const struct few *f, const char *w, size_t w_row_bytes, size_t w_group,
                       const char *x, size_t x0_row, size_t x1_row, const uint32_t n_parts,
-                      const bool both_sets, bool both_groups TILES_PARAM)
+                      const bool both_sets, bool both_groups)
 {
     TILE_LOAD(4, w, w_row_bytes);
     TILE_LOAD(6, x, x0_row);
@@ -185,7 +185,7 @@ INLINED void few_step(const struct few *f, const char *w, size_t w_row_bytes, si
 /* Up to 32 rows times the columns c0 <= c < c1 of the tokens, onto the tiles. */
 INLINED void few_columns(struct few *f, const char *rows, size_t row_bytes, bool cold,
                          const char *x, uint32_t c0, uint32_t c1, const uint32_t n_parts,
-                         const bool both_sets TILES_PARAM)
+                         const bool both_sets)
 {
     const size_t x0_row = 4 * f->n_set[0], x1_row = 4 * f->n_set[1];
     const bool both = f->n_group[1] != 0;
@@ -201,7 +201,7 @@ INLINED void few_columns(struct few *f, const char *rows, size_t row_bytes, bool
             fetch_lines(&f->next, 32);
             for (uint32_t r = 0; cold && r < f->n_group[0] + f->n_group[1]; r++)
                 _mm_prefetch(rows + r * row_bytes + 2 * (size_t)i + FEW_AHEAD, _MM_HINT_T1);
-            few_step(f, w, w_row, w_group, x, x0_row, x1_row, n_parts, both_sets, both TILES_ARG);
+            few_step(f, w, w_row, w_group, x, x0_row, x1_row, n_parts, both_sets, both);
         }
     }
 }
@@ -243,7 +243,7 @@ INLINED void few_sums_move(struct few *f, float *y, size_t ld_y, bool in)
 /* Up to 32 rows; y becomes the products, or gains them. */
 INLINED void few_rows(struct few *f, const char *rows, size_t row_bytes, bool cold, const char *x,
                       uint32_t c0, uint32_t c1, float *y, size_t ld_y, const uint32_t n_parts,
-                      const bool both_sets TILES_PARAM)
+                      const bool both_sets)
 {
     if (c0 == 0) {
         FEW_SUMS(ZERO_SUM);
@@ -251,7 +251,7 @@ INLINED void few_rows(struct few *f, const char *rows, size_t row_bytes, bool co
         few_sums_move(f, y, ld_y, true);
         FEW_SUMS(TILE_LOAD);
     }
-    few_columns(f, rows, row_bytes, cold, x, c0, c1, n_parts, both_sets TILES_ARG);
+    few_columns(f, rows, row_bytes, cold, x, c0, c1, n_parts, both_sets);
     FEW_SUMS(TILE_STORE);
     few_sums_move(f, y, ld_y, false);
 }
@@ -262,7 +262,6 @@ INLINED void few_rows(struct few *f, const char *rows, size_t row_bytes, bool co
 INLINED void float_few(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                        const struct kern_act *x, float *y, size_t ld_y, const uint32_t n_parts)
 {
-    TILES_LOCAL;
     struct few f;
     f.n_set[0] = MIN_OF(x->n_tok, 16u);
     f.n_set[1] = x->n_tok - f.n_set[0];
@@ -284,17 +283,17 @@ INLINED void float_few(const struct kern_mat *w, uint32_t row0, uint32_t row1,
             if (f.n_group[0] + f.n_group[1] != n) {
                 f.n_group[0] = MIN_OF(n, 16u);
                 f.n_group[1] = n - f.n_group[0];
-                few_config(&f TILES_ARG);
+                few_config(&f);
             }
             rows = (const char *)w->data + r * w->row_bytes;
             fetch_set(&f.next, rows + n * w->row_bytes + 2 * (size_t)c, w->row_bytes,
                       MIN_OF(row1 - r - n, 32u), 2 * (c1 - c));
             if (f.n_set[1])
                 few_rows(&f, rows, w->row_bytes, false, xt, c, c1, y + (r - row0), ld_y, n_parts,
-                         true TILES_ARG);
+                         true);
             else
                 few_rows(&f, rows, w->row_bytes, x->n_tok == 1 && r == row0, xt, c, c1,
-                         y + (r - row0), ld_y, n_parts, false TILES_ARG);
+                         y + (r - row0), ld_y, n_parts, false);
         }
     }
     TILES_RELEASE();
@@ -308,7 +307,7 @@ struct many {
     uint32_t n_rows, n_tok;                 /* that tiles are configured for */
 };
 
-INLINED void many_config(struct many *m, uint32_t n_rows, uint32_t n_tok TILES_PARAM)
+INLINED void many_config(struct many *m, uint32_t n_rows, uint32_t n_tok)
 {
     const uint32_t tok[2] = {MIN_OF(n_tok, 16u), n_tok > 16 ? n_tok - 16 : 0};
     const uint32_t rows[2] = {MIN_OF(n_rows, 16u), n_rows > 16 ? n_rows - 16 : 0};
@@ -372,7 +371,7 @@ INLINED void many_unpack(const char *rows, size_t row_bytes, uint32_t n, uint32_
 /* x: the first token's first column of the chunk; n_k tiles of columns. */
 INLINED void many_tile(const char *w, uint32_t n_k, const char *x, size_t x_row_bytes, float *y,
                        size_t ld_y, bool first, const uint32_t n_parts, const bool both_sets,
-                       const bool both_panels TILES_PARAM)
+                       const bool both_panels)
 {
     const char *x1 = x + 16 * x_row_bytes;
     const uint32_t second = n_parts * FLOAT_TILE_BYTES;
@@ -406,16 +405,15 @@ INLINED void many_tile(const char *w, uint32_t n_k, const char *x, size_t x_row_
 
 /* All tokens over the unpacked chunk [c0, c1) of n_rows rows. */
 INLINED void many_tokens(struct many *m, const struct kern_act *x, uint32_t c0, uint32_t c1,
-                         uint32_t n_rows, float *y, size_t ld_y, const uint32_t n_parts TILES_PARAM)
+                         uint32_t n_rows, float *y, size_t ld_y, const uint32_t n_parts)
 {
     const uint32_t n_k = (c1 - c0 + FLOAT_K - 1) / FLOAT_K;
 #define TILE(SETS, PANELS)                                                                         \
-    many_tile(m->w, n_k, xt, x->row_bytes, y + t * ld_y, ld_y, c0 == 0, n_parts, SETS,             \
-              PANELS TILES_ARG)
+    many_tile(m->w, n_k, xt, x->row_bytes, y + t * ld_y, ld_y, c0 == 0, n_parts, SETS, PANELS)
     for (uint32_t t = 0, n; t < x->n_tok; t += n) {
         const char *xt = (const char *)x->rows + t * x->row_bytes + 2 * (size_t)c0;
         n = MIN_OF(x->n_tok - t, 32u);
-        many_config(m, n_rows, n TILES_ARG);
+        many_config(m, n_rows, n);
         if (n > 16 && n_rows > 16)
             TILE(true, true);
         else if (n > 16)
@@ -431,7 +429,6 @@ INLINED void many_tokens(struct many *m, const struct kern_act *x, uint32_t c0, 
 INLINED void float_many(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                         const struct kern_act *x, float *y, size_t ld_y, const uint32_t n_parts)
 {
-    TILES_LOCAL;
     struct many m;
     m.n_rows = m.n_tok = 0;
     const uint32_t chunk = FLOAT_PANEL_BYTES / FLOAT_TILE_BYTES / 2 / n_parts * FLOAT_K;
@@ -447,7 +444,7 @@ INLINED void float_many(const struct kern_mat *w, uint32_t row0, uint32_t row1,
             for (uint32_t i = 0; 16 * i < n; i++)
                 many_unpack(rows + 16 * i * w->row_bytes, w->row_bytes, MIN_OF(n - 16 * i, 16u), c,
                             c1, w->n_cols, ahead, m.w + i * n_parts * FLOAT_TILE_BYTES, n_parts);
-            many_tokens(&m, x, c, c1, n, y + (r - row0), ld_y, n_parts TILES_ARG);
+            many_tokens(&m, x, c, c1, n, y + (r - row0), ld_y, n_parts);
         }
     }
     TILES_RELEASE();

@@ -11,7 +11,7 @@ enum { UNIT_TOKENS = 16, UNIT_BLOCKS = QUANT_CHUNK / 256 };
 
 /* n_tok rows of tokens, k_bytes of columns.  Tiles: 0 and 1 sums, 2 and 3 weights, 4 to 7 tokens.
  */
-INLINED void tiles_begin(uint32_t n_tok, uint32_t k_bytes TILES_PARAM)
+INLINED void tiles_begin(uint32_t n_tok, uint32_t k_bytes)
 {
     _Alignas(64) struct tile_config c = {.palette = 1};
     for (int i = 0; i < 8; i++)
@@ -65,7 +65,7 @@ INLINED struct unit unit_next(struct unit u, const struct panel_pair *p, const i
 
 /* Begins block g's products; a lane's tokens stay in tiles for the second panel where they fit. */
 INLINED void unit_dot(const struct unit *u, const uint32_t g, const struct unit_tokens *x,
-                      const int flags TILES_PARAM)
+                      const int flags)
 {
     const struct panel_block *w = (const struct panel_block *)(u->w + g * panel_block_bytes(flags));
     const char *xb = x->plain + 32 * u->lane + 256 * g;
@@ -94,7 +94,7 @@ INLINED void unit_dot(const struct unit *u, const uint32_t g, const struct unit_
 }
 
 INLINED void unit_store(const struct unit *u, const uint32_t g, struct unit_sums *to,
-                        const int flags TILES_PARAM)
+                        const int flags)
 {
     if (g >= u->n)
         return;
@@ -179,7 +179,7 @@ INLINED void unit_end(const struct unit *u, struct unit_tokens *x, struct panel_
 /* Scales `u` for T tokens while the products of `next` (NULL: none) begin. */
 INLINED void unit_pass(const struct unit *u, const struct unit *next, struct panel_pair *p,
                        struct unit_tokens *x, const struct unit_sums *in, struct unit_sums *out,
-                       uint32_t t0, const uint32_t T, float *y, const int flags TILES_PARAM)
+                       uint32_t t0, const uint32_t T, float *y, const int flags)
 {
     const struct unit_scales scales = unit_scales(u, x, t0, T);
     __m512 acc[UNIT_TOKENS];
@@ -198,22 +198,22 @@ INLINED void unit_pass(const struct unit *u, const struct unit *next, struct pan
         if (!next)
             continue;
         if (flags & W_HALF) {
-            unit_dot(next, g, x, flags TILES_ARG);
-            unit_store(next, g, out, flags TILES_ARG);
+            unit_dot(next, g, x, flags);
+            unit_store(next, g, out, flags);
         } else { /* a product takes its time: another one is begun before it is stored */
-            unit_dot(next, g, x, flags TILES_ARG);
+            unit_dot(next, g, x, flags);
             if (g > 0)
-                unit_store(next, g - 1, out, flags TILES_ARG);
+                unit_store(next, g - 1, out, flags);
         }
     }
     unit_end(u, x, p, t0, T, y, acc);
     if (next && !(flags & W_HALF))
-        unit_store(next, UNIT_BLOCKS - 1, out, flags TILES_ARG);
+        unit_store(next, UNIT_BLOCKS - 1, out, flags);
 }
 
 /* A chunk of the pair for n_tok <= 16 tokens, the first of them t0. */
 INLINED void amx_quant_tile(struct panel_pair *p, const struct kern_act *act, uint32_t t0,
-                            uint32_t n_tok, const int flags TILES_PARAM)
+                            uint32_t n_tok, const int flags)
 {
     struct unit_sums sums[2];
     struct unit_tokens x;
@@ -226,15 +226,15 @@ INLINED void amx_quant_tile(struct panel_pair *p, const struct kern_act *act, ui
     unit_lane(&u, 0, p->n_blocks);
     UNROLL
     for (uint32_t g = 0; g < UNIT_BLOCKS; g++) {
-        unit_dot(&u, g, &x, flags TILES_ARG);
-        unit_store(&u, g, &sums[0], flags TILES_ARG);
+        unit_dot(&u, g, &x, flags);
+        unit_store(&u, g, &sums[0], flags);
     }
     for (uint32_t turn = 0; u.i < 8; turn ^= 1) {
         const struct unit after = unit_next(u, p, flags), *next = after.i < 8 ? &after : NULL;
         uint32_t t = 0;
 #define PASS(T)                                                                                    \
     do {                                                                                           \
-        unit_pass(&u, next, p, &x, &sums[turn], &sums[turn ^ 1], t, T, y, flags TILES_ARG);        \
+        unit_pass(&u, next, p, &x, &sums[turn], &sums[turn ^ 1], t, T, y, flags);                  \
         next = NULL;                                                                               \
         t += T;                                                                                    \
     } while (0)
@@ -257,18 +257,12 @@ INLINED void amx_quant_tile(struct panel_pair *p, const struct kern_act *act, ui
 
 INLINED void amx_quant_tokens(struct panel_pair *p, const struct kern_act *x, const int flags)
 {
-    TILES_LOCAL;
-    const uint32_t k_bytes = flags & W_HALF ? 16 : 32;
-    uint32_t t = 0, rest = x->n_tok % UNIT_TOKENS;
-    if (x->n_tok >= UNIT_TOKENS)
-        tiles_begin(UNIT_TOKENS, k_bytes TILES_ARG);
-    for (; t + UNIT_TOKENS <= x->n_tok; t += UNIT_TOKENS)
-        amx_quant_tile(p, x, t, UNIT_TOKENS, flags TILES_ARG);
-    if (rest) {
-        tiles_begin(rest, k_bytes TILES_ARG);
-        amx_quant_tile(p, x, t, rest, flags TILES_ARG);
+    for (uint32_t t = 0, n; t < x->n_tok; t += n) {
+        n = MIN_OF(x->n_tok - t, (uint32_t)UNIT_TOKENS);
+        if (p->tile_rows != n)
+            tiles_begin(p->tile_rows = n, flags & W_HALF ? 16 : 32);
+        amx_quant_tile(p, x, t, n, flags);
     }
-    TILES_RELEASE();
 }
 
 /* One body for all types of a kind: what differs between them is over when panels are there. */
@@ -294,17 +288,19 @@ INLINED panel_fn amx_tokens(const int flags)
 
 /* The table. */
 
-enum { AMX_MIN_TOKENS = 4 }; /* below: row by row */
+enum { AMX_MIN_TOKENS = 2 }; /* below: row by row */
 
 #define X(TYPE, LOAD, FLAGS, Q_BITS)                                                               \
     static void amx_##TYPE(const struct kern_mat *w, uint32_t row0, uint32_t row1,                 \
                            const struct kern_act *x, float *y, size_t ld_y)                        \
     {                                                                                              \
-        if (x->n_tok < AMX_MIN_TOKENS)                                                             \
+        if (x->n_tok < AMX_MIN_TOKENS) {                                                           \
             matmul_##TYPE(w, row0, row1, x, y, ld_y);                                              \
-        else                                                                                       \
+        } else {                                                                                   \
             panel_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, LOAD, PANEL_LOAD_##TYPE,   \
                          (FLAGS) | AS_SIGNED, amx_tokens(FLAGS));                                  \
+            TILES_RELEASE();                                                                       \
+        }                                                                                          \
     }
 QUANT_LOADERS(X)
 #undef X

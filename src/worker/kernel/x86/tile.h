@@ -3,8 +3,7 @@
  * plain C that does what the manual says and stops at what the processor would refuse.  Source:
  * Intel 64 manual, volume 1 chapter 18, and the instructions' pages.
  *
- * Registers are named by literal digits.  The function that configures them begins with
- * TILES_LOCAL; those it calls have TILES_PARAM last, given by TILES_ARG. */
+ * Registers are named by literal digits, and belong to the thread. */
 #ifndef WORKER_KERNEL_X86_TILE_H
 #define WORKER_KERNEL_X86_TILE_H
 
@@ -28,11 +27,6 @@ INLINED void tile_shape(struct tile_config *c, int tile, uint32_t rows, uint32_t
 
 #ifndef TILES_EMULATED
 
-#define TILES_LOCAL                                                                                \
-    do {                                                                                           \
-    } while (0)
-#define TILES_PARAM
-#define TILES_ARG
 /* Not the compiler's own: gcc 12's say neither that a load reads memory nor how much of the
  * configuration is read, so that stores before them might be moved or left out. */
 #define TILES_CONFIG(c) __asm__ volatile("ldtilecfg %0" : : "m"(*(const struct tile_config *)(c)))
@@ -65,16 +59,15 @@ struct tiles {
     unsigned char data[8][16][64];
 };
 
-#define TILES_LOCAL              struct tiles tiles_local_ = {.c = {.palette = 0}}, *tiles_ = &tiles_local_
-#define TILES_PARAM              , struct tiles *tiles_
-#define TILES_ARG                , tiles_
-#define TILES_CONFIG(c)          tiles_config(tiles_, c)
-#define TILES_RELEASE()          memset(tiles_, 0xff, sizeof(*tiles_))
-#define TILE_ZERO(n)             memset(tiles_->data[n], 0, sizeof(tiles_->data[n]))
-#define TILE_LOAD(n, p, stride)  tiles_load(tiles_, n, p, stride)
-#define TILE_STORE(n, p, stride) tiles_store(tiles_, n, p, stride)
-#define TILE_DOT_INT8(acc, a, b) tiles_dot(tiles_, acc, a, b, dot_int8)
-#define TILE_DOT_BF16(acc, a, b) tiles_dot(tiles_, acc, a, b, dot_bf16)
+static _Thread_local struct tiles tiles;
+
+#define TILES_CONFIG(c)          tiles_config(&tiles, c)
+#define TILES_RELEASE()          memset(&tiles, 0xff, sizeof(tiles))
+#define TILE_ZERO(n)             memset(tiles.data[n], 0, sizeof(tiles.data[n]))
+#define TILE_LOAD(n, p, stride)  tiles_load(&tiles, n, p, stride)
+#define TILE_STORE(n, p, stride) tiles_store(&tiles, n, p, stride)
+#define TILE_DOT_INT8(acc, a, b) tiles_dot(&tiles, acc, a, b, dot_int8)
+#define TILE_DOT_BF16(acc, a, b) tiles_dot(&tiles, acc, a, b, dot_bf16)
 
 static void tiles_config(struct tiles *t, const struct tile_config *c)
 {
