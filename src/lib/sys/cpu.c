@@ -5,6 +5,7 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <errno.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -13,7 +14,8 @@ enum {
     XCR0_AVX512 = 0xe6, /* and opmask, ZMM */
     XCR0_AMX = 0x60000, /* tile configuration and data */
     ARCH_REQ_XCOMP_PERM = 0x1023,
-    XFEATURE_XTILEDATA = 18
+    XFEATURE_XTILEDATA = 18,
+    AMX_BITS = 1 << 24 | 1 << 25 | 1 << 22 /* TILE, INT8, BF16, in EDX of leaf 7 */
 };
 
 static uint64_t xcr0(void)
@@ -53,6 +55,16 @@ static bool amx_permitted(void)
     return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
 }
 
+int cpu_amx_refused(void)
+{
+    const struct leaves l = leaves_read();
+    if (!all(l.d7, AMX_BITS))
+        return 0;
+    if (!all(l.xcr0, XCR0_AMX))
+        return EOPNOTSUPP;
+    return amx_permitted() ? 0 : errno;
+}
+
 bool cpu_has(enum cpu_feature f)
 {
     struct leaves l = leaves_read();
@@ -80,6 +92,11 @@ bool cpu_has(enum cpu_feature f)
 /* Linux, arch/arm64/include/uapi/asm/hwcap.h; older headers lack some names. */
 enum { HWCAP_BIT_ASIMD = 1, HWCAP_BIT_ASIMDDP = 20, HWCAP2_BIT_I8MM = 13, HWCAP2_BIT_BF16 = 14 };
 
+int cpu_amx_refused(void)
+{
+    return 0;
+}
+
 bool cpu_has(enum cpu_feature f)
 {
     switch (f) {
@@ -92,6 +109,11 @@ bool cpu_has(enum cpu_feature f)
 }
 
 #else
+
+int cpu_amx_refused(void)
+{
+    return 0;
+}
 
 bool cpu_has(enum cpu_feature f UNUSED)
 {

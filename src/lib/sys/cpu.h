@@ -24,4 +24,8 @@ enum cpu_feature {
 
 bool cpu_has(enum cpu_feature f);
 
+/* Why AMX, which the processor has, cannot be used: an errno, of Linux when it was asked for the
+ * tile registers, or EOPNOTSUPP where it does not save them.  0: it can, or there is none. */
+int cpu_amx_refused(void);
+
 #endif

@@ -3,9 +3,12 @@
  * only. */
 #include "worker/engine/engine.h"
 
+#include <string.h>
 #include <time.h>
 
+#include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/sys/cpu.h"
 #include "worker/engine/draft.h"
 #include "worker/engine/forward.h"
 #include "worker/engine/plan.h"
@@ -63,6 +66,10 @@ static int load(struct engine *e, const struct gguf *g, const struct engine_conf
         r = arch_find(e->hp.arch, &arch, err);
     if (r == 0)
         r = kern_init(&e->kern, cfg->cpu_level, err);
+    if (r == 0 && !cfg->cpu_level && cpu_amx_refused() != 0)
+        log_warn("this processor has AMX, but the system does not give out its tile registers "
+                 "(arch_prctl: %s): computing with %s",
+                 strerror(cpu_amx_refused()), e->kern.level);
     if (r == 0)
         r = weights_bind(g, &e->hp, arch, &e->kern, &e->weights, err);
     if (r)
