@@ -6,7 +6,7 @@
 #include "worker/kernel/blocks.h"
 
 /* Rows: two panels and a part of one, for kernels that take them so. */
-enum { ROWS = 41, LD = 45, MAX_TOK = 70 };
+enum { ROWS = 41, LD = 45, MAX_TOK = 100 };
 
 /* One random problem and ref's answer. */
 struct problem {

@@ -24,6 +24,22 @@ INLINED void tiles_begin(uint32_t n_tok, uint32_t k_bytes)
     TILES_CONFIG(&c);
 }
 
+/* For flags: scales of half blocks are in the weights, as fold_panel says. */
+enum { W_FOLDED = 32, IN_TWO = W_HALF | W_FOLDED /* a block is two products */ };
+
+/* 16 rows of a block whose weights times scales are 64 hi + lo. */
+struct fold_block {
+    int8_t hi[8][64];
+    float d[16]; /* where panel_block has it */
+    int8_t lo[8][64];
+};
+_Static_assert(offsetof(struct fold_block, d) == offsetof(struct panel_block, d), "panel_add");
+
+INLINED size_t unit_block_bytes(const int flags)
+{
+    return flags & W_FOLDED ? sizeof(struct fold_block) : panel_block_bytes(flags);
+}
+
 /* A float lane of a chunk of one panel: its first block, and how many there are. */
 struct unit {
     const char *w;
@@ -57,7 +73,7 @@ INLINED struct unit unit_next(struct unit u, const struct panel_pair *p, const i
         u.w += p->one_bytes;
         return u;
     }
-    u.w += u.n * panel_block_bytes(flags) - u.panel * p->one_bytes;
+    u.w += u.n * unit_block_bytes(flags) - u.panel * p->one_bytes;
     u.panel = 0;
     unit_lane(&u, u.i + 1, p->n_blocks);
     return u;
@@ -67,29 +83,41 @@ INLINED struct unit unit_next(struct unit u, const struct panel_pair *p, const i
 INLINED void unit_dot(const struct unit *u, const uint32_t g, const struct unit_tokens *x,
                       const int flags)
 {
-    const struct panel_block *w = (const struct panel_block *)(u->w + g * panel_block_bytes(flags));
+    const struct panel_block *w = (const struct panel_block *)(u->w + g * unit_block_bytes(flags));
     const char *xb = x->plain + 32 * u->lane + 256 * g;
-#define DOT(SUM, WEIGHTS, TOKENS, again, h)                                                        \
+#define DOT(SUM, WEIGHTS, TOKENS, q)                                                               \
     do {                                                                                           \
-        if (again)                                                                                 \
-            TILE_LOAD(TOKENS, xb + 16 * (h), x->row_bytes);                                        \
-        TILE_LOAD(WEIGHTS, w->q[4 * (h)], 64);                                                     \
+        TILE_LOAD(WEIGHTS, q, 64);                                                                 \
         TILE_ZERO(SUM);                                                                            \
         TILE_DOT_INT8(SUM, TOKENS, WEIGHTS);                                                       \
+    } while (0)
+#define BLOCK(SUM, WEIGHTS, TOKENS)                                                                \
+    do {                                                                                           \
+        if (u->panel == 0)                                                                         \
+            TILE_LOAD(TOKENS, xb, x->row_bytes);                                                   \
+        if (flags & W_FOLDED) {                                                                    \
+            DOT(0, 2, TOKENS, ((const struct fold_block *)w)->hi);                                 \
+            DOT(1, 3, TOKENS, ((const struct fold_block *)w)->lo);                                 \
+        } else {                                                                                   \
+            DOT(SUM, WEIGHTS, TOKENS, w->q);                                                       \
+        }                                                                                          \
     } while (0)
     if (g >= u->n)
         return;
     if (flags & W_HALF) {
-        DOT(0, 2, 4, true, 0);
-        DOT(1, 3, 5, true, 1);
+        TILE_LOAD(4, xb, x->row_bytes);
+        DOT(0, 2, 4, w->q[0]);
+        TILE_LOAD(5, xb + 16, x->row_bytes);
+        DOT(1, 3, 5, w->q[4]);
         return;
     }
     switch (g) {
-    case 0: DOT(0, 2, 4, u->panel == 0, 0); break;
-    case 1: DOT(1, 3, 5, u->panel == 0, 0); break;
-    case 2: DOT(0, 2, 6, u->panel == 0, 0); break;
-    default: DOT(1, 3, 7, u->panel == 0, 0); break;
+    case 0: BLOCK(0, 2, 4); break;
+    case 1: BLOCK(1, 3, 5); break;
+    case 2: BLOCK(0, 2, 6); break;
+    default: BLOCK(1, 3, 7); break;
     }
+#undef BLOCK
 #undef DOT
 }
 
@@ -98,7 +126,7 @@ INLINED void unit_store(const struct unit *u, const uint32_t g, struct unit_sums
 {
     if (g >= u->n)
         return;
-    if (flags & W_HALF) {
+    if (flags & IN_TWO) {
         TILE_STORE(0, to->s[2 * g], 64);
         TILE_STORE(1, to->s[2 * g + 1], 64);
     } else if (g % 2 == 0) {
@@ -137,13 +165,15 @@ INLINED void unit_scale(const struct unit *u, const uint32_t g, const struct uni
                         const struct unit_sums *in, uint32_t t0, const uint32_t T,
                         __m512 acc[UNIT_TOKENS], const int flags)
 {
-    const struct panel_block *w = (const struct panel_block *)(u->w + g * panel_block_bytes(flags));
+    const struct panel_block *w = (const struct panel_block *)(u->w + g * unit_block_bytes(flags));
     UNROLL
     for (uint32_t t = 0; t < T; t++) {
         const char *at = x->token[t / 4] + g * sizeof(struct act_q8);
         at += t % 4 == 3 ? x->step3 : t % 4 * x->step;
-        __m512i s0 = _mm512_load_si512(in->s[flags & W_HALF ? 2 * g : g][t0 + t]);
-        __m512i s1 = flags & W_HALF ? _mm512_load_si512(in->s[2 * g + 1][t0 + t]) : s0;
+        __m512i s0 = _mm512_load_si512(in->s[flags & IN_TWO ? 2 * g : g][t0 + t]);
+        __m512i s1 = flags & IN_TWO ? _mm512_load_si512(in->s[2 * g + 1][t0 + t]) : s0;
+        if (flags & W_FOLDED)
+            s0 = _mm512_add_epi32(_mm512_slli_epi32(s0, 6), s1);
         acc[t] = panel_add(w, (const struct act_q8 *)at, 0, panel_float(w, s0, s1, flags), acc[t],
                            flags);
     }
@@ -197,7 +227,7 @@ INLINED void unit_pass(const struct unit *u, const struct unit *next, struct pan
         }
         if (!next)
             continue;
-        if (flags & W_HALF) {
+        if (flags & IN_TWO) {
             unit_dot(next, g, x, flags);
             unit_store(next, g, out, flags);
         } else { /* a product takes its time: another one is begun before it is stored */
@@ -207,7 +237,7 @@ INLINED void unit_pass(const struct unit *u, const struct unit *next, struct pan
         }
     }
     unit_end(u, x, p, t0, T, y, acc);
-    if (next && !(flags & W_HALF))
+    if (next && !(flags & IN_TWO))
         unit_store(next, UNIT_BLOCKS - 1, out, flags);
 }
 
@@ -265,6 +295,46 @@ INLINED void amx_quant_tokens(struct panel_pair *p, const struct kern_act *x, co
     }
 }
 
+/* Four columns of 16 rows times their scales, as 64 hi + lo: |q| <= 32, scales are 8-bit.  even and
+ * odd: scales for columns of those numbers, 0 at the others; less: 32 scales - 32. */
+INLINED void fold_bytes(__m512i q, __m512i even, __m512i odd, __m512i less, int8_t hi[64],
+                        int8_t lo[64])
+{
+    const __m512i by32 = _mm512_set1_epi8(32), low = _mm512_set1_epi16(0xff);
+    q = _mm512_add_epi8(q, by32);
+    const __m512i e = _mm512_sub_epi16(_mm512_maddubs_epi16(q, even), less); /* product + 32 */
+    const __m512i o = _mm512_sub_epi16(_mm512_maddubs_epi16(q, odd), less);
+    const __m512i he = _mm512_srai_epi16(e, 6), ho = _mm512_srai_epi16(o, 6);
+    const __m512i odds = _mm512_slli_epi16(o, 8);
+    _mm512_store_si512(hi,
+                       _mm512_mask_blend_epi8(0xaaaaaaaaaaaaaaaaull, he, _mm512_slli_epi16(ho, 8)));
+    const __m512i six = _mm512_ternarylogic_epi32(e, low, odds, 0xea); /* (e & low) | odds */
+    _mm512_store_si512(lo, _mm512_sub_epi8(_mm512_and_si512(six, _mm512_set1_epi8(63)), by32));
+}
+
+/* A panel with scales of half blocks, those multiplied into the weights: one product of a block's
+ * integers has 14 bits a weight, in two parts. */
+INLINED void fold_panel(const char *panel, uint32_t n_blocks, struct fold_block *to)
+{
+    for (uint32_t b = 0; b < n_blocks; b++, to++) {
+        const struct panel_block *w =
+            (const struct panel_block *)(panel + b * panel_block_bytes(W_HALF));
+        _mm512_store_ps(to->d, _mm512_load_ps(w->d));
+        for (int h = 0; h < 2; h++) {
+            const __m512i sc = _mm512_cvtps_epi32(_mm512_load_ps(w->sc[h]));
+            const __m512i twice = _mm512_or_si512(_mm512_and_si512(sc, _mm512_set1_epi32(0xffff)),
+                                                  _mm512_slli_epi32(sc, 16));
+            const __m512i even = _mm512_and_si512(twice, _mm512_set1_epi16(0xff));
+            const __m512i less =
+                _mm512_sub_epi16(_mm512_slli_epi16(twice, 5), _mm512_set1_epi16(32));
+            UNROLL
+            for (int k = 4 * h; k < 4 * h + 4; k++)
+                fold_bytes(_mm512_load_si512(w->q[k]), even, _mm512_slli_epi16(twice, 8), less,
+                           to->hi[k], to->lo[k]);
+        }
+    }
+}
+
 /* One body for all types of a kind: what differs between them is over when panels are there. */
 #define KIND(NAME, FLAGS)                                                                          \
     static __attribute__((noinline)) void NAME(struct panel_pair *p, const struct kern_act *x,     \
@@ -275,9 +345,31 @@ INLINED void amx_quant_tokens(struct panel_pair *p, const struct kern_act *x, co
     }
 KIND(amx_tokens_plain, 0)
 KIND(amx_tokens_min, W_MIN)
-KIND(amx_tokens_half, W_HALF)
+KIND(amx_tokens_few_half, W_HALF)
+KIND(amx_tokens_folded, W_FOLDED)
 KIND(amx_tokens_half_min, W_HALF_MIN)
 #undef KIND
+
+/* Scaling two halves costs a token more than two products, once it is worth folding a panel. */
+enum { FOLD_MIN_TOKENS = 96 };
+
+static void amx_tokens_half(struct panel_pair *p, const struct kern_act *x, const int flags)
+{
+    _Alignas(64) struct fold_block folded[2][PANEL_BLOCKS];
+    if (x->n_tok < FOLD_MIN_TOKENS) {
+        amx_tokens_few_half(p, x, flags);
+        return;
+    }
+    fold_panel(p->panels, p->n_blocks, folded[0]);
+    if (p->n_rows > PANEL_ROWS)
+        fold_panel(p->panels + p->one_bytes, p->n_blocks, folded[1]);
+    struct panel_pair two = *p;
+    two.panels = (const char *)folded;
+    two.one_bytes = sizeof(folded[0]);
+    amx_tokens_folded(&two, x, flags);
+    p->ahead = two.ahead;
+    p->tile_rows = two.tile_rows;
+}
 
 INLINED panel_fn amx_tokens(const int flags)
 {
