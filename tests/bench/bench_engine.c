@@ -1,10 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The engine alone, without daemon and protocol: how fast one model reads prompts and decodes.
  *
- * bench_engine MODEL.gguf [threads=N] [level=NAME] [kv=f32|f16|...] [guess=N] [draft=FILE] [agree]
- * [CASE...] agree: all answers are one token, whatever the weights: every guess of a draft comes
- * true. CASE: pp512 reads one prompt of 512 tokens; tg32@1024x8 has 8 sequences with 1024 tokens
- * each decode 32 tokens.  Prints one line a case: tokens a second and milliseconds a step. */
+ * bench_engine MODEL.gguf [threads=N] [level=NAME] [kv=f32|f16|...] [guess=N] [draft=FILE]
+ *              [agree] [always] [CASE...]
+ *
+ * CASE: pp512 reads one prompt of 512 tokens; tg32@1024x8 has 8 sequences with 1024 tokens each
+ * decode 32 tokens.  Prints one line a case: tokens a second and milliseconds a step.
+ *
+ * agree: all answers are one token, whatever the weights, so that a draft is always right.
+ *
+ * always: a draft guesses even where that is slower. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +118,8 @@ static bool read_option(struct engine_config *cfg, const char *arg)
         cfg->cpu_level = arg + 6;
     } else if (strncmp(arg, "guess=", 6) == 0) {
         cfg->n_speculate = (uint32_t)strtoul(arg + 6, NULL, 10);
+    } else if (strcmp(arg, "always") == 0) {
+        cfg->draft_always = true;
     } else if (strcmp(arg, "agree") == 0) {
         agree = true;
     } else if (strncmp(arg, "draft=", 6) == 0) {

@@ -275,10 +275,10 @@ static void test_a_draft_saves_steps(void **state)
 {
     (void)state;
     static struct run_choice plain[4];
-    uint64_t n_steps[2];
-    for (int with = 0; with < 2; with++) {
-        struct engine *e =
-            open_tiny(&(struct engine_config){.max_num_seqs = 8, .draft = with ? tiny : NULL});
+    uint64_t n_steps[3];
+    for (int with = 0; with < 3; with++) { /* in every step, and where it is faster */
+        struct engine *e = open_tiny(&(struct engine_config){
+            .max_num_seqs = 8, .draft = with ? tiny : NULL, .draft_always = with == 1});
         for (uint32_t i = 0; i < 4; i++) {
             ask(i, 10 + i, 41);
             runs[i].req.params.temperature = i % 2 ? 1.0f : 0;
@@ -298,6 +298,7 @@ static void test_a_draft_saves_steps(void **state)
     }
     assert_int_equal(n_steps[0], 41);
     assert_int_equal(n_steps[1], 1 + 40 / (ENGINE_DEFAULT_DRAFT + 1));
+    assert_in_range(n_steps[2], 1 + 6 + 6, 41); /* each way is tried for six steps */
 }
 
 /* What the draft has not read of a long prompt, it reads piece by piece while tokens come. */
@@ -305,9 +306,11 @@ static void test_a_draft_catches_up(void **state)
 {
     (void)state;
     static int32_t text[3 * ENGINE_PROMPT_BESIDE];
-    struct engine *e = run_open(
-        tiny, &(struct engine_config){
-                  .n_ctx = 1024, .max_num_seqs = 1, .max_num_batched_tokens = 1024, .draft = tiny});
+    struct engine *e = run_open(tiny, &(struct engine_config){.n_ctx = 1024,
+                                                              .max_num_seqs = 1,
+                                                              .max_num_batched_tokens = 1024,
+                                                              .draft = tiny,
+                                                              .draft_always = true});
     run_request(&runs[0], 0, text, ARRAY_LEN(text), TINY_VOCAB);
     runs[0].req.params.max_tokens = 4 + 2 * (ENGINE_DEFAULT_DRAFT + 1);
     struct engine_stats st = run_n(e, 1);
@@ -328,8 +331,11 @@ static void test_a_bad_draft_is_given_up(void **state)
 {
     (void)state;
     struct gguf *other = tiny_model_open(tiny_model_find("qwen3"));
-    struct engine *e = open_tiny(&(struct engine_config){
-        .max_num_seqs = 1, .n_speculate = 16, .min_acceptance = 1.0f, .draft = other});
+    struct engine *e = open_tiny(&(struct engine_config){.max_num_seqs = 1,
+                                                         .n_speculate = 16,
+                                                         .min_acceptance = 1.0f,
+                                                         .draft = other,
+                                                         .draft_always = true});
     ask(0, 12, 50);
     const struct engine_stats st = run_n(e, 1);
     assert_in_range(st.n_drafted, 1, 48);
@@ -343,7 +349,8 @@ static void test_a_draft_without_room(void **state)
     (void)state;
     struct engine_plan p;
     struct err err = ERR_INIT;
-    struct engine_config cfg = {.n_ctx = N_CTX, .max_num_seqs = 8, .draft = tiny};
+    struct engine_config cfg = {
+        .n_ctx = N_CTX, .max_num_seqs = 8, .draft = tiny, .draft_always = true};
     assert_int_equal(engine_plan(tiny, &cfg, &p, &err), 0);
     for (int cached = 0; cached < 2; cached++) {
         cfg.kv_cache_bytes = p.block_bytes * 7;

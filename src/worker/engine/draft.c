@@ -8,6 +8,21 @@
 
 #include "lib/base/mem.h"
 
+/* Steps that judge one way, and between two tries of the slower one at first and at last. */
+#define TRY_STEPS 6u
+#define WAIT_MIN  64u
+#define WAIT_MAX  4096u
+/* What a step weighs in the figures of its way. */
+#define FADE    0.1
+#define N_PACES 13u
+
+/* Steps without and with guesses, of about as many answers at once: 1, 2, 3 and 4, 5 to 8 ... */
+struct pace {
+    double ns[2], tokens[2]; /* of a step, fading means */
+    uint32_t n[2];           /* steps since that way was last tried anew */
+    uint32_t n_left, n_wait; /* steps before the slower way is tried anew */
+};
+
 struct draft {
     struct hparams hp;
     struct weights weights;
@@ -27,6 +42,10 @@ struct draft {
     struct seq **seqs;
     uint32_t *wants;
     uint32_t n_seqs;
+    /* Of this step: */
+    bool always, guesses, is_typical;
+    uint32_t n_decodes;
+    struct pace paces[N_PACES];
     float *logits;    /* [max_num_seqs][n_vocab], in logits_mem */
     void *logits_mem; /* owned */
 };
@@ -95,6 +114,7 @@ int draft_new(const struct engine_plan *p, uint32_t n_vocab, const struct kern *
     d->team = team;
     d->samplers = samplers;
     d->n_vocab = n_vocab;
+    d->always = p->config.draft_always;
     int r = load(d, p, kern, err);
     if (r == 0)
         r = init_padding(d, p->config.n_threads, err);
@@ -176,6 +196,56 @@ static void run_round(struct draft *d)
         d->seqs[i]->n_guess++;
 }
 
+/* ---- whether it pays ---- */
+
+static struct pace *pace_of(struct draft *d)
+{
+    uint32_t i = 0;
+    while (i + 1 < N_PACES && d->n_decodes > 1u << i)
+        i++;
+    return &d->paces[i];
+}
+
+/* Which way is faster, as far as is known. */
+static bool pace_guesses(const struct pace *p)
+{
+    return p->tokens[1] * p->ns[0] > p->tokens[0] * p->ns[1];
+}
+
+static bool pace_choose(const struct pace *p)
+{
+    if (p->n[1] < TRY_STEPS)
+        return true;
+    return p->n[0] < TRY_STEPS ? false : pace_guesses(p);
+}
+
+static void pace_note(struct pace *p, bool guessed, double ns, double tokens)
+{
+    const double weight = p->n[guessed] ? FADE : 1;
+    const bool was_tried = p->n[!guessed] >= TRY_STEPS && p->n[guessed] < TRY_STEPS;
+    p->ns[guessed] += weight * (ns - p->ns[guessed]);
+    p->tokens[guessed] += weight * (tokens - p->tokens[guessed]);
+    p->n[guessed]++;
+    if (p->n[0] < TRY_STEPS || p->n[1] < TRY_STEPS)
+        return;
+    const bool best = pace_guesses(p);
+    if (was_tried) { /* this was its last try: lost again, or not */
+        p->n_wait = best == guessed ? WAIT_MIN : MIN_OF(MAX_OF(p->n_wait * 2, WAIT_MIN), WAIT_MAX);
+        p->n_left = p->n_wait;
+    } else if (p->n_left-- <= 1) {
+        p->n[!best] = 0;
+    }
+}
+
+void draft_note(struct draft *d, const struct sched *s, uint64_t ns)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->n_out_seqs; i++)
+        n += s->out_seqs[i]->n_sampled;
+    if (d->n_decodes && d->is_typical && s->batch.n_tok == s->batch.n_out)
+        pace_note(pace_of(d), d->guesses, (double)ns, n);
+}
+
 /* ---- a step ---- */
 
 /* Of the guesses it read, those that have become part of the text need not be read again. */
@@ -216,6 +286,7 @@ static void catch_up(struct draft *d, struct seq *q, uint32_t n_wanted)
     d->n_beside -= is_behind ? n : 0;
     for (uint32_t i = 0; i < n; i++, q->n_mirrored++)
         add_row(d, seq_token_at(q, q->n_mirrored), q->n_mirrored, q->slot);
+    d->is_typical = d->is_typical && !is_behind;
     if (!is_whole)
         return;
     d->out[d->batch.n_out++] = d->batch.n_tok - 1;
@@ -239,18 +310,26 @@ static void go_on(struct draft *d)
     }
 }
 
-/* Equal shares of the rows that a step has for guesses; one each where there are fewer. */
-static uint32_t share_of(const struct sched *s)
+/* Equal shares of the rows that a step has for guesses, one each where there are fewer; none when
+ * guesses would not pay. */
+static uint32_t share_of(struct draft *d, const struct sched *s)
 {
     uint32_t n = 0;
-    for (const struct seq *q = s->running.first; q; q = q->next)
+    d->n_decodes = 0;
+    d->is_typical = true;
+    for (const struct seq *q = s->running.first; q; q = q->next) {
         n += sched_guesses_wanted(s, q, 1) > 0;
+        d->n_decodes += seq_n_tokens(q) - q->n_cached == 1;
+    }
+    d->guesses = d->always || (n && pace_choose(pace_of(d)));
+    if (!d->guesses)
+        return 0;
     return MAX_OF(MIN_OF(s->n_speculate, n ? s->max_draft_rows / n : 0), 1u);
 }
 
 void draft_guess(struct draft *d, struct sched *s)
 {
-    const uint32_t share = share_of(s);
+    const uint32_t share = share_of(d, s);
     uint32_t rows = s->max_draft_rows;
     d->n_seqs = d->batch.n_tok = d->batch.n_out = 0;
     d->n_beside = ENGINE_PROMPT_BESIDE;

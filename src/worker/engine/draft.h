@@ -6,6 +6,10 @@
  * oftener it is right, whatever the temperature.  As with prompt lookup (speculate.h) it changes
  * speed and no token.
  *
+ * Whether guesses pay depends on the machine, the models and how many answers run at once: each way
+ * is measured for a few steps, the faster one taken, and the other tried again now and then, ever
+ * more rarely as long as it loses.
+ *
  * The draft has weights, activations and a paged cache of its own, with as many blocks as the
  * model's; a sequence has the same slot in both.  What the draft has not read yet of a text, it
  * reads in pieces of at most ENGINE_PROMPT_BESIDE tokens a step, so that no other answer waits; a
@@ -29,8 +33,11 @@ void draft_free(struct draft *d); /* NULL is fine */
 struct kv *draft_kv(struct draft *d);
 
 /* Before sched_build: for every sequence that decodes in the next step, up to s->n_speculate
- * guesses to q->draft and how many to q->n_guess.  Allocates nothing. */
+ * guesses to q->draft and how many to q->n_guess; none where that would be slower.  Allocates
+ * nothing. */
 void draft_guess(struct draft *d, struct sched *s);
+/* After the step that followed: how long the two took together. */
+void draft_note(struct draft *d, const struct sched *s, uint64_t ns);
 
 /* NULL, or which invariant of its cache is broken.  For tests; slow. */
 const char *draft_validate(const struct draft *d, const struct sched *s);

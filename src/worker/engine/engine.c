@@ -295,7 +295,10 @@ bool engine_step(struct engine *e, engine_event_fn fn, void *ctx)
             team_run(e->team, s->n_out_seqs, run_sample, e);
         }
         mem_guard_arm(false);
-        sched_took(s, now_ns() - begun);
+        const uint64_t took = now_ns() - begun;
+        sched_took(s, took);
+        if (e->draft)
+            draft_note(e->draft, s, took);
         sched_commit(s);
         e->n_steps++;
         deliver_started(e, fn, ctx);

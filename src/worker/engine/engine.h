@@ -35,6 +35,8 @@ struct engine_config {
     const struct gguf *draft; /* a second model that guesses them (draft.h); NULL: the text itself
                                  does (speculate.h).  Borrowed, outlives the engine; that its
                                  vocabulary is the model's is the caller's to see */
+    bool draft_always; /* it guesses even where steps without were measured to be faster: for tests,
+                          whose steps do not depend on time then */
 };
 #define ENGINE_DEFAULT_CTX   4096u
 #define ENGINE_DEFAULT_SEQS  8u
