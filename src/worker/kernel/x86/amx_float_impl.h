@@ -277,6 +277,10 @@ INLINED void float_few(const struct kern_mat *w, uint32_t row0, uint32_t row1,
         if (x->n_tok > 1) {
             few_turn(&f, x, c, c1);
             xt = f.x;
+        } else { /* nothing to do meanwhile: the beginnings, then FEW_AHEAD further as it goes */
+            fetch_set(&f.next, rows, w->row_bytes, MIN_OF(row1 - row0, 32u),
+                      MIN_OF(2 * (c1 - c), (uint32_t)FEW_AHEAD));
+            fetch_lines(&f.next, f.next.left);
         }
         for (uint32_t r = row0, n; r < row1; r += n) {
             n = MIN_OF(row1 - r, 32u);
