@@ -51,11 +51,10 @@ INLINED void panel_half_scales(const b64 d[4], char *panel, const uint8_t at[8],
 {
     UNROLL
     for (uint32_t b = 0; b < 8; b++) {
-        if (b >= nb)
-            break;
         const int n = 2 * (int)(b % 2);
         const b64 sc[2] = {byte_of(d[b / 2], n), byte_of(d[b / 2], n + 1)};
-        panel_scales_store(panel_at(panel, at[b], flags), sc, flags);
+        if (b < nb)
+            panel_scales_store(panel_at(panel, at[b], flags), sc, flags);
     }
 }
 
@@ -65,11 +64,10 @@ INLINED void panel_half_mins(const b64 d[4], char *panel, const uint8_t at[8], u
 {
     UNROLL
     for (uint32_t b = 0; b < 8; b++) {
-        if (b >= nb)
-            break;
         const b64 v = b % 2 ? b64_srl32(d[b / 2], 16) : d[b / 2];
         const b64 odd = b64_sll32(b64_and(v, b64_set32(0xff00)), 8);
-        b64_store(panel_at(panel, at[b], flags)->mn, b64_or(b64_and(v, b64_set32(0xff)), odd));
+        if (b < nb)
+            b64_store(panel_at(panel, at[b], flags)->mn, b64_or(b64_and(v, b64_set32(0xff)), odd));
     }
 }
 
