@@ -79,6 +79,17 @@ static void fill_server(struct daemon_config *d, const struct config *c)
     d->drain_timeout_s = config_u64(c, CONFIG_drain_timeout);
 }
 
+/* The daemon opens it from wherever it runs: a path is made absolute, a name stays one. */
+static int draft_model_of(const struct config *c, struct buf *out, struct err *err)
+{
+    const char *draft = config_str(c, CONFIG_speculative_draft_model);
+    if (!draft || !draft[0])
+        return 0;
+    if (!model_is_path(draft))
+        return buf_append_str(out, draft) < 0 ? buf_status(out, "the draft model", err) : 0;
+    return model_real_path(draft, out, err) < 0 ? err_wrap(err, "--speculative-draft-model") : 0;
+}
+
 static int serve(const struct cli_args *a)
 {
     const struct config *c = &a->config;
@@ -86,9 +97,12 @@ static int serve(const struct cli_args *a)
     struct daemon_config d;
     struct sd sd;
     struct err no_home = ERR_INIT;
-    struct buf state_dir, store_dir;
+    struct buf state_dir, store_dir, draft_model;
     uint64_t ready_fd = UINT64_MAX;
-    if (cli_number(a, "ready-fd", 0, 65535, &ready_fd, &err) < 0 || sd_init(&sd, &err) < 0) {
+    buf_init(&draft_model, LIMIT_PATH_BYTES);
+    if (draft_model_of(c, &draft_model, &err) < 0 ||
+        cli_number(a, "ready-fd", 0, 65535, &ready_fd, &err) < 0 || sd_init(&sd, &err) < 0) {
+        buf_release(&draft_model);
         cli_fail(&err);
         return CLI_USAGE;
     }
@@ -119,7 +133,7 @@ static int serve(const struct cli_args *a)
         .block_size = config_u32(c, CONFIG_block_size),
         .no_prefix_cache = !config_u32(c, CONFIG_prefix_caching),
         .n_speculate = config_u32(c, CONFIG_speculative_num_tokens),
-        .draft_model = config_str(c, CONFIG_speculative_draft_model),
+        .draft_model = draft_model.len ? buf_str(&draft_model) : NULL,
         .kv_type = config_u32(c, CONFIG_kv_cache_type), /* enum kv_type's order */
         .kv_cache_bytes = config_u64(c, CONFIG_kv_cache_memory),
         .cpu_level = config_str(c, CONFIG_cpu),
@@ -139,6 +153,7 @@ static int serve(const struct cli_args *a)
         cli_fail(&err);
         buf_release(&state_dir);
         buf_release(&store_dir);
+        buf_release(&draft_model);
         return CLI_USAGE;
     }
     if (c->values[CONFIG_models_dir].source != CONFIG_FROM_DEFAULT)
@@ -146,6 +161,7 @@ static int serve(const struct cli_args *a)
     int status = daemon_main(&d);
     buf_release(&state_dir);
     buf_release(&store_dir);
+    buf_release(&draft_model);
     return status;
 }
 

@@ -75,7 +75,7 @@ class Draft(unittest.TestCase):
             d.post("/berth/v1/configure", {"model": "stories", "settings": {"speculative-num-tokens": 0}})
             self.assertEqual(answers(d), plain)
             self.assertNotIn("draft_model", model(d))
-        with Daemon(args=["--speculative-draft-model", STORIES]) as d:
+        with Daemon(args=["--speculative-draft-model", os.path.relpath(STORIES)]) as d:
             answers(d)  # not by itself
             self.assertNotIn("draft_model", model(d))
         with Daemon(args=["--model-draft=stories-chat", "--draft-max=2"]) as d:
@@ -92,6 +92,10 @@ class Draft(unittest.TestCase):
             self.assertNotEqual(p.returncode, 0)
             p = berth(d, "configure", "stories", "--speculative-draft-model", os.path.join(folder, "tiny.gguf"))
             self.assertEqual(p.returncode, 0, p.stdout)
+            p = subprocess.run([BERTH, "serve", "--port", "0", "--speculative-draft-model", "./none.gguf"], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True, timeout=60 * SLOW, env=d.env)
+            self.assertEqual(p.returncode, 2)
+            self.assertIn("--speculative-draft-model: opening the model file ./none.gguf", p.stdout)
             status, _, answer = d.post("/v1/completions", {"model": "stories", "prompt": "Once", "max_tokens": 4})
             self.assertGreaterEqual(status, 400)
             self.assertRegex(answer["error"]["message"], "the draft model has 288 tokens and the model 512.*choose a smaller model")
