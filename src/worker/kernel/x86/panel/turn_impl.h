@@ -34,6 +34,22 @@ INLINED void panel_turn_at(const void *first, const size_t stride, b64 d[4])
     panel_turn(row, 0, d);
 }
 
+/* t[4 L + j] = dword j of 16-byte lane L of each row. */
+INLINED void panel_turn64(const char rows[PANEL_ROWS][64], b64 t[16])
+{
+#ifdef __AVX512F__
+    b64 v[PANEL_ROWS];
+    UNROLL
+    for (uint32_t r = 0; r < PANEL_ROWS; r++)
+        v[r] = b64_load(rows[r]);
+    transpose16(v, t);
+#else
+    UNROLL
+    for (uint32_t l = 0; l < 4; l++)
+        panel_turn_at(rows[0] + 16 * l, sizeof(rows[0]), t + 4 * l);
+#endif
+}
+
 INLINED struct panel_block *panel_at(char *panel, uint32_t place, const int flags)
 {
     return (struct panel_block *)(panel + place * panel_block_bytes(flags));
@@ -152,15 +168,6 @@ INLINED void panel_load_q5_k(const struct panel_rows *p, char *panel, const uint
     panel_load_q45_k(p, panel, at, flags, offsetof(struct block_q5_k, qs), true);
 }
 
-/* The halves at `offset` of each row. */
-INLINED v16 panel_halves(const struct panel_rows *p, size_t offset)
-{
-    uint16_t half[PANEL_ROWS];
-    for (uint32_t r = 0; r < PANEL_ROWS; r++)
-        half[r] = get16(p->row[r] + offset);
-    return v16_load_f16(half);
-}
-
 /* Block b = 4 p + k: nibble k / 2 of ql[64 p + 32 (k % 2) + l], bits 2 k of qh[32 p + l]. */
 INLINED void panel_load_q6_k(const struct panel_rows *p, char *panel, const uint8_t at[8],
                              const int flags)
@@ -168,7 +175,10 @@ INLINED void panel_load_q6_k(const struct panel_rows *p, char *panel, const uint
     b64 high[4], t[4], sc[4];
     panel_turn(p->row, offsetof(struct block_q6_k, scales), sc);
     panel_half_scales(sc, panel, at, 8, flags);
-    const v16 d = panel_halves(p, offsetof(struct block_q6_k, d));
+    uint16_t half[PANEL_ROWS];
+    for (uint32_t r = 0; r < PANEL_ROWS; r++)
+        half[r] = get16(p->row[r] + offsetof(struct block_q6_k, d));
+    const v16 d = v16_load_f16(half);
     for (uint32_t b = 0; b < 8; b++)
         v16_store(panel_at(panel, at[b], flags)->d, d);
     UNROLL
@@ -234,13 +244,18 @@ INLINED void panel_load_any(const struct panel_rows *p, char *panel, const uint8
         panel_turn_at(g.mn, sizeof(g.mn[0]), t);
         panel_half_mins(t, panel, at, p->n_blocks, flags);
     }
-    for (uint32_t b = 0; b < p->n_blocks; b++) {
-        struct panel_block *to = panel_at(panel, at[b], flags);
-        for (uint32_t half = 0; half < 2; half++) { /* lanes: those of b % 4, of b % 4 + 4, ... */
-            panel_turn_at(g.q[b % 4][0] + 16 * (b / 4) + 32 * half, sizeof(g.q[0][0]), t);
+    UNROLL
+    for (uint32_t i = 0; i < 4; i++) { /* lanes: half 0 of i, of i + 4, half 1 of i, of i + 4 */
+        b64 q[16];
+        panel_turn64(g.q[i], q);
+        UNROLL
+        for (uint32_t second = 0; second < 2; second++) {
+            if (i + 4 * second >= p->n_blocks)
+                continue;
+            struct panel_block *to = panel_at(panel, at[i + 4 * second], flags);
             UNROLL
-            for (uint32_t i = 0; i < 4; i++)
-                b64_store(to->q[4 * half + i], t[i]);
+            for (uint32_t k = 0; k < 8; k++)
+                b64_store(to->q[k], q[8 * (k / 4) + 4 * second + k % 4]);
         }
     }
     for (uint32_t b = 0; b < p->n_blocks; b += 4) {
@@ -267,8 +282,8 @@ typedef void (*panel_load_fn)(const struct panel_rows *p, char *panel, const uin
 #define PANEL_LOAD_Q5_0   NULL
 #define PANEL_LOAD_Q5_1   NULL
 #define PANEL_LOAD_Q8_0   NULL
+#define PANEL_LOAD_IQ4_NL NULL
 #define PANEL_LOAD_Q2_K   NULL
 #define PANEL_LOAD_Q3_K   NULL
-#define PANEL_LOAD_IQ4_NL NULL
 #define PANEL_LOAD_IQ4_XS NULL
 #define PANEL_LOAD_MXFP4  NULL
