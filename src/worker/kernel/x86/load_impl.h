@@ -286,19 +286,34 @@ INLINED void load_q6_k(const char *p, struct wregs *w)
     w->d = half1(b->d);
 }
 
-/* The group of a row that begins at column c, missing blocks filled up with zeros in `last`. */
-INLINED const char *group_at(const char *row, uint32_t c, uint32_t n_cols, const size_t group_bytes,
-                             char *last, size_t last_bytes)
+typedef void (*load_fn)(const char *p, struct wregs *w);
+
+/* Lanes 0 to n - 1 as they are, the others zero. */
+INLINED __m256 first_lanes(__m256 v, uint32_t n)
 {
-    const char *p = row + c / 256 * group_bytes;
-    if (LIKELY(n_cols - c >= 256))
-        return p;
-    memset(last, 0, last_bytes);
-    memcpy(last, p, (n_cols - c) / 32 * (group_bytes / 8));
-    return last;
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i keep = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane);
+    return _mm256_and_ps(v, _mm256_castsi256_ps(keep));
 }
 
-typedef void (*load_fn)(const char *p, struct wregs *w);
+/* The group at p, of which n_blocks exist (8, or less at a row's end); the others weigh nothing,
+ * whatever comes there: the next row, or where the matrix ends (`end`) zeros. */
+INLINED void load_group(const char *p, uint32_t n_blocks, const char *end, const size_t group_bytes,
+                        load_fn load, struct wregs *w, const int flags)
+{
+    char last[8 * sizeof(struct block_q8_0)];
+    if (UNLIKELY(n_blocks < 8 && group_bytes > (size_t)(end - p))) {
+        memset(last, 0, sizeof(last));
+        memcpy(last, p, n_blocks * (group_bytes / 8));
+        p = last;
+    }
+    load(p, w);
+    if (LIKELY(n_blocks == 8))
+        return;
+    w->d = first_lanes(w->d, n_blocks);
+    if (flags & W_MIN)
+        w->m = first_lanes(w->m, n_blocks);
+}
 
 /* X(dtype, loader, flags, bits of q) */
 #define QUANT_LOADERS(X)                                                                           \

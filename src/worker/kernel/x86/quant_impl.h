@@ -70,13 +70,14 @@ INLINED void pregs_set(struct pregs *p, const struct wregs *w, const int flags)
  * nothing. */
 enum { PREFETCH_BYTES = 1536 };
 
-/* One weight row times T tokens (a constant), or n_tok < TILE_TOKENS tokens where T is 0. */
-INLINED void quant_row(const char *row, uint32_t n_cols, const size_t group_bytes, load_fn load,
-                       const int flags, const int q_bits, const char *x, size_t x_row_bytes,
-                       const uint32_t T, uint32_t n_tok, float *y, size_t ld_y)
+/* One row of a matrix that ends at mat_end times T tokens (a constant), or n_tok < TILE_TOKENS
+ * tokens where T is 0. */
+INLINED void quant_row(const char *row, const char *mat_end, uint32_t n_cols,
+                       const size_t group_bytes, load_fn load, const int flags, const int q_bits,
+                       const char *x, size_t x_row_bytes, const uint32_t T, uint32_t n_tok,
+                       float *y, size_t ld_y)
 {
     __m256 acc[TILE_TOKENS];
-    char last[8 * sizeof(struct block_q8_0)];
     struct wregs w;
     struct pregs p;
     const uint32_t n = T ? T : n_tok;
@@ -90,7 +91,8 @@ INLINED void quant_row(const char *row, uint32_t n_cols, const size_t group_byte
         for (; c < end; c += 256, x += sizeof(struct act_q8)) {
             for (size_t o = 0; o < group_bytes; o += 64)
                 _mm_prefetch(row + c / 256 * group_bytes + PREFETCH_BYTES + o, _MM_HINT_T0);
-            load(group_at(row, c, n_cols, group_bytes, last, sizeof(last)), &w);
+            load_group(row + c / 256 * group_bytes, MIN_OF(n_cols - c, 256u) / QK, mat_end,
+                       group_bytes, load, &w, flags);
             pregs_set(&p, &w, flags);
             UNROLL
             for (uint32_t t = 0; t < T; t++)
@@ -115,9 +117,10 @@ INLINED void quant_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1
                           load_fn load, const int flags, const int q_bits)
 {
     const uint32_t slab = (uint32_t)MAX_OF(SLAB_BYTES / (w->row_bytes + 1), (size_t)1);
+    const char *mat_end = (const char *)w->data + w->n_rows * w->row_bytes;
 #define ROW(T, n)                                                                                  \
-    quant_row((const char *)w->data + r * w->row_bytes, w->n_cols, group_bytes, load, flags,       \
-              q_bits, xt, x->row_bytes, T, n, yt + (r - row0), ld_y)
+    quant_row((const char *)w->data + r * w->row_bytes, mat_end, w->n_cols, group_bytes, load,     \
+              flags, q_bits, xt, x->row_bytes, T, n, yt + (r - row0), ld_y)
     for (uint32_t r0 = row0, r1; r0 < row1; r0 = r1) {
         r1 = r0 + MIN_OF(slab, row1 - r0);
         for (uint32_t t = 0, n; t < x->n_tok; t += n) {

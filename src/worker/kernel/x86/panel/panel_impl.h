@@ -96,12 +96,13 @@ INLINED void panel_fetch_set(struct panel_pair *p, const struct kern_mat *w, uin
 }
 
 /* Columns c0 <= c < c1 of n rows (1 .. 16) to a panel; the rows after them repeat the last. */
-INLINED void panel_unpack(const char *rows, size_t row_bytes, uint32_t n, uint32_t c0, uint32_t c1,
-                          char *panel, const uint8_t *at, const size_t group_bytes, load_fn load,
-                          panel_load_fn panel_load, bool cold, const int flags)
+INLINED void panel_unpack(const char *rows, const char *end, size_t row_bytes, uint32_t n,
+                          uint32_t c0, uint32_t c1, char *panel, const uint8_t *at,
+                          const size_t group_bytes, load_fn load, panel_load_fn panel_load,
+                          bool cold, const int flags)
 {
     for (uint32_t c = c0; c < c1; c += 256, at += 8) {
-        struct panel_rows p = {.n_blocks = MIN_OF(c1 - c, 256u) / QK};
+        struct panel_rows p = {.end = end, .n_blocks = MIN_OF(c1 - c, 256u) / QK};
         for (uint32_t r = 0; r < PANEL_ROWS; r++)
             p.row[r] = rows + MIN_OF(r, n - 1) * row_bytes + c / 256 * group_bytes;
         for (uint32_t r = 0; cold && r < PANEL_ROWS; r++)
@@ -252,9 +253,10 @@ INLINED void panel_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1
             panel_fetch_set(&p, w, r + p.n_rows, row1, x->n_tok);
             for (uint32_t i = 0; i * PANEL_ROWS < p.n_rows; i++)
                 panel_unpack((const char *)w->data + (r + i * PANEL_ROWS) * w->row_bytes,
-                             w->row_bytes, MIN_OF(p.n_rows - i * PANEL_ROWS, (uint32_t)PANEL_ROWS),
-                             c, c1, panels + i * p.one_bytes, at, group_bytes, load, panel_load,
-                             r == row0, flags);
+                             (const char *)w->data + w->n_rows * w->row_bytes, w->row_bytes,
+                             MIN_OF(p.n_rows - i * PANEL_ROWS, (uint32_t)PANEL_ROWS), c, c1,
+                             panels + i * p.one_bytes, at, group_bytes, load, panel_load, r == row0,
+                             flags);
             tokens(&p, x, flags);
         }
     }

@@ -5,6 +5,7 @@
 /* The 16 rows of a panel at one group, of which n_blocks blocks of 32 exist. */
 struct panel_rows {
     const char *row[PANEL_ROWS]; /* the last row again where there are fewer */
+    const char *end;             /* of the matrix */
     uint32_t n_blocks;
 };
 
@@ -212,10 +213,9 @@ struct panel_group {
 INLINED void panel_group_load(const struct panel_rows *p, const size_t group_bytes, load_fn load,
                               struct panel_group *g, const int flags)
 {
-    char last[8 * sizeof(struct block_q8_0)];
     for (uint32_t r = 0; r < PANEL_ROWS; r++) {
         struct wregs w;
-        load(group_at(p->row[r], 0, p->n_blocks * QK, group_bytes, last, sizeof(last)), &w);
+        load_group(p->row[r], p->n_blocks, p->end, group_bytes, load, &w, flags);
         UNROLL
         for (int i = 0; i < 4; i++)
             b64_store(g->q[i][r], panel_bytes(w.q[i], flags));
