@@ -136,8 +136,8 @@ static void run_together(const struct gguf *g, struct run *got, const struct run
     engine_free(e);
 }
 
-/* draft: a model that guesses in some of the runs, or NULL.  thorough: more ways of company than the
- * one that has it all. */
+/* draft: a model that guesses in some of the runs, or NULL.  thorough: more ways of company than
+ * the one that has it all. */
 static void check_model(const struct gguf *g, const struct gguf *draft, enum kv_type kv_type,
                         const char *level, bool thorough)
 {

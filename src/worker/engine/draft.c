@@ -280,8 +280,7 @@ static void catch_up(struct draft *d, struct seq *q, uint32_t n_wanted)
     const bool is_behind = n_text - q->n_mirrored > PLAN_DRAFT_STEP;
     const uint32_t n = MIN_OF(n_text - q->n_mirrored, is_behind ? d->n_beside : PLAN_DRAFT_STEP);
     const bool is_whole = q->n_mirrored + n == n_text;
-    if (n == 0 || !kv_try_grow(&d->kv, q->slot,
-                               q->n_mirrored + n + (is_whole ? n_wanted - 1 : 0)))
+    if (n == 0 || !kv_try_grow(&d->kv, q->slot, q->n_mirrored + n + (is_whole ? n_wanted - 1 : 0)))
         return;
     d->n_beside -= is_behind ? n : 0;
     for (uint32_t i = 0; i < n; i++, q->n_mirrored++)

@@ -12,7 +12,7 @@
 #define CHUNK_BYTES_FEW   1048576u
 #define PIECES_PER_THREAD 2u
 #define MANY_ROWS         4u
-#define MAX_PRODUCTS     3
+#define MAX_PRODUCTS      3
 
 struct product {
     struct kern_mat mat;
