@@ -11,7 +11,7 @@
 #include "worker/kernel/x86/v16_avx512.h"
 #include "worker/kernel/x86/x86.h"
 
-enum { ROWS = 4, TOKENS = 6, PREFETCH_BYTES = 1024 /* float_impl.h */ };
+enum { ROWS = 4, TOKENS = 6, PREFETCH_BYTES = 2048 /* float_impl.h */ };
 
 INLINED __m512bh load(const char *p)
 {

@@ -13,7 +13,7 @@ typedef v16 (*load_n_fn)(const void *, uint32_t);
 
 /* Weights come from memory once: with one row at a time what lies this far on, the next row's
  * beginning too; with several, while the first tokens pass, the rows after them. */
-enum { PREFETCH_BYTES = 1024 };
+enum { PREFETCH_BYTES = 4096 };
 
 /* R rows from `w` times T tokens from `x`; R, T and the loads are constants where this is inlined.
  */

@@ -68,7 +68,7 @@ INLINED void pregs_set(struct pregs *p, const struct wregs *w, const int flags)
 
 /* Ahead of the weights in use: further than the processor looks by itself.  Past the end it does
  * nothing. */
-enum { PREFETCH_BYTES = 1536 };
+enum { PREFETCH_BYTES = 4096 };
 
 /* One row of a matrix that ends at mat_end times T tokens (a constant), or n_tok < TILE_TOKENS
  * tokens where T is 0. */
