@@ -11,7 +11,7 @@
 #include "worker/kernel/x86/v16_avx512.h"
 #include "worker/kernel/x86/x86.h"
 
-enum { ROWS = 4, TOKENS = 6, PREFETCH_BYTES = 2048 /* float_impl.h */ };
+enum { ROWS = 4, TOKENS = 6, PREFETCH_BYTES = 8192 /* float_impl.h */ };
 
 INLINED __m512bh load(const char *p)
 {
@@ -52,7 +52,7 @@ INLINED void tile(const char *w, size_t w_row_bytes, const char *x, size_t x_row
     } while (0)
     for (; c + 32 <= n_cols; c += 32) {
         if (R == 1)
-            _mm_prefetch(w + 2 * (size_t)c + PREFETCH_BYTES, _MM_HINT_T0);
+            _mm_prefetch(w + 2 * (size_t)c + PREFETCH_BYTES, _MM_HINT_T1);
         if (R > 1 && first) {
             UNROLL
             for (uint32_t r = 0; r < R; r++)

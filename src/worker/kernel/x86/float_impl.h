@@ -13,7 +13,7 @@ typedef v16 (*load_n_fn)(const void *, uint32_t);
 
 /* Weights come from memory once: with one row at a time what lies this far on, the next row's
  * beginning too; with several, while the first tokens pass, the rows after them. */
-enum { PREFETCH_BYTES = 4096 };
+enum { PREFETCH_BYTES = 8192 };
 
 /* R rows from `w` times T tokens from `x`; R, T and the loads are constants where this is inlined.
  */
@@ -32,7 +32,7 @@ INLINED void tile(const char *w, size_t w_row_bytes, size_t item_bytes, load_fn 
     for (; c + 16 <= n_cols; c += 16) {
         v16 xv[4];
         if (R == 1)
-            __builtin_prefetch(w + c * item_bytes + PREFETCH_BYTES);
+            __builtin_prefetch(w + c * item_bytes + PREFETCH_BYTES, 0, 2);
         if (R > 1 && first && c * item_bytes % 64 == 0) {
             UNROLL
             for (uint32_t r = 0; r < R; r++)

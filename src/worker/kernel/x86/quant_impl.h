@@ -68,7 +68,7 @@ INLINED void pregs_set(struct pregs *p, const struct wregs *w, const int flags)
 
 /* Ahead of the weights in use: further than the processor looks by itself.  Past the end it does
  * nothing. */
-enum { PREFETCH_BYTES = 4096 };
+enum { PREFETCH_BYTES = 8192 };
 
 /* One row of a matrix that ends at mat_end times T tokens (a constant), or n_tok < TILE_TOKENS
  * tokens where T is 0. */
@@ -90,7 +90,7 @@ INLINED void quant_row(const char *row, const char *mat_end, uint32_t n_cols,
             acc[t] = _mm256_setzero_ps();
         for (; c < end; c += 256, x += sizeof(struct act_q8)) {
             for (size_t o = 0; o < group_bytes; o += 64)
-                _mm_prefetch(row + c / 256 * group_bytes + PREFETCH_BYTES + o, _MM_HINT_T0);
+                _mm_prefetch(row + c / 256 * group_bytes + PREFETCH_BYTES + o, _MM_HINT_T1);
             load_group(row + c / 256 * group_bytes, MIN_OF(n_cols - c, 256u) / QK, mat_end,
                        group_bytes, load, &w, flags);
             pregs_set(&p, &w, flags);
