@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "cli/table.h"
+#include "lib/base/clock.h"
 
 #define FIRST_MS       500   /* nothing shorter is worth a bar */
 #define REDRAW_MS      100   /* of the bar */
@@ -21,9 +21,7 @@
 
 int64_t progress_now_ms(void)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+    return (int64_t)(clock_ns() / 1000000);
 }
 
 void progress_begin(struct progress *p, const char *what, bool has_color)

@@ -18,7 +18,6 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/api/api.h"
@@ -26,6 +25,7 @@
 #include "daemon/listen.h"
 #include "daemon/registry/registry.h"
 #include "daemon/store/store.h"
+#include "lib/base/clock.h"
 #include "lib/net/httpd.h"
 #include "lib/sys/file.h"
 
@@ -65,9 +65,7 @@ void daemon_config_init(struct daemon_config *cfg)
 
 static uint64_t now_ms(void)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+    return clock_ns() / 1000000;
 }
 
 static bool is_given(const char *s)

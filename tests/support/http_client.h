@@ -23,4 +23,12 @@ void client_reset(int fd);                              /* closes with a RST */
 unsigned client_count(const char *s, const char *part); /* how often part is in s */
 void client_wait_ms(unsigned ms);
 
+/* Waits up to a minute. */
+#define UNTIL(cond)                                                                                \
+    do {                                                                                           \
+        for (int tries_ = 0; tries_ < 30000 && !(cond); tries_++)                                  \
+            client_wait_ms(2);                                                                     \
+        assert_true(cond);                                                                         \
+    } while (0)
+
 #endif

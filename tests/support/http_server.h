@@ -21,14 +21,6 @@ struct http_server {
     atomic_int last_status;
 };
 
-/* Waits up to a minute. */
-#define UNTIL(cond)                                                                                \
-    do {                                                                                           \
-        for (int tries_ = 0; tries_ < 30000 && !(cond); tries_++)                                  \
-            client_wait_ms(2);                                                                     \
-        assert_true(cond);                                                                         \
-    } while (0)
-
 /* Ends the test when it does not start; httpd_stop(s->h) ends it.  cfg: what differs from httpd's
  * own; where it listens and its callbacks are set here. */
 void server_start(struct http_server *s, struct httpd_config cfg);

@@ -89,14 +89,6 @@ static unsigned running(struct server *s)
     return n;
 }
 
-/* Waits up to a minute. */
-#define UNTIL(cond)                                                                                \
-    do {                                                                                           \
-        for (int tries_ = 0; tries_ < 30000 && !(cond); tries_++)                                  \
-            client_wait_ms(2);                                                                     \
-        assert_true(cond);                                                                         \
-    } while (0)
-
 #define BODY(model, rest) "{\"model\":\"" model "\",\"prompt\":\"x\"" rest "}"
 
 #define SEVERAL(model, rest)                                                                       \

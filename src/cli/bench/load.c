@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/mem.h"
 
 #define TICK_MS      100
@@ -41,9 +42,7 @@ struct worker {
 
 double load_now_ms(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+    return (double)clock_ns() / 1e6;
 }
 
 uint64_t load_mix(uint64_t x)

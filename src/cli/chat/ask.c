@@ -5,19 +5,17 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "cli/chat/interrupt.h"
 #include "cli/model_path.h"
 #include "cli/progress.h"
+#include "lib/base/clock.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 
 static int64_t now_us(void)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+    return (int64_t)(clock_ns() / 1000);
 }
 
 int chat_init(struct chat *c, const struct config *cfg, const char *model, struct output *out,

@@ -3,17 +3,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "daemon/api/api_impl.h"
 #include "daemon/api/guard.h"
+#include "lib/base/clock.h"
 #include "lib/base/mem.h"
 
 uint64_t api_now_us(void)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+    return clock_ns() / 1000;
 }
 
 /* The client's x-request-id when it is harmless, else one of ours. */

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/mem.h"
 
 #define EVENTS_AT_ONCE 64
@@ -41,9 +42,7 @@ struct loop {
 
 uint64_t loop_now_ms(void)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+    return clock_ns() / 1000000;
 }
 
 /* Reads one counter away; what it held does not matter. */

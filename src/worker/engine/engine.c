@@ -4,8 +4,8 @@
 #include "worker/engine/engine.h"
 
 #include <string.h>
-#include <time.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/sys/cpu.h"
@@ -272,17 +272,10 @@ static void deliver_started(struct engine *e, engine_event_fn fn, void *ctx)
     }
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 bool engine_step(struct engine *e, engine_event_fn fn, void *ctx)
 {
     struct sched *s = &e->sched;
-    const uint64_t begun = now_ns();
+    const uint64_t begun = clock_ns();
     e->in_step = true;
     if (e->draft)
         draft_guess(e->draft, s);
@@ -295,7 +288,7 @@ bool engine_step(struct engine *e, engine_event_fn fn, void *ctx)
             team_run(e->team, s->n_out_seqs, run_sample, e);
         }
         mem_guard_arm(false);
-        const uint64_t took = now_ns() - begun;
+        const uint64_t took = clock_ns() - begun;
         sched_took(s, took);
         if (e->draft)
             draft_note(e->draft, s, took);

@@ -5,8 +5,8 @@
 
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "lib/sys/memory.h"
 #include "worker/kernel/team.h"
@@ -21,9 +21,7 @@
 
 static double now_s(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return 1e-9 * (double)clock_ns();
 }
 
 typedef uint64_t lane8 __attribute__((vector_size(64)));

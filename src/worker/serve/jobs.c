@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Requests of a worker: their life, their queues, the table by id, and how they end.  See serve.h.
  */
-#include <time.h>
 
+#include "lib/base/clock.h"
 #include "lib/base/mem.h"
 #include "worker/serve/serve.h"
 
 double serve_now_ms(void)
 {
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec * 1e3 + (double)ts.tv_nsec / 1e6;
+    return (double)clock_ns() / 1e6;
 }
 
 struct job *job_new(uint64_t id, enum job_kind kind)
