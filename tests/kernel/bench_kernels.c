@@ -85,7 +85,7 @@ static void bench_matmul(const struct kern *k, enum dtype type, void *data, void
         k->act_prepare[k->act_for[type]](src, (char *)act + (size_t)t * act_bytes, COLS);
     struct kern_act x = {k->act_for[type], 1, COLS, act_bytes, act};
     struct kern_mat w = {type, (uint32_t)((slow ? big_bytes / 16 : big_bytes) / row_bytes), COLS,
-                         row_bytes, data};
+                         row_bytes, data, NULL};
     double decode = matmul_s(k, &w, &x, y, slow ? 1 : 3);
     double gb_s = (double)w.n_rows * (double)row_bytes / decode * 1e-9;
     x.n_tok = BATCH;

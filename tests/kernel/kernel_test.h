@@ -152,4 +152,29 @@ UNUSED static void weights_random(enum dtype type, void *data, size_t n_bytes)
     }
 }
 
+UNUSED static bool has_min(enum dtype type)
+{
+    return type == DTYPE_Q4_1 || type == DTYPE_Q5_1 || type == DTYPE_Q2_K || type == DTYPE_Q4_K ||
+           type == DTYPE_Q5_K;
+}
+
+/* All bytes of packed rows of a quantised type the same (fill: 1 .. WEIGHTS_EXTREMES), their d and m
+ * as they were. */
+enum { WEIGHTS_EXTREMES = 6 };
+UNUSED static void weights_extreme(enum dtype type, void *data, size_t n_bytes, int fill)
+{
+    const size_t block = dtype_info(type)->block_bytes;
+    const size_t at = type == DTYPE_Q2_K   ? 80
+                      : type == DTYPE_Q3_K ? 108
+                      : type == DTYPE_Q6_K ? 208
+                                           : 0,
+                 n = type == DTYPE_MXFP4 ? 1 : has_min(type) ? 4 : 2;
+    for (unsigned char *b = data; b < (unsigned char *)data + n_bytes; b += block) {
+        unsigned char keep[4];
+        memcpy(keep, b + at, n);
+        memset(b, (int[]){0x00, 0xff, 0x80, 0x7f, 0x88, 0x08}[fill - 1], block);
+        memcpy(b + at, keep, n);
+    }
+}
+
 #endif

@@ -69,7 +69,7 @@ static void problem_init(struct problem *p, const struct kern *k, const struct k
     if (garbage)
         for (size_t i = 0; i < ROWS * row_bytes; i++)
             ((unsigned char *)data)[i] = (unsigned char)(i < 2 * row_bytes ? 0xff : rng());
-    p->w = (struct kern_mat){type, ROWS, n_cols, row_bytes, data};
+    p->w = (struct kern_mat){type, ROWS, n_cols, row_bytes, data, NULL};
     p->src = mem_try_aligned(sizeof(float) * n_cols * n_tok, &err);
     fill_random(p->src, (size_t)n_cols * n_tok, scale);
     p->act = NULL;
@@ -267,7 +267,7 @@ static void halves(const struct kern *k, const struct kern *ref)
         w[i] = (uint16_t)i;
     for (uint32_t t = 0; t < TOKS; t++)
         k->act_prepare[format](&(float){1}, act + t * act_bytes, 1);
-    const struct kern_mat mat = {DTYPE_F16, N, 1, sizeof(*w), w};
+    const struct kern_mat mat = {DTYPE_F16, N, 1, sizeof(*w), w, NULL};
     struct kern_act x = {format, TOKS, 1, act_bytes, act};
     (void)ref;
     for (; x.n_tok > 0; x.n_tok -= TOKS / 2) { /* 33, 17, 1 */
@@ -323,12 +323,6 @@ static void any_bytes_are_weights(void **state)
     for_levels(garbage);
 }
 
-static bool has_min(enum dtype type)
-{
-    return type == DTYPE_Q4_1 || type == DTYPE_Q5_1 || type == DTYPE_Q2_K || type == DTYPE_Q4_K ||
-           type == DTYPE_Q5_K;
-}
-
 /* Largest products of one sign: no 16-bit step may saturate, no integer may leave 2^24. */
 static void extremes(const struct kern *k, const struct kern *ref)
 {
@@ -336,23 +330,10 @@ static void extremes(const struct kern *k, const struct kern *ref)
         enum dtype type = all_weights[i];
         if (ref->act_for[type] != ACT_Q8)
             continue;
-        for (int fill = 0; fill < 6; fill++) {
+        for (int fill = 1; fill <= WEIGHTS_EXTREMES; fill++) {
             static struct problem p;
             problem_init(&p, k, ref, type, 512, 3, 1, false);
-            unsigned char *data = (unsigned char *)p.data.base + GUARD + p.data.off, *keep = NULL;
-            struct err err = ERR_INIT;
-            keep = mem_try_alloc(1, p.data.n, &err);
-            memcpy(keep, data, p.data.n);
-            memset(data, (int[]){0x00, 0xff, 0x80, 0x7f, 0x88, 0x08}[fill], p.data.n);
-            size_t block = dtype_info(type)->block_bytes;
-            for (size_t b = 0; b < p.data.n; b += block) { /* the scales as they were */
-                size_t at = type == DTYPE_Q2_K   ? 80
-                            : type == DTYPE_Q3_K ? 108
-                            : type == DTYPE_Q6_K ? 208
-                                                 : 0;
-                size_t n = type == DTYPE_MXFP4 ? 1 : has_min(type) ? 4 : 2;
-                memcpy(data + b + at, keep + b + at, n);
-            }
+            weights_extreme(type, p.data.base + GUARD + p.data.off, p.data.n, fill);
             for (uint32_t c = 0; c < 512; c++) { /* all +127, all -127, signs alternating */
                 p.src[c] = 1;
                 p.src[512 + c] = -1;
@@ -360,7 +341,6 @@ static void extremes(const struct kern *k, const struct kern *ref)
             }
             problem_solve(&p, k, ref);
             check_all(k, ref, &p);
-            mem_free(keep);
             problem_release(&p);
         }
     }

@@ -71,6 +71,9 @@ struct kern_mat {
     uint32_t n_rows, n_cols;
     size_t row_bytes;
     const void *data; /* borrowed: usually mmap'd; may be unaligned */
+    /* NULL, or the same rows as strips of panels.h, (n_rows + 15) / 16 of them one after the other:
+     * borrowed, 64-byte aligned.  What matmul_panels reads in place of data. */
+    const void *panels;
 };
 
 /* y[t * ld_y + (r - row0)] = sum_c w[r][c] * x[t][c]   for rows row0 <= r < row1 and every t <
@@ -139,6 +142,8 @@ struct kern {
 
     /* By weight type; NULL where dtype_info(t)->is_weight is false. */
     kern_matmul_fn matmul[DTYPE_N];
+    /* The same values from w->panels, which must be there.  NULL: this level has none for the type. */
+    kern_matmul_fn matmul_panels[DTYPE_N];
     kern_dequant_fn dequant[DTYPE_N];
     enum act_format act_for[DTYPE_N];
 

@@ -8,6 +8,7 @@
  * takes in lane l + half, halving until one is left.  Any thread; see kern.h. */
 #include <math.h>
 
+#include "worker/kernel/panels.h"
 #include "worker/kernel/ref/ref.h"
 #include "worker/kernel/unpack.h"
 
@@ -51,16 +52,29 @@ static inline float block_add(const struct wgroup *g, const struct act_q8 *x, ui
     return fmaf(m, half ? x->d[b] * (float)msum : x->ds[b], acc);
 }
 
-/* One weight row times up to TOKENS tokens. */
-static inline void quant_row(const char *row, uint32_t n_cols, size_t group_bytes, unpack_fn unpack,
-                             enum weight_kind kind, const char *x, size_t x_row_bytes,
-                             uint32_t n_tok, float *y, size_t ld_y)
+/* Group i of row r of a matrix; from panels it is put together in buf. */
+static inline const char *quant_group(const struct kern_mat *w, uint32_t r, uint32_t i,
+                                      size_t group_bytes, bool panels, char buf[PANELS_GROUP_MAX])
 {
+    if (!panels)
+        return (const char *)w->data + r * w->row_bytes + i * group_bytes;
+    const size_t strip = r / PANELS_ROWS * panels_strip_bytes(w->type, w->n_cols);
+    panels_row_group(w->type, (const char *)w->panels + strip, r % PANELS_ROWS, w->n_cols, i, buf);
+    return buf;
+}
+
+/* Weight row r times up to TOKENS tokens. */
+static inline void quant_row(const struct kern_mat *w, uint32_t r, size_t group_bytes,
+                             unpack_fn unpack, enum weight_kind kind, bool panels, const char *x,
+                             size_t x_row_bytes, uint32_t n_tok, float *y, size_t ld_y)
+{
+    const uint32_t n_cols = w->n_cols;
     float total[TOKENS] = {0}, acc[TOKENS][8] = {{0}};
     for (uint32_t c = 0, i = 0; c < n_cols; c += 256, i++) {
         uint32_t nb = MIN_OF(n_cols - c, 256u) / 32;
         struct wgroup g;
-        unpack(row + i * group_bytes, nb, &g);
+        char buf[PANELS_GROUP_MAX];
+        unpack(quant_group(w, r, i, group_bytes, panels, buf), nb, &g);
         const bool last = (c + 256) % QUANT_CHUNK == 0 || n_cols - c <= 256;
         for (uint32_t t = 0; t < n_tok; t++) {
             const struct act_q8 *xg = (const struct act_q8 *)(x + t * x_row_bytes) + i;
@@ -78,16 +92,15 @@ static inline void quant_row(const char *row, uint32_t n_cols, size_t group_byte
 
 static inline void quant_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                                 const struct kern_act *x, float *y, size_t ld_y, size_t group_bytes,
-                                unpack_fn unpack, enum weight_kind kind)
+                                unpack_fn unpack, enum weight_kind kind, bool panels)
 {
     for (uint32_t r0 = row0, r1; r0 < row1; r0 = r1) {
         r1 = r0 + MIN_OF(slab_rows(w), row1 - r0);
         for (uint32_t t = 0; t < x->n_tok; t += TOKENS) {
             const char *xt = (const char *)x->rows + t * x->row_bytes;
             for (uint32_t r = r0; r < r1; r++)
-                quant_row((const char *)w->data + r * w->row_bytes, w->n_cols, group_bytes, unpack,
-                          kind, xt, x->row_bytes, MIN_OF(x->n_tok - t, (uint32_t)TOKENS),
-                          y + t * ld_y + (r - row0), ld_y);
+                quant_row(w, r, group_bytes, unpack, kind, panels, xt, x->row_bytes,
+                          MIN_OF(x->n_tok - t, (uint32_t)TOKENS), y + t * ld_y + (r - row0), ld_y);
         }
     }
 }
@@ -96,7 +109,12 @@ static inline void quant_matmul(const struct kern_mat *w, uint32_t row0, uint32_
     static void matmul_##TYPE(const struct kern_mat *w, uint32_t row0, uint32_t row1,              \
                               const struct kern_act *x, float *y, size_t ld_y)                     \
     {                                                                                              \
-        quant_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, UNPACK, KIND);                 \
+        quant_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, UNPACK, KIND, false);          \
+    }                                                                                              \
+    static void panels_##TYPE(const struct kern_mat *w, uint32_t row0, uint32_t row1,              \
+                              const struct kern_act *x, float *y, size_t ld_y)                     \
+    {                                                                                              \
+        quant_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, UNPACK, KIND, true);           \
     }
 QUANT_TYPES(X)
 #undef X
@@ -154,6 +172,7 @@ void ref_matmul_fill(struct kern *k)
 {
 #define X(TYPE, UNPACK, KIND)                                                                      \
     k->matmul[DTYPE_##TYPE] = matmul_##TYPE;                                                       \
+    k->matmul_panels[DTYPE_##TYPE] = panels_##TYPE;                                                \
     k->act_for[DTYPE_##TYPE] = ACT_Q8;
     QUANT_TYPES(X)
 #undef X
