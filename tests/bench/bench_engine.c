@@ -2,18 +2,24 @@
 /* The engine alone, without daemon and protocol: how fast one model reads prompts and decodes.
  *
  * bench_engine MODEL.gguf [threads=N] [level=NAME] [kv=f32|f16|...] [guess=N] [draft=FILE]
- *              [agree] [always] [CASE...]
+ *              [prepared[=FILE]] [agree] [always] [CASE...]
  *
  * CASE: pp512 reads one prompt of 512 tokens; tg32@1024x8 has 8 sequences with 1024 tokens each
  * decode 32 tokens.  Prints one line a case: tokens a second and milliseconds a step.
  *
+ * prepared: computes from weights in the kernels' own layout, which it writes to FILE where that is
+ * missing, else to a file of no name in the current folder.
+ *
  * agree: all answers are one token, whatever the weights, so that a draft is always right.
  *
  * always: a draft guesses even where that is slower. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "lib/base/mem.h"
 #include "worker/engine/engine.h"
@@ -38,7 +44,8 @@ static void on_event(void *ctx, const struct engine_event *ev)
     c->n_done += ev->type == ENGINE_CHOICE_DONE;
 }
 
-static bool agree;
+static bool agree, is_prepared;
+static const char *prepared_path;
 static uint64_t next_id, rng_state = 88172645463325252ull;
 
 static int32_t random_token(uint32_t n_vocab)
@@ -110,6 +117,38 @@ static void run_case(struct engine *e, const char *name)
     fflush(stdout);
 }
 
+static void must(int rc, const struct err *err)
+{
+    if (rc == 0)
+        return;
+    fprintf(stderr, "bench_engine: %s\n", err->msg);
+    exit(1);
+}
+
+/* Prepares, if need be, and attaches. */
+static void prepare(struct engine *e, const struct gguf *g, const struct engine_config *cfg)
+{
+    struct err err = ERR_INIT;
+    struct stat st = {0};
+    uint64_t n_bytes = 0;
+    const int fd = prepared_path ? open(prepared_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644)
+                                 : open(".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        must(err_set_sys(&err, E_IO, "%s", prepared_path ? prepared_path : "."), &err);
+    if (st.st_size == 0) {
+        const double begun = now_s();
+        must(engine_prepare(g, cfg->cpu_level, fd, NULL, NULL, &n_bytes, &err), &err);
+        printf("%-16s %9.1f MB %17.2f ms\n", "prepare", (double)n_bytes / 1e6,
+               (now_s() - begun) * 1e3);
+    }
+    if (engine_prepared_bytes(e)) {
+        const double begun = now_s();
+        must(engine_attach_prepared(e, fd, &err), &err);
+        printf("%-16s %9s %20.2f ms\n", "attach", "", (now_s() - begun) * 1e3);
+    }
+    close(fd);
+}
+
 static bool read_option(struct engine_config *cfg, const char *arg)
 {
     if (strncmp(arg, "threads=", 8) == 0) {
@@ -122,6 +161,11 @@ static bool read_option(struct engine_config *cfg, const char *arg)
         cfg->draft_always = true;
     } else if (strcmp(arg, "agree") == 0) {
         agree = true;
+    } else if (strcmp(arg, "prepared") == 0) {
+        is_prepared = true;
+    } else if (strncmp(arg, "prepared=", 9) == 0) {
+        is_prepared = true;
+        prepared_path = arg + 9;
     } else if (strncmp(arg, "draft=", 6) == 0) {
         struct err err = ERR_INIT;
         struct gguf *g = NULL; /* open until the end */
@@ -164,6 +208,8 @@ int main(int argc, char **argv)
         return 1;
     }
     printf("%-16s %9s %20.2f ms\n", "open", "", (now_s() - begun) * 1e3);
+    if (is_prepared)
+        prepare(e, g, &cfg);
     for (; i < argc; i++)
         run_case(e, argv[i]);
     engine_free(e);

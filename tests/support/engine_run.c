@@ -3,8 +3,10 @@
 #include "tests/support/engine_run.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/support/cmocka_all.h"
+#include "tests/support/gguf_build.h"
 
 struct engine *run_open(const struct gguf *g, const struct engine_config *cfg)
 {
@@ -89,11 +91,34 @@ static uint32_t submit_due(struct run_set *s)
     return n_left;
 }
 
+int run_prepare(const struct gguf *g, const char *cpu_level)
+{
+    struct err err = ERR_INIT;
+    uint64_t n = 0;
+    const int fd = build_fd("", 0);
+    if (engine_prepare(g, cpu_level, fd, NULL, NULL, &n, &err))
+        fail_msg("%s", err.msg);
+    assert_int_equal(lseek(fd, 0, SEEK_END), n);
+    return fd;
+}
+
+static void prepare(const struct run_set *s)
+{
+    struct err err = ERR_INIT;
+    const int fd = run_prepare(s->prepare, engine_get_plan(s->e)->config.cpu_level);
+    if (engine_attach_prepared(s->e, fd, &err))
+        fail_msg("%s", err.msg);
+    close(fd);
+    assert_true(engine_is_prepared(s->e));
+}
+
 void run_all(struct run_set *s)
 {
     bool more = true;
     for (s->step = 0; more; s->step++) {
         const uint32_t n_left = submit_due(s);
+        if (s->prepare && s->step == s->prepare_at)
+            prepare(s);
         more = engine_step(s->e, on_event, s) || n_left;
         const char *broken = s->validate ? engine_validate(s->e) : NULL;
         if (broken)

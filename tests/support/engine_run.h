@@ -35,10 +35,15 @@ struct run_set {
     struct run *runs;
     uint32_t n;
     uint32_t step;
-    bool validate; /* the cache after every step */
+    bool validate;              /* the cache after every step */
+    const struct gguf *prepare; /* NULL, or what e runs: from step prepare_at on it computes from
+                                   prepared weights, made now */
+    uint32_t prepare_at;
 };
 
 struct engine *run_open(const struct gguf *g, const struct engine_config *cfg);
+/* The prepared weights of g, an anonymous file; close it. */
+int run_prepare(const struct gguf *g, const char *cpu_level);
 /* Submits each run at its step and steps until all are over.  Ends the test on errors. */
 void run_all(struct run_set *s);
 /* A request of n_prompt pseudo-random tokens (greedy, 8 tokens); prompt has room for them. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "tests/support/gguf_build.h"
+#include "worker/kernel/blocks.h"
 
 const struct tiny_model tiny_models[] = {
     {.name = "llama",
@@ -145,6 +146,7 @@ struct maker {
     struct {
         uint64_t offset, n, n_in;
         enum fill fill;
+        enum dtype type;
     } parts[MAX_TENSORS];
     uint32_t n_parts;
 };
@@ -169,8 +171,12 @@ static void tensor(struct maker *k, int layer, const char *name, enum fill fill,
     k->parts[k->n_parts].offset = k->b.data_bytes;
     k->parts[k->n_parts].n = d0 * d1 * d2;
     k->parts[k->n_parts].n_in = d0;
+    const enum dtype type = fill == FILL_MATRIX && d0 % dtype_info(k->m->quant)->block_elements == 0
+                                ? k->m->quant
+                                : DTYPE_F32;
+    k->parts[k->n_parts].type = type;
     k->parts[k->n_parts++].fill = fill;
-    build_tensor(&k->b, full, DTYPE_F32, d2 > 1 ? 3 : d1 > 1 ? 2 : 1, dims);
+    build_tensor(&k->b, full, type, d2 > 1 ? 3 : d1 > 1 ? 2 : 1, dims);
 }
 
 static void matrix(struct maker *k, int layer, const char *name, uint32_t n_in, uint32_t n_out)
@@ -313,10 +319,28 @@ static float uniform(uint64_t *state)
     return (float)((double)(z >> 40) * 0x1p-23 - 1.0);
 }
 
+/* Blocks of a float16 scale and bytes, which may be any. */
+static void fill_blocks(char *data, enum dtype type, uint64_t n, uint64_t n_in, uint64_t *state)
+{
+    const struct dtype_info *t = dtype_info(type);
+    for (uint64_t b = 0; b < n / t->block_elements; b++, data += t->block_bytes) {
+        const float largest = (float)(3.0 / sqrt((double)n_in)) * (1.5f + 0.5f * uniform(state));
+        const uint16_t d = f16_from_f32(largest / (type == DTYPE_Q8_0 ? 254 : 16));
+        memcpy(data, &d, sizeof d);
+        for (uint32_t i = sizeof d; i < t->block_bytes; i++)
+            data[i] = (char)(127 * uniform(state));
+    }
+}
+
 static void fill(const struct maker *k, char *data)
 {
     uint64_t state = 1;
     for (uint32_t p = 0; p < k->n_parts; p++) {
+        if (k->parts[p].type != DTYPE_F32) {
+            fill_blocks(data + k->parts[p].offset, k->parts[p].type, k->parts[p].n,
+                        k->parts[p].n_in, &state);
+            continue;
+        }
         float *x = (float *)(data + k->parts[p].offset);
         for (uint64_t i = 0; i < k->parts[p].n; i++) {
             const float u = uniform(&state);
@@ -328,6 +352,13 @@ static void fill(const struct maker *k, char *data)
             }
         }
     }
+}
+
+struct tiny_model tiny_model_as(const struct tiny_model *m, enum dtype quant)
+{
+    struct tiny_model as = *m;
+    as.quant = quant;
+    return as;
 }
 
 const struct tiny_model *tiny_model_find(const char *name)

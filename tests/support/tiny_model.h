@@ -14,6 +14,7 @@ struct tiny_model {
     bool qkv_bias, o_bias, fused, qk_norm_head, qk_norm_width, no_pre_norm, post_norm, tied,
         rope_freqs, longrope;
     bool softcaps, scales;
+    enum dtype quant;      /* Q8_0 or Q4_0 for matrices whose rows are whole blocks; 0: F32 */
     const char *rope_type; /* rope.scaling.type, with factor 4 and an original context of 16 */
 };
 
@@ -25,6 +26,8 @@ struct tiny_model {
 extern const struct tiny_model tiny_models[];
 extern const uint32_t n_tiny_models;
 
+/* A copy of m with such matrices: other weights, quantised from the start. */
+struct tiny_model tiny_model_as(const struct tiny_model *m, enum dtype quant);
 /* NULL when there is none. */
 const struct tiny_model *tiny_model_find(const char *name);
 /* The file's bytes; release out. */

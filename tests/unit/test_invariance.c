@@ -104,14 +104,21 @@ static void run_alone(const struct gguf *g, struct run *runs, const struct engin
 }
 
 static void run_together(const struct gguf *g, struct run *got, const struct run *want,
-                         const struct engine_config *cfg, bool staggered, bool preempts)
+                         const struct engine_config *cfg, bool staggered, bool preempts,
+                         bool prepared)
 {
     struct engine *e = run_open(g, cfg);
     make_runs(got, engine_hparams(e)->n_vocab);
     for (uint32_t i = 0; staggered && i < N_RUNS; i++)
         got[i].submit_at_step = i * 2;
-    struct run_set s = {.e = e, .runs = got, .n = N_RUNS, .validate = true};
+    struct run_set s = {.e = e,
+                        .runs = got,
+                        .n = N_RUNS,
+                        .validate = true,
+                        .prepare = prepared ? g : NULL,
+                        .prepare_at = 20};
     run_all(&s);
+    s.prepare = NULL;
     struct engine_stats st;
     engine_stats(e, &st);
     if (preempts)
@@ -136,10 +143,11 @@ static void run_together(const struct gguf *g, struct run *got, const struct run
     engine_free(e);
 }
 
-/* draft: a model that guesses in some of the runs, or NULL.  thorough: more ways of company than
+/* prepared: those in company go over to prepared weights after twenty steps.
+ * draft: a model that guesses in some of the runs, or NULL.  thorough: more ways of company than
  * the one that has it all. */
 static void check_model(const struct gguf *g, const struct gguf *draft, enum kv_type kv_type,
-                        const char *level, bool thorough)
+                        const char *level, bool thorough, bool prepared)
 {
     struct err err = ERR_INIT;
     struct run *want = mem_try_alloc(N_RUNS, sizeof *want, &err),
@@ -163,19 +171,19 @@ static void check_model(const struct gguf *g, const struct gguf *draft, enum kv_
         tight.max_num_seqs = 7;
         tight.max_num_batched_tokens = 19;
         tight.kv_cache_bytes = plan.block_bytes * (N_CTX / plan.config.block_size + 2);
-        run_together(g, got, want, &tight, true, true);
+        run_together(g, got, want, &tight, true, true, prepared);
         if (thorough) {
-            run_together(g, got, want, &tight, false, true);
-            run_together(g, got, want, &cfg, false, false);
+            run_together(g, got, want, &tight, false, true, prepared);
+            run_together(g, got, want, &cfg, false, false, prepared);
         }
         if (draft) {
             tight.draft = cfg.draft = draft;
             tight.draft_always = true; /* the other one as it sees fit */
             assert_int_equal(engine_plan(g, &cfg, &with_draft, &err), 0);
             tight.kv_cache_bytes = with_draft.block_bytes * (N_CTX / plan.config.block_size + 2);
-            run_together(g, got, want, &tight, true, true);
+            run_together(g, got, want, &tight, true, true, prepared);
             if (draft != g || thorough)
-                run_together(g, got, want, &cfg, thorough, false);
+                run_together(g, got, want, &cfg, thorough, false, prepared);
             cfg.draft = NULL;
         }
     }
@@ -189,7 +197,7 @@ static void test_stories(void **state)
     struct err err = ERR_INIT;
     (void)state;
     assert_int_equal(gguf_open_path("models/stories.gguf", 0, &g, &err), 0);
-    check_model(g, g, KV_F32, NULL, true);
+    check_model(g, g, KV_F32, NULL, true, false);
     gguf_close(g);
 }
 
@@ -200,7 +208,7 @@ static void test_architectures(void **state)
         struct gguf *g = tiny_model_open(&tiny_models[i]), *draft = NULL;
         if (i % 4 == 0) /* by one of another family */
             draft = tiny_model_open(&tiny_models[(i + 3) % n_tiny_models]);
-        check_model(g, draft, i % 4 ? (enum kv_type)(i % 3) : KV_F16, NULL, false);
+        check_model(g, draft, i % 4 ? (enum kv_type)(i % 3) : KV_F16, NULL, false, false);
         gguf_close(draft);
         gguf_close(g);
     }
@@ -213,8 +221,26 @@ static void test_levels(void **state)
     const int n = kern_levels(levels);
     struct gguf *g = tiny_model_open(tiny_model_find("llama-moe"));
     for (int l = 0; l < n; l++)
-        check_model(g, NULL, l % 2 ? KV_F32 : KV_F16, levels[l], true);
+        check_model(g, NULL, l % 2 ? KV_F32 : KV_F16, levels[l], true, false);
     gguf_close(g);
+}
+
+/* Alone from the file's weights, together from prepared ones, which come while they run. */
+static void test_prepared(void **state)
+{
+    const char *levels[16];
+    (void)state;
+    const int n = kern_levels(levels);
+    for (int l = 0; l < n; l++) {
+        struct err err = ERR_INIT;
+        struct kern k;
+        const enum dtype quant = l % 2 ? DTYPE_Q4_0 : DTYPE_Q8_0;
+        const struct tiny_model m = tiny_model_as(tiny_model_find("llama-moe"), quant);
+        assert_int_equal(kern_init(&k, levels[l], &err), 0);
+        struct gguf *g = tiny_model_open(&m);
+        check_model(g, NULL, KV_F16, levels[l], false, k.matmul_panels[quant]);
+        gguf_close(g);
+    }
 }
 
 int main(void)
@@ -223,6 +249,7 @@ int main(void)
         cmocka_unit_test(test_stories),
         cmocka_unit_test(test_architectures),
         cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_prepared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,6 +62,10 @@ bool get_f32(struct cursor *c, float *ret);
 bool get_f64(struct cursor *c, double *ret);
 bool get_str(struct cursor *c, size_t max, struct str *ret); /* borrowed */
 
+/* The layout of prepared weights (docs/STORE.md), which names their files: the worker's
+ * PANELS_VERSION; a static assertion there holds the two together. */
+#define PREPARED_VERSION 1
+
 /* Flags of TOKENIZE. */
 #define MSG_TOKENIZE_ADD_SPECIAL   1u /* put what the model wants around a text */
 #define MSG_TOKENIZE_PARSE_SPECIAL 2u /* text that spells a control token is that token */
@@ -75,8 +79,9 @@ struct msg_load { /* LOAD: how to open and run the model; the files' descriptors
     uint32_t n_draft_fds; /* the last ones of them are the draft model's; 0: there is none */
     uint32_t n_threads, n_ctx, max_num_seqs, max_num_batched_tokens, block_size, kv_type;
     bool no_prefix_cache;
-    uint32_t n_speculate;     /* tokens guessed ahead of each answer; 0: none */
-    float min_acceptance;     /* part of its guesses that must come true, or it gets no more */
+    bool has_prepared;    /* one more descriptor behind the files': the model's prepared weights */
+    uint32_t n_speculate; /* tokens guessed ahead of each answer; 0: none */
+    float min_acceptance; /* part of its guesses that must come true, or it gets no more */
     uint64_t kv_cache_bytes;  /* 0: as many blocks as max_num_seqs x n_ctx need */
     struct str cpu_level;     /* empty: best */
     struct str chat_template; /* empty: the model's own */
@@ -94,6 +99,10 @@ struct msg_pong { /* PONG */
     uint32_t n_running, n_waiting, n_blocks_used, n_blocks;
     uint64_t n_preemptions, n_drafted, n_accepted;
 };
+struct msg_attached { /* ATTACHED */
+    uint32_t code;    /* enum err_code; 0: it computes from them now */
+    struct str why;
+};
 struct msg_progress {     /* PROGRESS */
     struct str what;      /* a few words */
     uint64_t done, total; /* total 0: unknown */
@@ -103,6 +112,8 @@ struct msg_loaded { /* LOADED */
     uint64_t draft_weight_bytes; /* of weight_bytes the draft model's; 0: there is none */
     uint32_t n_ctx, n_vocab, n_layer;
     uint64_t n_params;
+    uint64_t prepared_bytes; /* of its prepared weights; 0: its kernels want none */
+    bool is_prepared;        /* it computes from those that came with LOAD */
     bool has_chat_template, has_text;
     struct str arch, quant, cpu_level, summary;
 };
@@ -117,6 +128,8 @@ int msg_plan_encode(struct buf *out, const struct msg_plan *m, struct err *err) 
 int msg_plan_decode(struct str payload, struct msg_plan *ret, struct err *err) MUST_USE;
 int msg_pong_encode(struct buf *out, const struct msg_pong *m, struct err *err) MUST_USE;
 int msg_pong_decode(struct str payload, struct msg_pong *ret, struct err *err) MUST_USE;
+int msg_attached_encode(struct buf *out, const struct msg_attached *m, struct err *err) MUST_USE;
+int msg_attached_decode(struct str payload, struct msg_attached *ret, struct err *err) MUST_USE;
 int msg_progress_encode(struct buf *out, const struct msg_progress *m, struct err *err) MUST_USE;
 int msg_progress_decode(struct str payload, struct msg_progress *ret, struct err *err) MUST_USE;
 int msg_generate_encode(struct buf *out, uint64_t request_id, const struct gen_request *r,

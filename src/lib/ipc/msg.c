@@ -86,6 +86,7 @@ int msg_load_encode(struct buf *out, const struct msg_load *m, struct err *err)
     put_u32(out, m->block_size);
     put_u32(out, m->kv_type);
     put_u8(out, m->no_prefix_cache);
+    put_u8(out, m->has_prepared);
     put_u32(out, m->n_speculate);
     put_f32(out, m->min_acceptance);
     put_u64(out, m->kv_cache_bytes);
@@ -116,6 +117,7 @@ int msg_load_decode(struct str payload, struct arena *a, struct msg_load *ret, s
     get_u32(&c, &ret->block_size);
     get_u32(&c, &ret->kv_type);
     get_bool(&c, &ret->no_prefix_cache);
+    get_bool(&c, &ret->has_prepared);
     get_u32(&c, &ret->n_speculate);
     get_f32(&c, &ret->min_acceptance);
     get_u64(&c, &ret->kv_cache_bytes);
@@ -134,6 +136,8 @@ int msg_loaded_encode(struct buf *out, const struct msg_loaded *m, struct err *e
     put_u32(out, m->n_vocab);
     put_u32(out, m->n_layer);
     put_u64(out, m->n_params);
+    put_u64(out, m->prepared_bytes);
+    put_u8(out, m->is_prepared);
     put_u8(out, m->has_chat_template);
     put_u8(out, m->has_text);
     put_str(out, m->arch);
@@ -156,6 +160,8 @@ int msg_loaded_decode(struct str payload, struct arena *a, struct msg_loaded *re
     get_u32(&c, &ret->n_vocab);
     get_u32(&c, &ret->n_layer);
     get_u64(&c, &ret->n_params);
+    get_u64(&c, &ret->prepared_bytes);
+    get_bool(&c, &ret->is_prepared);
     get_bool(&c, &ret->has_chat_template);
     get_bool(&c, &ret->has_text);
     get_str(&c, MSG_NAME_BYTES, &ret->arch);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Implements frame.h's payloads about a worker's state: PLAN, PROGRESS, PONG.  As in msg.c, a
- * decoder takes nothing for granted. */
+/* Implements frame.h's payloads about a worker's state: PLAN, PROGRESS, PONG, ATTACHED.  As in
+ * msg.c, a decoder takes nothing for granted. */
 #include "lib/base/mem.h"
 #include "lib/ipc/frame.h"
 
@@ -97,5 +97,24 @@ int msg_progress_decode(struct str payload, struct msg_progress *ret, struct err
     int rc = end(&c, "PROGRESS", err);
     if (rc == 0 && !gen_text_is_utf8(ret->what))
         rc = err_set(err, E_FORMAT, "message PROGRESS has a text that is not valid UTF-8");
+    return rc;
+}
+
+int msg_attached_encode(struct buf *out, const struct msg_attached *m, struct err *err)
+{
+    put_u32(out, m->code);
+    put_str(out, m->why);
+    return buf_status(out, "message ATTACHED", err);
+}
+
+int msg_attached_decode(struct str payload, struct msg_attached *ret, struct err *err)
+{
+    struct cursor c = {.p = payload.p, .left = payload.len};
+    *ret = (struct msg_attached){0};
+    get_u32(&c, &ret->code);
+    get_str(&c, ERR_MSG_MAX, &ret->why);
+    int rc = end(&c, "ATTACHED", err);
+    if (rc == 0 && (ret->code >= E_N_CODES || !gen_text_is_utf8(ret->why)))
+        rc = err_set(err, E_FORMAT, "message ATTACHED is malformed");
     return rc;
 }

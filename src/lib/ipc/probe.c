@@ -3,28 +3,14 @@
  * LOAD_FAILED back.  docs/PROTOCOL-ipc.md. */
 #include "lib/ipc/probe.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
 #include "lib/codec/json.h"
-#include "lib/ipc/frame.h"
-#include "lib/sys/spawn.h"
-
-struct probe {
-    int fd;
-    struct child child;
-    uint64_t deadline_ms;
-    struct frame_reader in;
-};
+#include "lib/ipc/errand.h"
 
 static bool has_ending(const char *s, const char *ending)
 {
@@ -37,67 +23,6 @@ bool probe_wants(const char *name)
     return has_ending(name, ".gguf") || has_ending(name, ".dduf") ||
            has_ending(name, ".safetensors") || has_ending(name, ".safetensors.index.json") ||
            strcmp(name, "config.json") == 0;
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-/* Until the socket can be used; E_TIMEOUT. */
-static int await(const struct probe *p, short events, struct err *err)
-{
-    for (;;) {
-        uint64_t now = now_ms();
-        struct pollfd pfd = {.fd = p->fd, .events = events};
-        if (now >= p->deadline_ms)
-            return err_set(err, E_TIMEOUT, "reading the model took more than %u seconds",
-                           PROBE_TIMEOUT_MS / 1000);
-        int n = poll(&pfd, 1, (int)(p->deadline_ms - now));
-        if (n < 0 && errno != EINTR)
-            return err_set_sys(err, E_INTERNAL, "poll");
-        if (n > 0)
-            return 0;
-    }
-}
-
-/* ---- starting and ending ---- */
-
-static int start(struct probe *p, struct err *err)
-{
-    char memory[24];
-    int pair[2];
-    snprintf(memory, sizeof(memory), "%llu", (unsigned long long)PROBE_MEMORY_BYTES);
-    const char *const argv[] = {"berth", "worker", "--probe", memory, NULL};
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return err_set_sys(err, E_IO, "socketpair for a worker");
-    const struct spawn_config cfg = {
-        .argv = argv, .stderr_fd = STDERR_FILENO, .frames_fd = pair[1]};
-    int rc = spawn_self(&cfg, &p->child, err);
-    close(pair[1]);
-    if (rc < 0) {
-        close(pair[0]);
-        return rc;
-    }
-    p->fd = pair[0];
-    return 0;
-}
-
-/* Waits for its end, which comes by itself or is brought about; how it ended. */
-static struct child_end finish(struct probe *p)
-{
-    struct child_end end = {0};
-    struct pollfd pfd = {.fd = p->child.pidfd, .events = POLLIN};
-    close(p->fd);
-    if (poll(&pfd, 1, 1000) <= 0)
-        child_kill(&p->child, SIGKILL);
-    while (!child_reap(&p->child, &end))
-        poll(&pfd, 1, 100);
-    close(p->child.pidfd);
-    frame_reader_release(&p->in);
-    return end;
 }
 
 /* ---- the exchange ---- */
@@ -115,59 +40,6 @@ static int request_make(const struct probe_file *files, uint32_t n, struct buf *
         rc = frame_write(out, MSG_PROBE, payload.data, payload.len, err);
     buf_release(&payload);
     return rc;
-}
-
-static int request_send(const struct probe *p, const struct probe_file *files, uint32_t n,
-                        const struct buf *out, struct err *err)
-{
-    union {
-        struct cmsghdr align;
-        char room[CMSG_SPACE(LIMIT_MSG_FDS * sizeof(int))];
-    } control = {0};
-    for (size_t at = 0; at < out->len;) {
-        struct iovec iov = {out->data + at, out->len - at};
-        struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-        if (at == 0) { /* with the first bytes */
-            m.msg_control = &control;
-            m.msg_controllen = CMSG_SPACE(n * sizeof(int));
-            struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-            c->cmsg_len = CMSG_LEN(n * sizeof(int));
-            c->cmsg_level = SOL_SOCKET;
-            c->cmsg_type = SCM_RIGHTS;
-            for (uint32_t i = 0; i < n; i++)
-                memcpy(CMSG_DATA(c) + i * sizeof(int), &files[i].fd, sizeof(int));
-        }
-        ssize_t sent = sendmsg(p->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0 && errno == EAGAIN) {
-            if (await(p, POLLOUT, err) < 0)
-                return -err->code;
-        } else if (sent < 0 && errno != EINTR) {
-            return err_set_sys(err, E_GONE, "asking a worker");
-        }
-        at += sent > 0 ? (size_t)sent : 0;
-    }
-    return 0;
-}
-
-/* The next frame: 1; 0 when the worker has closed its end. */
-static int answer_read(struct probe *p, struct frame *ret, struct err *err)
-{
-    char bytes[16384];
-    for (;;) {
-        int rc = frame_reader_next(&p->in, ret, err);
-        if (rc != 0)
-            return rc;
-        rc = await(p, POLLIN, err);
-        if (rc < 0)
-            return rc;
-        ssize_t n = recv(p->fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-        if (n == 0 || (n < 0 && errno == ECONNRESET))
-            return 0;
-        if (n < 0 && errno != EAGAIN && errno != EINTR)
-            return err_set_sys(err, E_GONE, "hearing a worker");
-        if (n > 0 && frame_reader_feed(&p->in, bytes, (size_t)n, err) < 0)
-            return -err->code;
-    }
 }
 
 /* ---- the answer ---- */
@@ -241,30 +113,21 @@ static int facts_take(struct str text, struct arena *a, struct probe_facts *ret,
     return rc < 0 ? err_wrap(err, "a worker's answer") : 0;
 }
 
-/* The worker's refusal, as its own error. */
-static int refusal_take(struct str payload, struct err *err)
-{
-    struct cursor c = {.p = payload.p, .left = payload.len};
-    uint32_t code = 0;
-    struct str message = STR_LIT("");
-    if (!get_u32(&c, &code) || !get_str(&c, ERR_MSG_MAX, &message) || c.left || code == E_OK ||
-        code >= E_N_CODES)
-        return err_set(err, E_FORMAT, "a worker's answer is malformed");
-    return err_set(err, (enum err_code)code, "%.*s", STR_ARG(message));
-}
-
-static int exchange(struct probe *p, const struct probe_file *files, uint32_t n, struct arena *a,
+static int exchange(struct errand *e, const struct probe_file *files, uint32_t n, struct arena *a,
                     struct probe_facts *ret, struct err *err)
 {
     struct buf out;
     struct frame f;
+    int fds[LIMIT_MSG_FDS];
+    for (uint32_t i = 0; i < n; i++)
+        fds[i] = files[i].fd;
     buf_init(&out, 2 * LIMIT_MSG_SMALL_BYTES);
     int rc = request_make(files, n, &out, err);
     if (rc == 0)
-        rc = request_send(p, files, n, &out, err);
+        rc = errand_send(e, &out, fds, n, err);
     buf_release(&out);
     if (rc == 0)
-        rc = answer_read(p, &f, err);
+        rc = errand_read(e, &f, err);
     if (rc == 0)
         return err_set(err, E_GONE, "the worker that read the model");
     if (rc < 0)
@@ -272,14 +135,16 @@ static int exchange(struct probe *p, const struct probe_file *files, uint32_t n,
     if (f.type == MSG_FACTS)
         return facts_take(f.payload, a, ret, err);
     return f.type == MSG_LOAD_FAILED
-               ? refusal_take(f.payload, err)
+               ? errand_refusal(f.payload, err)
                : err_set(err, E_FORMAT, "a worker answers with %s", msg_name(f.type));
 }
 
 int probe_run(const struct probe_file *files, uint32_t n, struct arena *a, struct probe_facts *ret,
               struct err *err)
 {
-    struct probe p = {.fd = -1, .deadline_ms = now_ms() + PROBE_TIMEOUT_MS};
+    struct errand e = {.what = "reading the model", .timeout_ms = PROBE_TIMEOUT_MS};
+    char memory[24];
+    const char *const argv[] = {"berth", "worker", "--probe", memory, NULL};
     struct probe_file chosen[LIMIT_MSG_FDS];
     uint32_t n_chosen = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -293,18 +158,9 @@ int probe_run(const struct probe_file *files, uint32_t n, struct arena *a, struc
     if (n_chosen == 0)
         return err_set(err, E_UNSUPPORTED,
                        "there are no weights that berth knows: no .gguf, .safetensors or .dduf");
-    int rc = start(&p, err);
+    snprintf(memory, sizeof(memory), "%llu", (unsigned long long)PROBE_MEMORY_BYTES);
+    int rc = errand_start(&e, argv, err);
     if (rc < 0)
         return rc;
-    frame_reader_init(&p.in, MSG_TO_DAEMON);
-    rc = exchange(&p, chosen, n_chosen, a, ret, err);
-    if (rc < 0 && rc != -E_GONE)
-        child_kill(&p.child, SIGKILL);
-    struct child_end end = finish(&p);
-    if (rc == -E_GONE) {
-        char how[64];
-        child_end_print(&end, how, sizeof(how));
-        rc = err_set(err, E_GONE, "the worker that read the model's files %s", how);
-    }
-    return rc;
+    return errand_finish(&e, exchange(&e, chosen, n_chosen, a, ret, err), err);
 }

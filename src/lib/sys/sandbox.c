@@ -232,6 +232,11 @@ static int limits_apply(enum sandbox_profile profile, uint64_t memory_bytes, str
     return rc;
 }
 
+int sandbox_limit_files(uint64_t max_bytes, struct err *err)
+{
+    return limit(RLIMIT_FSIZE, "fsize", max_bytes, err);
+}
+
 void sandbox_limit_memory(uint64_t memory_bytes)
 {
 #ifndef BERTH_SAN

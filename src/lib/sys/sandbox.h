@@ -18,8 +18,9 @@
 #include "lib/base/err.h"
 
 enum sandbox_profile {
-    SANDBOX_WORKER, /* also: no byte may be written to any file, few descriptors */
-    SANDBOX_DEBUG   /* `berth debug`: files opened for output may grow */
+    SANDBOX_WORKER,  /* also: no byte may be written to any file, few descriptors */
+    SANDBOX_PREPARE, /* as a worker, but the file that came for writing may grow */
+    SANDBOX_DEBUG    /* `berth debug`: files opened for output may grow */
 };
 
 struct sandbox_report {
@@ -32,6 +33,9 @@ struct sandbox_report {
  * kernel refuses what it has; then nothing may be parsed. */
 int sandbox_apply_self(enum sandbox_profile profile, uint64_t memory_bytes,
                        struct sandbox_report *ret, struct err *err) MUST_USE;
+
+/* No file may grow past max_bytes from now on. */
+int sandbox_limit_files(uint64_t max_bytes, struct err *err) MUST_USE;
 
 /* Lowers the limit of private writable memory once what is needed is known.  Never raises it. */
 void sandbox_limit_memory(uint64_t memory_bytes);

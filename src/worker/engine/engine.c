@@ -12,6 +12,7 @@
 #include "worker/engine/draft.h"
 #include "worker/engine/forward.h"
 #include "worker/engine/plan.h"
+#include "worker/engine/weights/prepared.h"
 #include "worker/engine/sampler.h"
 #include "worker/engine/sched.h"
 
@@ -20,6 +21,8 @@ struct engine {
     struct hparams hp;
     struct kern kern;
     struct weights weights;
+    struct prepared_plan prepared_plan;
+    struct prepared prepared;
     struct kv kv;
     struct forward forward;
     struct sched sched;
@@ -54,6 +57,13 @@ static int init_samplers(struct engine *e, struct err *err)
     return 0;
 }
 
+/* The plain kernels, which have slots for tests and for comparing, gain nothing by it: only where
+ * a level was asked for. */
+static bool wants_prepared(const struct kern *k, const char *cpu_level)
+{
+    return cpu_level || strcmp(k->level, "ref") != 0;
+}
+
 static int load(struct engine *e, const struct gguf *g, const struct engine_config *cfg,
                 struct err *err)
 {
@@ -72,8 +82,11 @@ static int load(struct engine *e, const struct gguf *g, const struct engine_conf
                  strerror(cpu_amx_refused()), e->kern.level);
     if (r == 0)
         r = weights_bind(g, &e->hp, arch, &e->kern, &e->weights, err);
+    if (r == 0 && wants_prepared(&e->kern, cfg->cpu_level))
+        r = prepared_plan_make(&e->weights, &e->kern, &e->prepared_plan, err);
     if (r)
         return r;
+    e->plan.config.cpu_level = e->kern.level; /* the caller's string need not last */
     const struct engine_config *c = &e->plan.config;
     r = kv_init(&e->kv, &e->hp, c->kv_type, c->block_size, e->plan.n_blocks, c->max_num_seqs,
                 c->n_ctx, err);
@@ -124,6 +137,7 @@ void engine_free(struct engine *e)
     draft_free(e->draft);
     forward_release(&e->forward);
     kv_release(&e->kv);
+    prepared_detach(&e->prepared, &e->weights);
     weights_release(&e->weights);
     hparams_release(&e->hp);
     for (uint32_t i = 0; e->samplers && i < e->plan.config.n_threads; i++)
@@ -133,6 +147,52 @@ void engine_free(struct engine *e)
     mem_free(e->results);
     mem_free(e->sample_codes);
     mem_free(e);
+}
+
+uint64_t engine_prepared_bytes(const struct engine *e)
+{
+    return e->prepared_plan.n_bytes;
+}
+
+bool engine_is_prepared(const struct engine *e)
+{
+    return e->prepared.map;
+}
+
+int engine_attach_prepared(struct engine *e, int fd, struct err *err)
+{
+    if (e->prepared.map)
+        return err_set(err, E_INVALID, "the prepared weights are in use already");
+    return prepared_attach(&e->prepared, &e->weights, &e->kern, &e->prepared_plan, fd, err);
+}
+
+int engine_prepare(const struct gguf *g, const char *cpu_level, int fd,
+                   void (*fn)(void *ctx, uint64_t done, uint64_t total), void *ctx,
+                   uint64_t *ret_bytes, struct err *err)
+{
+    struct hparams hp;
+    struct kern kern;
+    struct weights w;
+    struct prepared_plan plan = {0};
+    const struct arch *arch;
+    int r = hparams_from_gguf(g, &hp, err);
+    if (r)
+        return r;
+    r = arch_find(hp.arch, &arch, err);
+    if (r == 0)
+        r = kern_init(&kern, cpu_level, err);
+    if (r == 0)
+        r = weights_bind(g, &hp, arch, &kern, &w, err);
+    if (r == 0) {
+        if (wants_prepared(&kern, cpu_level))
+            r = prepared_plan_make(&w, &kern, &plan, err);
+        if (r == 0 && plan.n_bytes)
+            r = prepared_write(&w, &kern, &plan, fd, fn, ctx, err);
+        weights_release(&w);
+    }
+    hparams_release(&hp);
+    *ret_bytes = plan.n_bytes;
+    return r;
 }
 
 const struct engine_plan *engine_get_plan(const struct engine *e)

@@ -73,6 +73,21 @@ int engine_new(const struct gguf *g, const struct engine_config *cfg, struct eng
                struct err *err) MUST_USE;
 void engine_free(struct engine *e); /* NULL is fine */
 
+/* The file of weights in the kernels' own layout (prepared.h): its bytes, 0 when there is nothing
+ * that they want so. */
+uint64_t engine_prepared_bytes(const struct engine *e);
+bool engine_is_prepared(const struct engine *e);
+/* Computes from fd, such a file, from the next step on; borrowed, not needed after return.  Results
+ * are the same bit for bit, so that requests under way go on.  E_FORMAT when it is not this
+ * engine's, E_IO; then nothing has changed. */
+int engine_attach_prepared(struct engine *e, int fd, struct err *err) MUST_USE;
+/* Writes that file without an engine: of g, for the kernels that cpu_level allows (engine_config).
+ * fd: an empty file.  *ret_bytes: its length; 0: there is nothing to prepare, nothing was written.
+ * fn may be NULL. */
+int engine_prepare(const struct gguf *g, const char *cpu_level, int fd,
+                   void (*fn)(void *ctx, uint64_t done, uint64_t total), void *ctx,
+                   uint64_t *ret_bytes, struct err *err) MUST_USE;
+
 const struct engine_plan *engine_get_plan(const struct engine *e);
 const struct hparams *engine_hparams(const struct engine *e);
 

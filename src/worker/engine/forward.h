@@ -10,7 +10,7 @@
 
 #include "worker/engine/kv.h"
 #include "worker/engine/rope.h"
-#include "worker/engine/weights.h"
+#include "worker/engine/weights/weights.h"
 #include "worker/kernel/team.h"
 
 struct batch {

@@ -21,7 +21,7 @@ struct product {
     float *out;
     size_t ld;
     uint32_t chunk_rows, n_chunks;
-    size_t expert_stride; /* experts only */
+    size_t expert_stride, expert_panels_stride; /* experts only */
     const float *expert_scales;
     float last_scale, softcap; /* logits only: 1 and 0 elsewhere */
 };
@@ -55,7 +55,9 @@ static void run_chunk(struct forward *f, const struct product *p, const struct k
                       const struct kern_mat *mat, float scale, float *out, uint32_t chunk)
 {
     const uint32_t row0 = chunk * p->chunk_rows, row1 = MIN_OF(row0 + p->chunk_rows, mat->n_rows);
-    f->kern->matmul[mat->type](mat, row0, row1, x, out + row0, p->ld);
+    const kern_matmul_fn fn =
+        mat->panels ? f->kern->matmul_panels[mat->type] : f->kern->matmul[mat->type];
+    fn(mat, row0, row1, x, out + row0, p->ld);
     for (uint32_t t = 0; t < x->n_tok; t++) {
         float *y = out + t * p->ld + row0;
         if (scale != 1.0f)
@@ -143,6 +145,8 @@ static void run_expert_piece(void *ctx, uint32_t piece, uint32_t thread)
     const struct product *p = product_of(s, &chunk);
     struct kern_mat mat = p->mat;
     mat.data = (const char *)mat.data + expert * p->expert_stride;
+    if (mat.panels)
+        mat.panels = (const char *)mat.panels + expert * p->expert_panels_stride;
     const struct kern_act x = act_view(f, s->x, &mat, first, f->expert_first[expert + 1] - first);
     run_chunk(f, p, &x, &mat, p->expert_scales ? p->expert_scales[expert] : 1.0f,
               p->out + first * p->ld, chunk);
@@ -158,6 +162,7 @@ void matmul_run_experts(struct forward *f, uint32_t n, const struct experts *con
                                   .out = out[i],
                                   .ld = in[i]->mat.n_rows,
                                   .expert_stride = in[i]->stride_bytes,
+                                  .expert_panels_stride = in[i]->panels_stride_bytes,
                                   .expert_scales = in[i]->scales,
                                   .last_scale = 1};
         cut(&s.p[i], 1, team_size(f->team));

@@ -47,8 +47,8 @@ static int draft_load(const struct load_job *job, struct loaded_model *m, struct
     struct tokenizer *t = NULL;
     if (job->msg.n_draft_fds == 0)
         return 0;
-    int rc =
-        files_open(job, job->n_fds - job->msg.n_draft_fds, job->msg.n_draft_fds, &m->draft, err);
+    int rc = files_open(job, job->msg.n_fds - job->msg.n_draft_fds, job->msg.n_draft_fds, &m->draft,
+                        err);
     if (rc == 0)
         rc = tokenizer_from_gguf(m->draft, &t, err);
     if (rc < 0)
@@ -170,6 +170,16 @@ static int admission_await(struct serve *s, const struct engine_plan *plan, stru
     return is_admitted ? 0 : err_set(err, E_CANCELED, "the load was called off");
 }
 
+/* Prepared weights that came with the model; where they are of no use it runs without, and the
+ * daemon hears that it does. */
+static void prepared_take(const struct load_job *job, struct loaded_model *m)
+{
+    struct err err = ERR_INIT;
+    if (job->msg.has_prepared &&
+        engine_attach_prepared(m->engine, job->fds[job->n_fds - 1], &err) < 0)
+        log_warn("%s", err.msg);
+}
+
 static int engine_load(struct serve *s, struct loaded_model *m, struct err *err)
 {
     char level[64];
@@ -187,6 +197,7 @@ static int engine_load(struct serve *s, struct loaded_model *m, struct err *err)
     rc = engine_new(m->gguf, &cfg, &m->engine, err);
     if (rc < 0)
         return rc;
+    prepared_take(&s->load, m);
     m->n_vocab = engine_hparams(m->engine)->n_vocab;
     m->n_ctx = engine_get_plan(m->engine)->config.n_ctx;
     return 0;
@@ -214,6 +225,8 @@ static int describe(const struct loaded_model *m, struct arena *arena, struct ms
         .n_vocab = h->n_vocab,
         .n_layer = h->n_layer,
         .n_params = plan->n_params,
+        .prepared_bytes = engine_prepared_bytes(m->engine),
+        .is_prepared = engine_is_prepared(m->engine),
         .has_chat_template = m->chat,
         .has_text = m->has_text,
         .arch = str_from(h->arch),
@@ -229,7 +242,7 @@ int model_load(struct serve *s, struct loaded_model *ret, struct arena *arena,
 {
     struct loaded_model m = {0};
     progress(s, "reading the file", 0);
-    int rc = files_open(&s->load, 0, s->load.n_fds - s->load.msg.n_draft_fds, &m.gguf, err);
+    int rc = files_open(&s->load, 0, s->load.msg.n_fds - s->load.msg.n_draft_fds, &m.gguf, err);
     if (rc == 0) {
         progress(s, "reading the vocabulary", 1);
         rc = tokenizer_load(&m, err);

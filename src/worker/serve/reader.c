@@ -46,7 +46,7 @@ static int on_load(struct serve *s, const struct frame *f, struct err *err)
     int rc = msg_load_decode((struct str){copy, f->payload.len}, &job->arena, &job->msg, err);
     if (rc < 0)
         return rc;
-    if (job->msg.n_fds == 0 || job->msg.n_fds != job->n_fds)
+    if (job->msg.n_fds == 0 || job->msg.n_fds + job->msg.has_prepared != job->n_fds)
         return err_set(err, E_FORMAT, "LOAD names %u files and %u came", job->msg.n_fds,
                        job->n_fds);
     pthread_mutex_lock(&s->lock);
@@ -220,6 +220,19 @@ static int on_admit(struct serve *s, const struct frame *f, struct err *err)
     return is_due ? 0 : err_set(err, E_FORMAT, "message ADMIT came out of its phase");
 }
 
+/* Carried out between two steps. */
+static int on_attach(struct serve *s, const struct frame *f, struct err *err)
+{
+    if (f->payload.len)
+        return err_set(err, E_FORMAT, "message ATTACH has the wrong length");
+    pthread_mutex_lock(&s->lock);
+    bool is_due = s->attach_fd >= 0 && !s->has_attach;
+    s->has_attach = is_due;
+    pthread_cond_signal(&s->for_scheduler);
+    pthread_mutex_unlock(&s->lock);
+    return is_due ? 0 : err_set(err, E_FORMAT, "message ATTACH came without its file");
+}
+
 static enum serve_phase phase_of(struct serve *s)
 {
     pthread_mutex_lock(&s->lock);
@@ -245,11 +258,23 @@ static int on_frame(struct reader *rd, const struct frame *f, struct err *err)
     case MSG_TOKENIZE: return on_tokenize(s, f, err);
     case MSG_DETOKENIZE: return on_detokenize(s, f, err);
     case MSG_PING: return on_ping(s, f, err);
+    case MSG_ATTACH: return on_attach(s, f, err);
     default: return err_set(err, E_INTERNAL, "message %s has no handler", msg_name(f->type));
     }
 }
 
-/* Descriptors are welcome until LOAD, which must name every one. */
+/* The one of an ATTACH, which follows. */
+static int take_attach_fd(struct serve *s, const int *fds, size_t n, struct err *err)
+{
+    pthread_mutex_lock(&s->lock);
+    bool is_welcome = s->phase == SERVE_READY && s->attach_fd < 0 && n == 1;
+    if (is_welcome)
+        s->attach_fd = fds[0];
+    pthread_mutex_unlock(&s->lock);
+    return is_welcome ? 0 : err_set(err, E_FORMAT, "descriptors that nothing asked for");
+}
+
+/* Descriptors are welcome until LOAD, which must name every one, and one at a time with ATTACH. */
 static int take_fds(struct serve *s, struct msghdr *m, struct err *err)
 {
     if (m->msg_flags & MSG_CTRUNC)
@@ -258,9 +283,16 @@ static int take_fds(struct serve *s, struct msghdr *m, struct err *err)
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             return err_set(err, E_FORMAT, "ancillary data of unknown kind %d", c->cmsg_type);
         size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        if (phase_of(s) != SERVE_FRESH || n > LIMIT_MSG_FDS - s->load.n_fds)
+        int fds[LIMIT_MSG_FDS];
+        memcpy(fds, CMSG_DATA(c), MIN_OF(n, (size_t)LIMIT_MSG_FDS) * sizeof(int));
+        if (phase_of(s) != SERVE_FRESH) {
+            if (take_attach_fd(s, fds, n, err) < 0)
+                return -err->code;
+            continue;
+        }
+        if (n > LIMIT_MSG_FDS - s->load.n_fds)
             return err_set(err, E_FORMAT, "descriptors that nothing asked for");
-        memcpy(s->load.fds + s->load.n_fds, CMSG_DATA(c), n * sizeof(int));
+        memcpy(s->load.fds + s->load.n_fds, fds, n * sizeof(int));
         s->load.n_fds += (uint32_t)n;
     }
     return 0;

@@ -436,16 +436,39 @@ static void answer_pings(struct scheduler *sc, const uint64_t *cookies, uint32_t
     }
 }
 
+/* The prepared weights that have come, from the next step on. */
+static void attach(struct scheduler *sc)
+{
+    struct serve *s = sc->s;
+    struct err why = ERR_INIT, err = ERR_INIT;
+    struct buf b;
+    pthread_mutex_lock(&s->lock);
+    const int fd = s->attach_fd;
+    pthread_mutex_unlock(&s->lock);
+    const int rc = engine_attach_prepared(s->model.engine, fd, &why);
+    close(fd);
+    pthread_mutex_lock(&s->lock);
+    s->attach_fd = -1;
+    s->has_attach = false;
+    pthread_mutex_unlock(&s->lock);
+    const struct msg_attached m = {.code = rc < 0 ? (uint32_t)why.code : 0,
+                                   .why = str_from(rc < 0 ? why.msg : "")};
+    buf_init(&b, LIMIT_MSG_SMALL_BYTES);
+    int sent = msg_attached_encode(&b, &m, &err);
+    must(sent < 0 ? sent : outbox_put(&s->out, MSG_ATTACHED, &b, true, &err), &err);
+    buf_release(&b);
+}
+
 /* Waits for something to do unless the engine has; false at the end. */
 static bool take_mail(struct scheduler *sc)
 {
     struct serve *s = sc->s;
     uint64_t pings[SERVE_PINGS];
     pthread_mutex_lock(&s->lock);
-    while (!s->is_ending && !s->to_scheduler.first && !s->has_cancel && s->n_pings == 0 &&
-           engine_is_idle(s->model.engine))
+    while (!s->is_ending && !s->to_scheduler.first && !s->has_cancel && !s->has_attach &&
+           s->n_pings == 0 && engine_is_idle(s->model.engine))
         pthread_cond_wait(&s->for_scheduler, &s->lock);
-    bool is_ending = s->is_ending, has_cancel = s->has_cancel;
+    bool is_ending = s->is_ending, has_cancel = s->has_cancel, has_attach = s->has_attach;
     uint32_t n_pings = s->n_pings;
     memcpy(pings, s->pings, n_pings * sizeof(pings[0]));
     s->n_pings = 0;
@@ -460,6 +483,8 @@ static bool take_mail(struct scheduler *sc)
     pthread_mutex_unlock(&s->lock);
     if (has_cancel && !is_ending)
         take_cancels(sc);
+    if (has_attach && !is_ending)
+        attach(sc);
     answer_pings(sc, pings, is_ending ? 0 : n_pings);
     return !is_ending;
 }

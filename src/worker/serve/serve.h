@@ -89,6 +89,8 @@ struct serve {
     bool is_over;   /* the load failed and was reported: the process ends */
     bool has_load, has_cancel;
     bool is_planned, is_admitted; /* PLAN has been sent; ADMIT has come */
+    int attach_fd;                /* owned; -1: none has come */
+    bool has_attach;              /* ATTACH has */
     struct job *buckets[SERVE_BUCKETS];
     uint32_t n_requests;
     size_t queued_bytes;

@@ -10,12 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 #include "lib/sys/sandbox.h"
+#include "worker/serve/prepare.h"
 #include "worker/serve/probe.h"
 #include "worker/serve/serve.h"
 
@@ -26,11 +28,12 @@
 #define EXIT_CHANNEL 4
 
 /* How the daemon starts us: berth worker NAME LOG_LEVEL MEMORY_BYTES, or, daemon and command line,
- * berth worker --probe MEMORY_BYTES (probe.h). */
+ * berth worker --probe MEMORY_BYTES (probe.h); the daemon, berth worker --prepare FILE_BYTES
+ * MEMORY_BYTES (prepare.h). */
 struct worker_args {
-    bool is_probe;
+    bool is_probe, is_prepare;
     enum log_level level;
-    uint64_t memory_bytes;
+    uint64_t memory_bytes, file_bytes;
 };
 
 NORETURN void serve_die(const struct err *err)
@@ -39,29 +42,38 @@ NORETURN void serve_die(const struct err *err)
     _exit(EXIT_CHANNEL);
 }
 
+static bool number_parse(const char *text, uint64_t *ret)
+{
+    char *end;
+    errno = 0;
+    *ret = strtoull(text, &end, 10);
+    return errno == 0 && *end == '\0';
+}
+
 static int args_parse(int argc, char **argv, struct worker_args *ret, struct err *err)
 {
     int type = 0;
     socklen_t len = sizeof(type);
     ret->is_probe = argc == 4 && strcmp(argv[2], "--probe") == 0;
+    ret->is_prepare = argc == 5 && strcmp(argv[2], "--prepare") == 0;
     if ((argc != 5 && !ret->is_probe) ||
         getsockopt(FRAMES_FD, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
         return err_set(
             err, E_INVALID,
             "this role is started by the daemon; `berth run` and `berth serve` start that");
-    char *end;
-    errno = 0;
-    unsigned long long bytes = strtoull(argv[argc - 1], &end, 10);
     ret->level = LOG_LEVEL_WARN;
-    if (errno || *end || (!ret->is_probe && log_level_parse(argv[3], &ret->level) < 0))
-        return err_set(err, E_INVALID, "arguments are not what a daemon of this version gives");
-    ret->memory_bytes = bytes;
-    return 0;
+    bool ok = number_parse(argv[argc - 1], &ret->memory_bytes);
+    if (ret->is_prepare)
+        ok = ok && number_parse(argv[3], &ret->file_bytes);
+    else if (!ret->is_probe)
+        ok = ok && log_level_parse(argv[3], &ret->level) == 0;
+    return ok ? 0
+              : err_set(err, E_INVALID, "arguments are not what a daemon of this version gives");
 }
 
 static int serve_init(struct serve *s, struct err *err)
 {
-    *s = (struct serve){.phase = SERVE_FRESH};
+    *s = (struct serve){.phase = SERVE_FRESH, .attach_fd = -1};
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->for_intake, NULL);
     pthread_cond_init(&s->for_scheduler, NULL);
@@ -127,6 +139,14 @@ static int serve_run(struct serve *s, struct err *err)
     return rc;
 }
 
+/* Behind everybody else, and with one file that may grow so far. */
+static int prepare_limits(const struct worker_args *a, struct err *err)
+{
+    setpriority(PRIO_PROCESS, 0, PREPARE_NICE);
+    signal(SIGXFSZ, SIG_IGN); /* an error instead, with a sentence */
+    return sandbox_limit_files(a->file_bytes, err);
+}
+
 int worker_main(int argc, char **argv)
 {
     struct err err = ERR_INIT;
@@ -140,14 +160,16 @@ int worker_main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     fcntl(FRAMES_FD, F_SETFD, FD_CLOEXEC);
     json_object_seed(0); /* reads /dev/urandom, once, while it can */
-    if (sandbox_apply_self(SANDBOX_WORKER, args.memory_bytes, &report, &err) < 0) {
+    if ((args.is_prepare && prepare_limits(&args, &err) < 0) ||
+        sandbox_apply_self(args.is_prepare ? SANDBOX_PREPARE : SANDBOX_WORKER, args.memory_bytes,
+                           &report, &err) < 0) {
         log_error("no model is read without a sandbox: %s", err.msg);
         return EXIT_SANDBOX;
     }
     bool is_whole = report.has_landlock && report.has_seccomp;
     log_write(is_whole ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "%s", report.text);
-    if (args.is_probe) {
-        if (worker_probe(FRAMES_FD, &err) < 0)
+    if (args.is_probe || args.is_prepare) {
+        if ((args.is_probe ? worker_probe : worker_prepare)(FRAMES_FD, &err) < 0)
             serve_die(&err);
         return 0;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Binding of tensors to their places; see weights.h.  Load time only, one thread. */
-#include "worker/engine/weights.h"
+#include "worker/engine/weights/weights.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -162,6 +162,7 @@ static int bind_experts(struct binder *b, int layer, const char *stem, uint32_t 
         return r;
     ret->mat = mat_of(t, n_in, n_out);
     ret->stride_bytes = ret->mat.row_bytes * n_out;
+    ret->n = b->hp->n_expert;
     ret->scales = NULL;
     return with_scale ? bind_vector(b, layer, stem, "scale", b->hp->n_expert, false, &ret->scales)
                       : 0;
@@ -361,7 +362,9 @@ int weights_bind(const struct gguf *g, const struct hparams *hp, const struct ar
         return err_set(err, E_UNSUPPORTED,
                        "a model of architecture %s with experts (expert_count %u) is not supported",
                        arch->name, hp->n_expert);
-    *ret = (struct weights){.arch = arch, .cap_small = (size_t)(sizes.small_bytes / sizeof(float))};
+    *ret = (struct weights){.arch = arch,
+                            .n_layer = hp->n_layer,
+                            .cap_small = (size_t)(sizes.small_bytes / sizeof(float))};
     ret->small = mem_try_alloc(ret->cap_small, sizeof *ret->small, err);
     ret->layers = ret->small ? mem_try_alloc(hp->n_layer, sizeof *ret->layers, err) : NULL;
     r = ret->layers ? bind_global(&b) : -err->code;
@@ -377,4 +380,22 @@ void weights_release(struct weights *w)
     mem_free(w->small);
     mem_free(w->layers);
     *w = (struct weights){0};
+}
+
+void weights_each(struct weights *w, weights_mat_fn fn, void *ctx)
+{
+    fn(ctx, &w->output.mat, 1, 0, NULL);
+    for (uint32_t i = 0; i < w->n_layer; i++) {
+        struct layer_weights *l = &w->layers[i];
+        struct linear *const single[] = {&l->q,    &l->k,  &l->v,    &l->o,
+                                         &l->gate, &l->up, &l->down, &l->router};
+        struct experts *const several[] = {&l->gate_exps, &l->up_exps, &l->down_exps};
+        for (size_t j = 0; j < ARRAY_LEN(single); j++)
+            if (single[j]->mat.data)
+                fn(ctx, &single[j]->mat, 1, 0, NULL);
+        for (size_t j = 0; j < ARRAY_LEN(several); j++)
+            if (several[j]->mat.data)
+                fn(ctx, &several[j]->mat, several[j]->n, several[j]->stride_bytes,
+                   &several[j]->panels_stride_bytes);
+    }
 }

@@ -5,8 +5,8 @@
  * Matrices stay where the file is mapped.  Norms, biases and factors (1-D, small) are copied as
  * float32 into one block that struct weights owns.  Fused projections are bound as views of their
  * rows, so that the forward pass knows no fused form.  Filled once, then read-only: any thread. */
-#ifndef WORKER_ENGINE_WEIGHTS_H
-#define WORKER_ENGINE_WEIGHTS_H
+#ifndef WORKER_ENGINE_WEIGHTS_WEIGHTS_H
+#define WORKER_ENGINE_WEIGHTS_WEIGHTS_H
 
 #include "worker/engine/arch.h"
 #include "worker/kernel/kern.h"
@@ -21,9 +21,11 @@ struct linear {
 
 /* n_expert matrices of one shape, one after another. */
 struct experts {
-    struct kern_mat mat; /* the first */
-    size_t stride_bytes; /* from one expert to the next */
-    const float *scales; /* [n_expert] or NULL */
+    struct kern_mat mat;        /* the first */
+    size_t stride_bytes;        /* from one expert to the next */
+    uint32_t n;                 /* experts */
+    size_t panels_stride_bytes; /* from one to the next in mat.panels */
+    const float *scales;        /* [n] or NULL */
 };
 
 struct layer_weights {
@@ -40,6 +42,7 @@ struct layer_weights {
 struct weights {
     const struct arch *arch;
     struct layer_weights *layers; /* [n_layer], owned */
+    uint32_t n_layer;
     struct kern_mat embed;
     struct linear output;
     const float *output_norm;
@@ -62,5 +65,12 @@ int weights_measure(const struct gguf *g, const struct hparams *hp, struct weigh
 int weights_bind(const struct gguf *g, const struct hparams *hp, const struct arch *arch,
                  const struct kern *k, struct weights *ret, struct err *err) MUST_USE;
 void weights_release(struct weights *w);
+
+/* Every matrix that a product is taken with, in one order that follows from the model alone: mat is
+ * the first of n of them, stride_bytes apart in the file, and *panels_stride_bytes in mat->panels
+ * (NULL where n is 1). */
+typedef void (*weights_mat_fn)(void *ctx, struct kern_mat *mat, uint32_t n, size_t stride_bytes,
+                               size_t *panels_stride_bytes);
+void weights_each(struct weights *w, weights_mat_fn fn, void *ctx);
 
 #endif
