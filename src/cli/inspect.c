@@ -67,6 +67,8 @@ static void print_loaded(const json_t *m)
     text_bytes(answer_number(m, "draft_weight_bytes"), a);
     if (*answer_text(m, "draft_model"))
         fact_print("draft model", "%s, %s of the weights", answer_text(m, "draft_model"), a);
+    if (*answer_text(m, "draft_refusal"))
+        fact_print("draft model", "none: %s", answer_text(m, "draft_refusal"));
     if (answer_number(m, "n_drafted"))
         fact_print("guesses", "%llu of %llu tokens came true",
                    (unsigned long long)answer_number(m, "n_accepted"),
@@ -80,38 +82,7 @@ static void print_loaded(const json_t *m)
                (unsigned long long)answer_number(m, "n_waiting"));
 }
 
-static void print_known(const json_t *m)
-{
-    const char *key;
-    json_t *v;
-    fact_print("state", "%s", answer_text(m, "state"));
-    if (*answer_text(m, "failure"))
-        fact_print("failure", "%s", answer_text(m, "failure"));
-    if (*answer_text(m, "digest") && strcmp(answer_text(m, "source"), "store") != 0)
-        fact_print("digest", "%s", answer_text(m, "digest")); /* a stored one's stands above */
-    if (strcmp(answer_text(m, "state"), "ready") == 0)
-        print_loaded(m);
-    if (answer_number(m, "n_requests"))
-        fact_print("since start",
-                   "%llu requests, %llu tokens read (%llu from the cache), %llu "
-                   "written",
-                   (unsigned long long)answer_number(m, "n_requests"),
-                   (unsigned long long)answer_number(m, "n_prompt_tokens"),
-                   (unsigned long long)answer_number(m, "n_cached_tokens"),
-                   (unsigned long long)answer_number(m, "n_generated_tokens"));
-    if (json_object_size(json_object_get(m, "settings")))
-        heading_print("DECLARED");
-    json_object_foreach(json_object_get(m, "settings"), key, v)
-    {
-        struct buf text;
-        buf_init(&text, LIMIT_TEMPLATE_BYTES * 8);
-        json_put_value(&text, v);
-        fact_print(key, "%.*s", TEXT_COLUMNS, buf_str(&text));
-        buf_release(&text);
-    }
-}
-
-static void add_metadata(struct table *t, const char *key, const json_t *v)
+static void add_pair(struct table *t, const char *key, const json_t *v)
 {
     struct buf text, cell;
     buf_init(&text, SHOWN_MAX_BYTES);
@@ -130,17 +101,38 @@ static void add_metadata(struct table *t, const char *key, const json_t *v)
     buf_release(&text);
 }
 
-static void print_metadata(const json_t *file)
+static void print_pairs(const char *title, const json_t *object)
 {
-    static const char *const titles[] = {"METADATA", "VALUE"};
+    const char *const titles[] = {title, "VALUE"};
     struct table t;
     const char *key;
     json_t *v;
     table_init(&t, titles, ARRAY_LEN(titles));
-    json_object_foreach(json_object_get(file, "metadata"), key, v) add_metadata(&t, key, v);
+    json_object_foreach((json_t *)object, key, v) add_pair(&t, key, v);
     putchar('\n');
     table_print(&t);
     table_release(&t);
+}
+
+static void print_known(const json_t *m)
+{
+    fact_print("state", "%s", answer_text(m, "state"));
+    if (*answer_text(m, "failure"))
+        fact_print("failure", "%s", answer_text(m, "failure"));
+    if (*answer_text(m, "digest") && strcmp(answer_text(m, "source"), "store") != 0)
+        fact_print("digest", "%s", answer_text(m, "digest")); /* a stored one's stands above */
+    if (strcmp(answer_text(m, "state"), "ready") == 0)
+        print_loaded(m);
+    if (answer_number(m, "n_requests"))
+        fact_print("since start",
+                   "%llu requests, %llu tokens read (%llu from the cache), %llu "
+                   "written",
+                   (unsigned long long)answer_number(m, "n_requests"),
+                   (unsigned long long)answer_number(m, "n_prompt_tokens"),
+                   (unsigned long long)answer_number(m, "n_cached_tokens"),
+                   (unsigned long long)answer_number(m, "n_generated_tokens"));
+    if (json_object_size(json_object_get(m, "settings")))
+        print_pairs("DECLARED", json_object_get(m, "settings"));
 }
 
 struct subject {
@@ -226,7 +218,7 @@ static void print(const struct subject *s)
     if (s->known)
         print_known(s->known);
     if (s->file)
-        print_metadata(s->file);
+        print_pairs("METADATA", json_object_get(s->file, "metadata"));
 }
 
 int cmd_inspect(const struct cli_args *a)

@@ -81,6 +81,12 @@ static void print_ps(const json_t *models)
     }
     table_print(&t);
     table_release(&t);
+    json_array_foreach((json_t *)models, i, m)
+    {
+        if (*answer_text(m, "draft_refusal"))
+            fprintf(stderr, "berth: %s is loaded without the draft model that is set for all: %s\n",
+                    answer_text(m, "name"), answer_text(m, "draft_refusal"));
+    }
 }
 
 static void print_names(const json_t *models)

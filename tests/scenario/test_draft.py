@@ -115,6 +115,32 @@ class Draft(unittest.TestCase):
                 self.assertGreaterEqual(status, 400)
                 self.assertIn("model one with its draft model takes", answer["error"]["message"])
 
+    def test_the_daemons_own_is_left_away_where_it_cannot_guess(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("stories", "stories-chat"):
+                os.symlink(os.path.join(MODELS, name + ".gguf"), os.path.join(folder, name + ".gguf"))
+            tiny_gguf.write(os.path.join(folder, "tiny.gguf"))
+            with Daemon(models_dir=folder, args=["--speculative-draft-model", "stories-chat"]) as d:
+                tiny = {"model": "tiny", "prompt": "abc", "max_tokens": 4}
+                status, _, answer = d.post("/v1/completions", tiny)
+                self.assertEqual(status, 200, answer)
+                m = d.get("/berth/v1/models/tiny")[2]
+                self.assertNotIn("draft_model", m)
+                self.assertIn("stories-chat: the draft model has 512 tokens and the model 288", m["draft_refusal"])
+                d.post("/v1/completions", tiny)
+                self.assertEqual(len(re.findall("tiny is loaded without the draft model that is set for all", d.output())), 1)
+                for command in (("ps",), ("inspect", "tiny")):
+                    self.assertIn("stories-chat: the draft model has 512 tokens", berth(d, *command).stdout)
+                answers(d)
+                self.drafts(d, "stories-chat")
+                self.assertNotIn("draft_refusal", model(d))
+                # declared of this very model, it is a mistake
+                p = berth(d, "configure", "tiny", "--speculative-draft-model", "stories-chat")
+                self.assertEqual(p.returncode, 0, p.stdout)
+                status, _, answer = d.post("/v1/completions", tiny)
+                self.assertGreaterEqual(status, 400)
+                self.assertIn("the draft model has 512 tokens and the model 288", answer["error"]["message"])
+
     def test_one_of_the_store_is_in_use_as_long_as_it_guesses(self):
         with Daemon() as d:
             plain = answers(d)

@@ -365,6 +365,7 @@ static void load_messages_come_back_whole(void **state)
                                   .n_fds = 2,
                                   .file_names = names,
                                   .n_draft_fds = 1,
+                                  .may_lack_draft = true,
                                   .n_threads = 3,
                                   .n_ctx = 4,
                                   .max_num_seqs = 5,
@@ -388,7 +389,8 @@ static void load_messages_come_back_whole(void **state)
     assert_int_equal(got.n_fds, 2);
     assert_true(str_is(got.file_names[1], "b.gguf") && str_is(got.chat_template, "{{x}}"));
     assert_true(got.kv_cache_bytes == 1ull << 40 && got.kv_type == 1 && got.block_size == 7);
-    assert_true(got.n_draft_fds == 1 && got.n_speculate == 5 && got.min_acceptance == 0.25f);
+    assert_true(got.n_draft_fds == 1 && got.may_lack_draft && got.n_speculate == 5 &&
+                got.min_acceptance == 0.25f);
     for (size_t n = 0; n < b.len; n++)
         assert_int_equal(msg_load_decode((struct str){b.data, n}, &a, &got, &err), -E_FORMAT);
     buf_clear(&b); /* files that are all the draft model's */
@@ -398,11 +400,12 @@ static void load_messages_come_back_whole(void **state)
     assert_int_equal(msg_load_decode((struct str){b.data, b.len}, &a, &got, &err), -E_FORMAT);
     buf_clear(&b);
     const struct msg_loaded is = {
-        .n_ctx = 9, .has_text = true, .arch = STR_LIT("llama"), .summary = STR_LIT("s")};
+        .n_ctx = 9, .has_text = true, .arch = STR_LIT("llama"), .summary = STR_LIT("s"),
+        .draft_refusal = STR_LIT("other words")};
     assert_int_equal(msg_loaded_encode(&b, &is, &err), 0);
     assert_int_equal(msg_loaded_decode((struct str){b.data, b.len}, &a, &loaded, &err), 0);
     assert_true(loaded.n_ctx == 9 && loaded.has_text && !loaded.has_chat_template &&
-                str_is(loaded.arch, "llama"));
+                str_is(loaded.arch, "llama") && str_is(loaded.draft_refusal, "other words"));
     buf_append_char(&b, 'x');
     assert_int_equal(msg_loaded_decode((struct str){b.data, b.len}, &a, &loaded, &err), -E_FORMAT);
     arena_release(&a);

@@ -151,6 +151,8 @@ static void put_running(const struct model_info *m, struct buf *out)
         put_text(out, "draft_model", m->draft_model);
         put_number(out, "draft_weight_bytes", m->draft_weight_bytes);
     }
+    if (m->draft_refusal)
+        put_text(out, "draft_refusal", m->draft_refusal);
     buf_printf(out, ",\"has_chat_template\":%s", m->has_chat_template ? "true" : "false");
     put_text(out, "arch", m->arch);
     put_text(out, "quant", m->quant);

@@ -412,6 +412,8 @@ static void info_fill_worker(const struct worker *w, struct model_info *i)
     i->scratch_bytes = w->loaded.scratch_bytes;
     i->draft_weight_bytes = w->loaded.draft_weight_bytes;
     i->draft_model = w->draft.name ? mem_dup(w->draft.name, strlen(w->draft.name)) : NULL;
+    i->draft_refusal =
+        w->draft.refusal ? mem_dup(w->draft.refusal, strlen(w->draft.refusal)) : NULL;
     i->n_params = w->loaded.n_params;
     i->has_chat_template = w->loaded.has_chat_template;
     i->loaded_unix = w->loaded.at_unix;
@@ -499,6 +501,7 @@ void model_list_release(struct model_list *l)
         mem_free(l->items[i].name);
         mem_free(l->items[i].path);
         mem_free(l->items[i].draft_model);
+        mem_free(l->items[i].draft_refusal);
         model_settings_release(&l->items[i].settings);
     }
     mem_free(l->items);

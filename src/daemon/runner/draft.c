@@ -61,6 +61,7 @@ int draft_open(struct worker *w, struct err *err)
     if (rc < 0)
         return err_wrap(err, "the draft model %.200s of %.200s", name, w->model->file.name);
     w->draft.name = mem_dup(name, strlen(name));
+    w->draft.is_common = !w->model->settings.speculative_draft_model;
     log_info("model %s: %s guesses its tokens", w->model->file.name, name);
     return 0;
 }
@@ -83,11 +84,30 @@ void draft_hand_over(struct worker *w)
     *f = all;
 }
 
-void draft_close(struct worker *w)
+static void let_go(struct worker *w)
 {
     model_files_close(&w->draft.files);
     if (w->runner->cfg.store)
         store_model_close(w->runner->cfg.store, &w->draft.opened);
     mem_free(w->draft.name);
     w->draft.name = NULL;
+    w->draft.digest[0] = '\0';
+}
+
+void draft_refused(struct worker *w, struct str why)
+{
+    struct err text = ERR_INIT;
+    err_set(&text, E_INVALID, "%.*s", STR_ARG(why)); /* cleans it, too */
+    err_wrap(&text, "%.100s", w->draft.name ? w->draft.name : "");
+    log_warn("model %s is loaded without the draft model that is set for all: %s",
+             w->model->file.name, text.msg);
+    w->draft.refusal = mem_dup(text.msg, strlen(text.msg));
+    let_go(w);
+}
+
+void draft_close(struct worker *w)
+{
+    let_go(w);
+    mem_free(w->draft.refusal);
+    w->draft.refusal = NULL;
 }

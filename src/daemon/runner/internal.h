@@ -81,6 +81,8 @@ struct worker {
     struct store_opened opened; /* of a stored model: its blobs are held as long as the worker is */
     struct {                    /* draft.c */
         char *name;             /* owned; NULL: there is none */
+        bool is_common;         /* the daemon's for all its models, not declared of this one */
+        char *refusal;          /* owned; why this model is loaded without it; NULL: it is not */
         struct model_files files;          /* until LOAD is made */
         struct store_opened opened;        /* as above, of a stored one */
         char digest[OCI_DIGEST_CHARS + 1]; /* "": not the store's */
@@ -215,6 +217,8 @@ const char *draft_of(const struct model *m);
 int draft_open(struct worker *w, struct err *err) MUST_USE;
 /* Its files go with the model's from now on, behind them. */
 void draft_hand_over(struct worker *w);
+/* The worker is loaded without it, and says why: its files are not in use any more. */
+void draft_refused(struct worker *w, struct str why);
 void draft_close(struct worker *w);
 
 /* queue.c: the requests of one model. */

@@ -160,6 +160,8 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
     struct arena a;
     arena_init(&a, LIMIT_MSG_SMALL_BYTES);
     int rc = msg_loaded_decode(payload, &a, &m, err);
+    if (rc == 0 && m.draft_refusal.len && !w->draft.is_common)
+        rc = err_set(err, E_FORMAT, "message LOADED says it lacks what it may not lack");
     if (rc == 0) {
         w->state = WORKER_READY;
         w->was_loading = false;
@@ -172,6 +174,8 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
         w->loaded.kv_bytes = m.kv_bytes;
         w->loaded.scratch_bytes = m.scratch_bytes;
         w->loaded.draft_weight_bytes = m.draft_weight_bytes;
+        if (m.draft_refusal.len)
+            draft_refused(w, m.draft_refusal);
         w->loaded.n_params = m.n_params;
         w->loaded.n_ctx = m.n_ctx;
         w->loaded.has_chat_template = m.has_chat_template;

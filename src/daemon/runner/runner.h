@@ -106,6 +106,7 @@ struct model_info {
     uint32_t blocks_used, blocks_total; /* of its cache, as it last said */
     uint64_t n_preemptions, n_drafted, n_accepted;
     char *draft_model; /* READY, owned by the list: what guesses for it; NULL: no second model */
+    char *draft_refusal; /* READY, owned by the list: why the daemon's own does not; NULL: no such */
     uint64_t draft_weight_bytes; /* of weight_bytes */
     /* ever, since the daemon started: */
     uint64_t n_requests, n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_loads, n_crashes;

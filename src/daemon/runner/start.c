@@ -41,6 +41,7 @@ static int worker_put_load(struct worker *w, struct err *err)
         .n_fds = w->files.n + draft->n,
         .file_names = names,
         .n_draft_fds = draft->n,
+        .may_lack_draft = w->draft.is_common,
         .n_threads = set->has_threads ? set->threads : cfg->n_threads,
         .n_ctx = n_ctx ? n_ctx : facts->declared_context,
         .max_num_seqs = set->has_max_num_seqs ? set->max_num_seqs : cfg->max_num_seqs,

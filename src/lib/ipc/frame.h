@@ -77,6 +77,7 @@ struct msg_load { /* LOAD: how to open and run the model; the files' descriptors
     uint32_t n_fds;
     const struct str *file_names; /* [n_fds], for messages */
     uint32_t n_draft_fds; /* the last ones of them are the draft model's; 0: there is none */
+    bool may_lack_draft;  /* of another vocabulary, it is left away and the model loaded */
     uint32_t n_threads, n_ctx, max_num_seqs, max_num_batched_tokens, block_size, kv_type;
     bool no_prefix_cache;
     bool has_prepared;    /* one more descriptor behind the files': the model's prepared weights */
@@ -116,6 +117,7 @@ struct msg_loaded { /* LOADED */
     bool is_prepared;        /* it computes from those that came with LOAD */
     bool has_chat_template, has_text;
     struct str arch, quant, cpu_level, summary;
+    struct str draft_refusal; /* why the draft model was left away; empty: it was not */
 };
 int msg_load_encode(struct buf *out, const struct msg_load *m, struct err *err) MUST_USE;
 int msg_load_decode(struct str payload, struct arena *a, struct msg_load *ret,

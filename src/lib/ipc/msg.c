@@ -79,6 +79,7 @@ int msg_load_encode(struct buf *out, const struct msg_load *m, struct err *err)
     for (uint32_t i = 0; i < m->n_fds; i++)
         put_str(out, m->file_names[i]);
     put_u32(out, m->n_draft_fds);
+    put_u8(out, m->may_lack_draft);
     put_u32(out, m->n_threads);
     put_u32(out, m->n_ctx);
     put_u32(out, m->max_num_seqs);
@@ -110,6 +111,7 @@ int msg_load_decode(struct str payload, struct arena *a, struct msg_load *ret, s
     }
     get_u32(&c, &ret->n_draft_fds);
     c.bad = c.bad || (ret->n_draft_fds && ret->n_draft_fds >= ret->n_fds);
+    get_bool(&c, &ret->may_lack_draft);
     get_u32(&c, &ret->n_threads);
     get_u32(&c, &ret->n_ctx);
     get_u32(&c, &ret->max_num_seqs);
@@ -144,6 +146,7 @@ int msg_loaded_encode(struct buf *out, const struct msg_loaded *m, struct err *e
     put_str(out, m->quant);
     put_str(out, m->cpu_level);
     put_str(out, m->summary);
+    put_str(out, m->draft_refusal);
     return buf_status(out, "message LOADED", err);
 }
 
@@ -168,7 +171,9 @@ int msg_loaded_decode(struct str payload, struct arena *a, struct msg_loaded *re
     get_str(&c, MSG_NAME_BYTES, &ret->quant);
     get_str(&c, MSG_NAME_BYTES, &ret->cpu_level);
     get_str(&c, MSG_TEXT_BYTES, &ret->summary);
-    if (!c.bad && !(gen_text_is_utf8(ret->arch) && gen_text_is_utf8(ret->quant) &&
+    get_str(&c, ERR_MSG_MAX, &ret->draft_refusal);
+    if (!c.bad && !(gen_text_is_utf8(ret->draft_refusal) &&
+                   gen_text_is_utf8(ret->arch) && gen_text_is_utf8(ret->quant) &&
                     gen_text_is_utf8(ret->cpu_level) && gen_text_is_utf8(ret->summary)))
         return err_set(err, E_FORMAT, "message LOADED has a text that is not valid UTF-8");
     return cursor_end(&c, "LOADED", err);

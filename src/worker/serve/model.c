@@ -3,6 +3,7 @@
  * serve.h. */
 #include <malloc.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "lib/base/limits.h"
@@ -53,9 +54,17 @@ static int draft_load(const struct load_job *job, struct loaded_model *m, struct
         rc = tokenizer_from_gguf(m->draft, &t, err);
     if (rc < 0)
         return err_wrap(err, "the draft model");
-    rc = tokenizer_check_draft(m->tok, t, err);
+    struct err why = ERR_INIT;
+    rc = tokenizer_check_draft(m->tok, t, &why);
     tokenizer_free(t);
-    return rc;
+    if (rc == 0)
+        return 0;
+    if (!job->msg.may_lack_draft)
+        return err_set(err, why.code, "%s", why.msg);
+    gguf_close(m->draft);
+    m->draft = NULL;
+    m->draft_refusal = mem_dup(why.msg, strlen(why.msg));
+    return 0;
 }
 
 static int eog_list(struct loaded_model *m, struct err *err)
@@ -233,6 +242,7 @@ static int describe(const struct loaded_model *m, struct arena *arena, struct ms
         .quant = str_from(gguf_quant_name(m->gguf)),
         .cpu_level = str_from(plan->config.cpu_level),
         .summary = {summary, len},
+        .draft_refusal = m->draft_refusal ? str_from(m->draft_refusal) : (struct str){0},
     };
     return 0;
 }
@@ -274,6 +284,7 @@ void model_release(struct loaded_model *m)
     tokenizer_free(m->tok);
     gguf_close(m->gguf);
     gguf_close(m->draft);
+    mem_free(m->draft_refusal);
     mem_free(m->eog);
     *m = (struct loaded_model){0};
 }

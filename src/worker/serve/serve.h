@@ -32,7 +32,8 @@ struct load_job {
 
 struct loaded_model {
     struct gguf *gguf;
-    struct gguf *draft; /* NULL: no second model guesses for it */
+    struct gguf *draft;  /* NULL: no second model guesses for it */
+    char *draft_refusal; /* owned; why there is none although one was named; NULL otherwise */
     struct tokenizer *tok;
     struct chat_template *chat; /* NULL: has none */
     struct err chat_err; /* why its template cannot be used; code 0: it can, or there is none */
