@@ -8,20 +8,9 @@
 
 #include "lib/base/mem.h"
 
-/* Steps that judge one way, and between two tries of the slower one at first and at last. */
-#define TRY_STEPS 6u
-#define WAIT_MIN  64u
-#define WAIT_MAX  4096u
-/* What a step weighs in the figures of its way. */
-#define FADE    0.1
+/* What a step weighs in the figures of its way, after the first ones, which weigh the same. */
+#define FADE 0.1
 #define N_PACES 13u
-
-/* Steps without and with guesses, of about as many answers at once: 1, 2, 3 and 4, 5 to 8 ... */
-struct pace {
-    double ns[2], tokens[2]; /* of a step, fading means */
-    uint32_t n[2];           /* steps since that way was last tried anew */
-    uint32_t n_left, n_wait; /* steps before the slower way is tried anew */
-};
 
 struct draft {
     struct hparams hp;
@@ -45,7 +34,7 @@ struct draft {
     /* Of this step: */
     bool always, guesses, is_typical;
     uint32_t n_decodes;
-    struct pace paces[N_PACES];
+    struct pace paces[N_PACES]; /* of 1, 2, 3 and 4, 5 to 8 ... answers at once */
     float *logits;    /* [max_num_seqs][n_vocab], in logits_mem */
     void *logits_mem; /* owned */
 };
@@ -206,31 +195,37 @@ static struct pace *pace_of(struct draft *d)
     return &d->paces[i];
 }
 
+static bool is_tried(const struct pace *p, bool guessed)
+{
+    return p->n[guessed] >= PACE_TRY_STEPS;
+}
+
 /* Which way is faster, as far as is known. */
-static bool pace_guesses(const struct pace *p)
+static bool guesses_pay(const struct pace *p)
 {
     return p->tokens[1] * p->ns[0] > p->tokens[0] * p->ns[1];
 }
 
-static bool pace_choose(const struct pace *p)
+bool pace_choose(const struct pace *p)
 {
-    if (p->n[1] < TRY_STEPS)
+    if (!is_tried(p, true))
         return true;
-    return p->n[0] < TRY_STEPS ? false : pace_guesses(p);
+    return is_tried(p, false) ? guesses_pay(p) : false;
 }
 
-static void pace_note(struct pace *p, bool guessed, double ns, double tokens)
+void pace_note(struct pace *p, bool guessed, double ns, double tokens)
 {
-    const double weight = p->n[guessed] ? FADE : 1;
-    const bool was_tried = p->n[!guessed] >= TRY_STEPS && p->n[guessed] < TRY_STEPS;
+    const double weight = MAX_OF(FADE, 1.0 / (p->n[guessed] + 1.0));
+    const bool is_last_try = is_tried(p, !guessed) && p->n[guessed] + 1 == PACE_TRY_STEPS;
     p->ns[guessed] += weight * (ns - p->ns[guessed]);
     p->tokens[guessed] += weight * (tokens - p->tokens[guessed]);
     p->n[guessed]++;
-    if (p->n[0] < TRY_STEPS || p->n[1] < TRY_STEPS)
+    if (!is_tried(p, false) || !is_tried(p, true))
         return;
-    const bool best = pace_guesses(p);
-    if (was_tried) { /* this was its last try: lost again, or not */
-        p->n_wait = best == guessed ? WAIT_MIN : MIN_OF(MAX_OF(p->n_wait * 2, WAIT_MIN), WAIT_MAX);
+    const bool best = guesses_pay(p);
+    if (is_last_try) { /* it lost again, or not */
+        p->n_wait = best == guessed ? PACE_WAIT_MIN
+                                    : MIN_OF(MAX_OF(p->n_wait * 2, PACE_WAIT_MIN), PACE_WAIT_MAX);
         p->n_left = p->n_wait;
     } else if (p->n_left-- <= 1) {
         p->n[!best] = 0;

@@ -8,7 +8,7 @@
  *
  * Whether guesses pay depends on the machine, the models and how many answers run at once: each way
  * is measured for a few steps, the faster one taken, and the other tried again now and then, ever
- * more rarely as long as it loses.
+ * more rarely as long as it loses (struct pace).
  *
  * The draft has weights, activations and a paged cache of its own, with as many blocks as the
  * model's; a sequence has the same slot in both.  What the draft has not read yet of a text, it
@@ -22,6 +22,25 @@
 #include "worker/engine/sched.h"
 
 struct draft;
+
+/* Which of two ways to go is faster, found out by going them: without guesses (0) and with (1).
+ * Each is tried for PACE_TRY_STEPS steps, the one that gave more tokens a second taken, and the
+ * other tried again after PACE_WAIT_MIN steps, after twice as many each time that it loses again,
+ * up to PACE_WAIT_MAX.  Reads no clock.  A zeroed one knows nothing. */
+#define PACE_TRY_STEPS 6u
+#define PACE_WAIT_MIN  64u
+#define PACE_WAIT_MAX  4096u
+
+struct pace {
+    double ns[2], tokens[2]; /* of a step, fading means */
+    uint32_t n[2];           /* steps since that way was last tried anew */
+    uint32_t n_left, n_wait; /* steps before the slower way is tried anew */
+};
+
+/* The way of the next step. */
+bool pace_choose(const struct pace *p);
+/* A step of that way gave so many tokens in so many nanoseconds. */
+void pace_note(struct pace *p, bool guessed, double ns, double tokens);
 
 /* The draft model of p->config, for a model of n_vocab tokens; samplers [n_threads] for as many.
  * Errors as engine_new has them. */
