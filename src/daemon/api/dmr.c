@@ -191,6 +191,12 @@ static int read_flags(const json_t *root, json_t *settings, struct err *err)
     return rc;
 }
 
+/* Docker Model Runner's "not said" of a number. */
+static bool is_zero(const json_t *v)
+{
+    return !v || json_is_null(v) || (json_is_number(v) && json_number_value(v) == 0);
+}
+
 /* Docker Model Runner's object.  Without a draft model, guesses come from the text itself. */
 static int read_speculative(const json_t *v, json_t *settings, struct err *err)
 {
@@ -203,9 +209,9 @@ static int read_speculative(const json_t *v, json_t *settings, struct err *err)
         return err_set(err, E_INVALID, "'speculative' must be an object");
     if (draft && !json_is_null(draft))
         json_object_set(settings, "speculative-draft-model", (json_t *)(uintptr_t)draft);
-    if (json_is_integer(n) && json_integer_value(n) > 0)
+    if (!is_zero(n))
         json_object_set(settings, "speculative-num-tokens", (json_t *)(uintptr_t)n);
-    if (json_is_number(rate) && json_number_value(rate) > 0)
+    if (!is_zero(rate))
         json_object_set(settings, "speculative-min-acceptance-rate", (json_t *)(uintptr_t)rate);
     return 0;
 }
