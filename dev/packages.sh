@@ -3,7 +3,7 @@
 
 BUILD_PACKAGES="gcc libc6-dev make pkg-config libjansson-dev libseccomp-dev libutf8proc-dev
     libpcre2-dev libssl-dev zlib1g-dev libzstd-dev libcurl4 libcurl4-openssl-dev libedit2 libedit-dev
-    libyaml-0-2 libyaml-dev"
+    libyaml-0-2 libyaml-dev ca-certificates"
 TEST_PACKAGES="docker-registry libcmocka-dev python3-minimal libpython3-stdlib clang libclang-rt-14-dev libasan8 libubsan1 libtsan2
     procps"
 # Arm's kernels, cross-compiled and emulated (dev/test arm): 56 MB to fetch, 270 MB on disk, so only for who asks.

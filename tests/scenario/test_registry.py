@@ -4,6 +4,7 @@ import base64
 import itertools
 import os
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -383,6 +384,18 @@ class Tls(RegistryCase):
                                      store=os.path.join(self.dir, "s2"))
                 self.assertIn("does not follow", message)
                 self.assertEqual(plain.requests, [])
+
+    def test_a_machine_without_authorities(self):
+        self.wrapped = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /etc/ssl/certs && exec "$@"', "sh"]
+        if subprocess.run([*self.wrapped, "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+            self.skipTest("to hide /etc/ssl/certs takes root")
+        tls = rs.certificate(self.dir, ["IP:127.0.0.1", "DNS:localhost"])
+        with rs.Registry() as plain, rs.Registry(tls=tls) as safe:
+            digest = [r.add_model("ai/x", "v1", [noise(100_000)]) for r in (plain, safe)][0]
+            self.assertEqual(self.tool("pull", f"{plain.host}/ai/x:v1")["digest"], digest)
+            again = os.path.join(self.dir, "again")
+            self.assertIn("ca-certificates", self.fails("auth", "pull", f"{safe.host}/ai/x:v1", store=again))
+            self.tool("pull", f"{safe.host}/ai/x:v1", store=again, ca=os.path.join(self.dir, "ca.pem"))
 
     def test_plain_http_elsewhere_is_not_tried(self):
         message = self.fails("net", "pull", "registry.invalid:5000/ai/x:v1", retries=1)

@@ -32,13 +32,15 @@ class RegistryCase(unittest.TestCase):
         self.store = os.path.join(self.dir, "store")
         self.env = {k: v for k, v in os.environ.items() if k.lower() not in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")}
 
+    wrapped = ()  # a command that the tool is run by
+
     def start(self, *args, store=None, **options):
         opts = [x for k, v in {"stall_ms": int(1000 * SLOW), "pause_ms": 20, **options}.items() for x in ("--" + k.replace("_", "-"), str(v))]
-        return subprocess.Popen([TOOL, *opts, store or self.store, *args], env=self.env, stdout=subprocess.PIPE,
+        return subprocess.Popen([*self.wrapped, TOOL, *opts, store or self.store, *args], env=self.env, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, text=True)
 
-    def finish(self, p, timeout=60):
-        out, self.log = p.communicate(timeout=timeout * SLOW)
+    def finish(self, p, timeout=60 * SLOW):
+        out, self.log = p.communicate(timeout=timeout)
         self.lines = [json.loads(x) for x in out.splitlines()]
         if p.returncode != 0:
             if not self.lines or "error" not in self.lines[-1]:
@@ -46,7 +48,7 @@ class RegistryCase(unittest.TestCase):
             raise Failed(self.lines[-1]["error"], self.lines[-1]["message"])
         return self.lines[-1] if self.lines else {}
 
-    def tool(self, *args, timeout=60, **kw):
+    def tool(self, *args, timeout=60 * SLOW, **kw):
         """The last line as an object; Failed when it is an error.  self.lines: all of them, self.log: standard error."""
         return self.finish(self.start(*args, **kw), timeout)
 

@@ -36,6 +36,7 @@ struct transfer {
     uint64_t n_moved; /* bytes either way in this window */
     uint64_t window_ms;
     bool has_answer, stopped, stalled, head_too_long;
+    bool has_no_authorities; /* the system's file of them is not there */
     int read_errno;
 };
 
@@ -189,6 +190,23 @@ static struct curl_slist *set_headers(const struct transfer *t, CURL *h)
     return list;
 }
 
+/* libcurl gives up before the first byte where the system's file of authorities is missing.  Without
+ * it, nobody proves who he is, which is told, and a registry that speaks plain HTTP is still found
+ * to. */
+static void set_authorities(struct transfer *t)
+{
+    const struct fetch *f = t->f;
+    const char *usual = NULL;
+    if (f->ca_file) {
+        curl.easy_setopt(f->easy, CURLOPT_CAINFO, f->ca_file); /* CAPATH stays the system's */
+        return;
+    }
+    t->has_no_authorities = curl.easy_getinfo(f->easy, CURLINFO_CAINFO, &usual) == CURLE_OK &&
+                            usual && access(usual, F_OK) < 0;
+    if (t->has_no_authorities)
+        curl.easy_setopt(f->easy, CURLOPT_CAINFO, NULL);
+}
+
 static void set_options(struct transfer *t, char *detail)
 {
     const struct fetch *f = t->f;
@@ -207,8 +225,7 @@ static void set_options(struct transfer *t, char *detail)
     curl.easy_setopt(h, CURLOPT_WRITEFUNCTION, on_write);
     curl.easy_setopt(h, CURLOPT_WRITEDATA, t);
     curl.easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS, (long)f->connect_timeout_ms);
-    if (f->ca_file)
-        curl.easy_setopt(h, CURLOPT_CAINFO, f->ca_file); /* CAPATH stays the system's */
+    set_authorities(t);
     curl_choose_proxy(h, t->rq->url);
     set_method(t, h);
 }
@@ -274,11 +291,14 @@ static int transfer_error(struct transfer *t, CURLcode rc, const char *detail, s
     case CURLE_OUT_OF_MEMORY:
         return err_set(err, E_NOMEM, "no memory to speak to %.*s", STR_ARG(at));
     case CURLE_SSL_CACERT_BADFILE:
-        return err_set(err, E_IO, "the file of authorities %s cannot be used: %s", t->f->ca_file,
-                       why);
+        return err_set(err, E_IO, "the file of authorities %s cannot be used: %s",
+                       t->f->ca_file ? t->f->ca_file : "of the system", why);
     case CURLE_PEER_FAILED_VERIFICATION:
         return err_set(err, E_AUTH, "%.*s does not prove who it is: %s%s", STR_ARG(at), why,
-                       strstr(why, "expired") || strstr(why, "not yet valid")
+                       t->has_no_authorities
+                           ? "; this machine has no list of authorities: install ca-certificates, "
+                             "or name one with registry-ca"
+                       : strstr(why, "expired") || strstr(why, "not yet valid")
                            ? " (is this machine's clock right?)"
                            : "; an authority of your own is named with registry-ca");
     default: return err_set(err, E_NET, "%.*s: %s", STR_ARG(at), why);
