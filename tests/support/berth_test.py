@@ -31,7 +31,7 @@ BUILD = os.environ.get("BUILD") or os.path.join(ROOT, "build")
 MODELS = os.path.join(ROOT, "models")
 # How many times longer than ordinary things may take: sanitizers, and whatever else the machine is doing.
 SLOW = float(os.environ.get("BERTH_TEST_SLOW", "1"))
-START_S = float(os.environ.get("BERTH_TEST_START_S", "60"))
+START_S = float(os.environ.get("BERTH_TEST_START_S", "60")) * SLOW
 
 
 class Event:
@@ -85,7 +85,7 @@ class Client:
 
     Every answer is held to OpenAI's description where that knows its route (openai_answers.py), errors included."""
 
-    def __init__(self, port, host="127.0.0.1", timeout=60):
+    def __init__(self, port, host="127.0.0.1", timeout=60 * SLOW):
         self.host, self.port, self.timeout = host, port, timeout
 
     def connect(self):
@@ -157,7 +157,7 @@ class Client:
 class Daemon(Client):
     """`berth serve` (or another program that takes the same flags) on a free port; stopped at the end of `with`."""
 
-    def __init__(self, models_dir=MODELS, args=(), env=None, program=None, timeout=60):
+    def __init__(self, models_dir=MODELS, args=(), env=None, program=None, timeout=60 * SLOW):
         super().__init__(0, timeout=timeout)
         self.state = tempfile.mkdtemp(prefix="berth-test-")
         self.program = list(program or [BERTH, "serve"])
@@ -225,7 +225,7 @@ class Daemon(Client):
     def alive(self):
         return self.process.poll() is None
 
-    def stop(self, sig=signal.SIGTERM, timeout=30):
+    def stop(self, sig=signal.SIGTERM, timeout=30 * SLOW):
         """Stops the process and returns its exit status (negative: died of that signal)."""
         if self.process is None:
             return None

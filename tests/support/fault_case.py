@@ -34,7 +34,7 @@ class Faults(unittest.TestCase):
 
     def start(self, *args, env=None):
         """The daemon, which must stop with 0 in the end."""
-        self.d = Daemon(models_dir=self.folder.name, args=["--threads", "1", *self.args, *args], env=env, timeout=120)
+        self.d = Daemon(models_dir=self.folder.name, args=["--threads", "1", *self.args, *args], env=env, timeout=120 * SLOW)
         self.d.start()
         self.addCleanup(self.over)
         return self.d

@@ -15,7 +15,7 @@ import openai
 WHICH, URL, KEY = sys.argv[1], sys.argv[2], (sys.argv[3:] or ["none"])[0]
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}], "temperature": 1, "seed": 5}
 LONG = {**CHAT, "max_tokens": 4000, "n": 128, "extra_body": {"ignore_eos": True}}
-LIMIT_S = 60
+LIMIT_S = 60 * float(os.environ.get("BERTH_TEST_SLOW", "1"))
 CHECKS = {"answers": [], "errors": [], "full": [], "keys": []}
 
 

@@ -130,6 +130,7 @@ static int export_run(struct job *j, void *ctx, struct err *err)
     struct store_export *e = NULL;
     char text[OCI_DIGEST_CHARS + 64];
     uint64_t total = 0, n_bytes = 0;
+    const bool is_head = strcmp(httpd_method(s->r), "HEAD") == 0;
     int rc = store_export_begin(s->api->cfg.store, s->digest, &e, &total, err);
     if (rc == 0) {
         snprintf(text, sizeof(text), "attachment; filename=\"model-%.12s.tar\"", s->digest + 7);
@@ -137,8 +138,12 @@ static int export_run(struct job *j, void *ctx, struct err *err)
         snprintf(text, sizeof(text), "%llu", (unsigned long long)total);
         httpd_set_header(s->r, "X-Total-Bytes", text);
         s->begun = true;
+        if (is_head) { /* its answer ends with the head: nothing is held any more by then */
+            store_export_end(e);
+            e = NULL;
+        }
         httpd_stream_begin(s->r, 200, "application/x-tar");
-        if (strcmp(httpd_method(s->r), "HEAD") != 0)
+        if (!is_head)
             rc = send_all(j, s, e, &n_bytes, err);
     }
     store_export_end(e);
