@@ -222,6 +222,72 @@ static void values_do_not_depend_on_batch_or_rows(void **state)
     for_levels(cuts);
 }
 
+/* The value of row r for token t, written out: column c adds to lane c % 16 by a fused
+ * multiply-add, in ascending order; then lane l takes in lane l + half. */
+static float in_order(const float *w, const float *x, uint32_t n_cols)
+{
+    float lane[16] = {0};
+    for (uint32_t c = 0; c < n_cols; c++)
+        lane[c % 16] = fmaf(w[c], x[c], lane[c % 16]);
+    for (int half = 8; half > 0; half /= 2)
+        for (int l = 0; l < half; l++)
+            lane[l] += lane[l + half];
+    return lane[0];
+}
+
+static void check_order(const struct kern *k, const struct problem *p, uint32_t r0, uint32_t r1)
+{
+    static float y[MAX_TOK * LD];
+    struct err err = ERR_INIT;
+    float *w = mem_try_aligned(sizeof(float) * p->n_cols, &err);
+    k->matmul[p->type](&p->w, r0, r1, &p->x, y, LD);
+    for (uint32_t r = r0; r < r1; r++) {
+        k->dequant[p->type]((const char *)p->w.data + r * p->w.row_bytes, w, p->n_cols);
+        for (uint32_t t = 0; t < p->n_tok; t++) {
+            const float want = in_order(w, p->src + (size_t)t * p->n_cols, p->n_cols);
+            if (!same(y[t * LD + (r - r0)], want))
+                fail_msg("%s %s %u columns, rows %u to %u of %u tokens: row %u token %u is %a, in "
+                         "order %a",
+                         k->level, dtype_info(p->type)->name, p->n_cols, r0, r1, p->n_tok, r, t,
+                         (double)y[t * LD + (r - r0)], (double)want);
+        }
+    }
+    mem_free(w);
+}
+
+/* Float weights with activations in float32, bit for bit: every remainder of columns, every size of
+ * a tile, rows cut anywhere, several chunks of columns and blocks of tokens. */
+static void orders(const struct kern *k, const struct kern *ref)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
+    static const uint32_t toks[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 64, 65, 100},
+                          wide[] = {495, 512, 528, 1040, 1601};
+    if (strcmp(k->level, "ref") == 0)
+        return; /* its products are rounded before they are added */
+    for (size_t i = 0; i < ARRAY_LEN(types); i++) {
+        if (k->act_for[types[i]] != ACT_F32)
+            continue;
+        for (uint32_t c = 1; c <= 33 + ARRAY_LEN(wide); c++) {
+            for (size_t t = 0; t < ARRAY_LEN(toks); t++) {
+                static struct problem p;
+                if (c <= 33 && toks[t] > 9 && c % 8 > 1)
+                    continue;
+                problem_init(&p, k, ref, types[i], c <= 33 ? c : wide[c - 34], toks[t], 1, false);
+                const uint32_t r0 = rng() % ROWS;
+                check_order(k, &p, 0, ROWS);
+                check_order(k, &p, r0, r0 + 1 + rng() % (ROWS - r0));
+                problem_release(&p);
+            }
+        }
+    }
+}
+
+static void float_weights_add_up_in_order(void **state)
+{
+    (void)state;
+    for_levels(orders);
+}
+
 /* Rows too wide for what kernels keep of them at once: batches of several sizes, the same bytes. */
 static void wide(const struct kern *k, const struct kern *ref)
 {
@@ -367,6 +433,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_match_arithmetic_and_ref),
         cmocka_unit_test(values_do_not_depend_on_batch_or_rows),
+        cmocka_unit_test(float_weights_add_up_in_order),
         cmocka_unit_test(wide_rows_do_not_depend_on_batch),
         cmocka_unit_test(every_half_is_itself),
         cmocka_unit_test(any_bytes_are_weights),

@@ -3,7 +3,8 @@
 #include "worker/kernel/arm/arm.h"
 #include "worker/kernel/arm/v16_neon.h"
 
-enum { FLOAT_ROWS = 2, FLOAT_TOKENS = 2 }; /* 16 accumulators of the 32 registers */
+#define FLOAT_SUMS 24
+enum { ONE_ROWS = 1, FEW_ROWS = 2, FEW_TOKENS = 2, MANY_FROM = 16 };
 
 #include "worker/kernel/x86/float_impl.h"
 

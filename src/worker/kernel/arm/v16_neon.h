@@ -15,6 +15,8 @@ typedef struct {
 typedef struct {
     int32x4_t r[4];
 } v16i;
+typedef float32x4_t v16_part; /* what one register holds of the lanes */
+enum { PART_LANES = 4 };
 
 #define EACH(EXPR)                                                                                 \
     {                                                                                              \
@@ -103,6 +105,44 @@ static inline v16 v16_load_bf16_n(const void *p, uint32_t n)
 static inline float v1_from_f16(uint16_t h)
 {
     return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0);
+}
+
+static inline v16_part part_zero(void)
+{
+    return vdupq_n_f32(0);
+}
+
+static inline v16_part part_load(const void *p)
+{
+    return vld1q_f32(p);
+}
+
+static inline v16_part part_load_f16(const void *p)
+{
+    return v4_load_f16(p, 0);
+}
+
+static inline v16_part part_load_bf16(const void *p)
+{
+    return v4_load_bf16(p, 0);
+}
+
+static inline void part_store(void *p, v16_part v)
+{
+    vst1q_f32(p, v);
+}
+
+/* The same, and in a register from here on: not read from memory anew wherever it is used. */
+static inline v16_part part_now(v16_part v)
+{
+    __asm__ volatile("" : "+w"(v));
+    return v;
+}
+
+/* x * y + z, rounded once. */
+static inline v16_part part_fma(v16_part x, v16_part y, v16_part z)
+{
+    return vfmaq_f32(z, x, y);
 }
 
 /* 16 signed bytes, as floats. */
@@ -278,6 +318,13 @@ static inline float v4_fold(float32x4_t v)
 static inline float v16_fold(v16 v)
 {
     return v4_fold(vaddq_f32(vaddq_f32(v.r[0], v.r[2]), vaddq_f32(v.r[1], v.r[3])));
+}
+
+/* v16_fold of four at x, to dst. */
+static inline void v16_fold4(const float (*x)[16], float *dst)
+{
+    for (int i = 0; i < 4; i++)
+        dst[i] = v16_fold(v16_load(x[i]));
 }
 
 static inline float v16_fold_max(v16 v)

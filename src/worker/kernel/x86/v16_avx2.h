@@ -16,6 +16,8 @@ typedef struct {
 typedef struct {
     __m256i a, b;
 } v16i;
+typedef __m256 v16_part; /* what one register holds of the lanes */
+enum { PART_LANES = 8 };
 
 static inline v16 v16_set1(float x)
 {
@@ -88,6 +90,46 @@ static inline v16 v16_load_bf16_n(const void *p, uint32_t n)
 static inline float v1_from_f16(uint16_t h)
 {
     return _cvtsh_ss(h);
+}
+
+static inline v16_part part_zero(void)
+{
+    return _mm256_setzero_ps();
+}
+
+static inline v16_part part_load(const void *p)
+{
+    return _mm256_loadu_ps(p);
+}
+
+static inline v16_part part_load_f16(const void *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+static inline v16_part part_load_bf16(const void *p)
+{
+    return v8_load_bf16(p);
+}
+
+static inline void part_store(void *p, v16_part v)
+{
+    _mm256_storeu_ps(p, v);
+}
+
+/* The same, and in a register from here on: not read from memory anew wherever it is used. */
+static inline v16_part part_now(v16_part v)
+{
+    __asm__ volatile("" : "+x"(v));
+    return v;
+}
+
+/* x * y + z, rounded once, in z's register: left to itself gcc 12 moves sums about and into memory.
+ */
+static inline v16_part part_fma(v16_part x, v16_part y, v16_part z)
+{
+    __asm__ volatile("vfmadd231ps %2, %1, %0" : "+x"(z) : "x"(x), "x"(y));
+    return z;
 }
 
 /* 16 signed bytes, as floats. */

@@ -10,6 +10,8 @@
 
 typedef __m512 v16;
 typedef __m512i v16i;
+typedef v16 v16_part; /* what one register holds of the lanes: all */
+enum { PART_LANES = 16 };
 
 static inline __mmask16 v16_first(uint32_t n)
 {
@@ -75,6 +77,26 @@ static inline v16 v16_load_bf16_n(const void *p, uint32_t n)
 static inline float v1_from_f16(uint16_t h)
 {
     return _cvtsh_ss(h);
+}
+
+#define part_zero      v16_zero
+#define part_load      v16_load
+#define part_load_f16  v16_load_f16
+#define part_load_bf16 v16_load_bf16
+#define part_store     v16_store
+
+/* The same, and in a register from here on: not read from memory anew wherever it is used. */
+static inline v16_part part_now(v16_part v)
+{
+    __asm__ volatile("" : "+v"(v));
+    return v;
+}
+
+/* x * y + z, rounded once, in z's register; see v16_avx2.h. */
+static inline v16_part part_fma(v16_part x, v16_part y, v16_part z)
+{
+    __asm__ volatile("vfmadd231ps %2, %1, %0" : "+v"(z) : "v"(x), "v"(y));
+    return z;
 }
 
 /* 16 signed bytes, as floats. */

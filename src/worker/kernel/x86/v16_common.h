@@ -19,6 +19,22 @@ static inline float v16_fold(v16 v)
     return v8_fold(v16_halves_add(v));
 }
 
+static inline __m128 v16_halve_twice(v16 v)
+{
+    __m256 h = v16_halves_add(v);
+    return _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+}
+
+/* v16_fold of four at x, to dst. */
+static inline void v16_fold4(const float (*x)[16], float *dst)
+{
+    __m128 a = v16_halve_twice(v16_load(x[0])), b = v16_halve_twice(v16_load(x[1])),
+           c = v16_halve_twice(v16_load(x[2])), d = v16_halve_twice(v16_load(x[3]));
+    __m128 ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a)),
+           cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
+    _mm_storeu_ps(dst, _mm_add_ps(_mm_shuffle_ps(ab, cd, 0x88), _mm_shuffle_ps(ab, cd, 0xdd)));
+}
+
 static inline float v16_fold_max(v16 v)
 {
     __m256 h = v16_halves_max(v);
