@@ -10,6 +10,7 @@
 #include "lib/base/err.h"
 #include "lib/base/mem.h"
 #include "worker/kernel/kern.h"
+#include "worker/kernel/panels.h"
 
 enum { COLS = 2048, TOKENS = 64, BATCH = 8, SMALL_ROWS = 256 };
 
@@ -66,16 +67,18 @@ static double matmul_s(const struct kern *k, const struct kern_mat *w, const str
                        float *y, int rounds)
 {
     double best = 1e9;
+    const kern_matmul_fn matmul = w->panels ? k->matmul_panels[w->type] : k->matmul[w->type];
     for (int round = 0; round < rounds; round++) {
         double t = now_s();
-        k->matmul[w->type](w, 0, w->n_rows, x, y, w->n_rows);
+        matmul(w, 0, w->n_rows, x, y, w->n_rows);
         best = fmin(best, now_s() - t);
     }
     return best;
 }
 
+/* panels: from the prepared layout (the same bytes taken for strips). */
 static void bench_matmul(const struct kern *k, enum dtype type, void *data, void *act,
-                         const float *src, float *y)
+                         const float *src, float *y, bool panels)
 {
     const struct dtype_info *info = dtype_info(type);
     size_t row_bytes = dtype_row_bytes(info, COLS),
@@ -84,8 +87,13 @@ static void bench_matmul(const struct kern *k, enum dtype type, void *data, void
     for (int t = 0; t < TOKENS; t++)
         k->act_prepare[k->act_for[type]](src, (char *)act + (size_t)t * act_bytes, COLS);
     struct kern_act x = {k->act_for[type], 1, COLS, act_bytes, act};
-    struct kern_mat w = {type, (uint32_t)((slow ? big_bytes / 16 : big_bytes) / row_bytes), COLS,
-                         row_bytes, data, NULL};
+    struct kern_mat w = {type, (uint32_t)((slow ? big_bytes / 16 : big_bytes) / row_bytes),
+                         COLS, row_bytes,
+                         data, panels ? data : NULL};
+    if (panels) {
+        row_bytes = panels_strip_bytes(type, COLS) / PANELS_ROWS;
+        w.n_rows = (uint32_t)((slow ? big_bytes / 16 : big_bytes) / row_bytes) / 16 * 16;
+    }
     double decode = matmul_s(k, &w, &x, y, slow ? 1 : 3);
     double gb_s = (double)w.n_rows * (double)row_bytes / decode * 1e-9;
     x.n_tok = BATCH;
@@ -101,9 +109,11 @@ static void bench_matmul(const struct kern *k, enum dtype type, void *data, void
     x.n_tok = TOKENS;
     double prefill = matmul_s(k, &w, &x, y, slow ? 1 : 5);
     double gflop_s = 2.0 * w.n_rows * COLS * TOKENS / prefill * 1e-9;
-    printf("%-11s matmul %-7s  1 token %6.2f GB/s (in cache %6.2f)   %d tokens %6.2f (%6.2f)   %d tokens "
-           "%7.1f GFLOP/s\n",
-           k->level, info->name, gb_s, cached_gb_s, BATCH, batch_gb_s, batch_cached_gb_s, TOKENS, gflop_s);
+    printf(
+        "%-11s %s %-7s  1 token %6.2f GB/s (in cache %6.2f)   %d tokens %6.2f (%6.2f)   %d tokens "
+        "%7.1f GFLOP/s\n",
+        k->level, panels ? "panels" : "matmul", info->name, gb_s, cached_gb_s, BATCH, batch_gb_s,
+        batch_cached_gb_s, TOKENS, gflop_s);
 }
 
 /* Elements a second of one call over n elements. */
@@ -204,8 +214,11 @@ int main(int argc, char **argv)
         if (!strstr(names[l], level) || kern_init(&k, names[l], &err) != 0)
             continue;
         for (size_t t = 0; t < ARRAY_LEN(types); t++)
-            if (strstr(dtype_info(types[t])->name, slot))
-                bench_matmul(&k, types[t], data, act, x, y);
+            if (strstr(dtype_info(types[t])->name, slot)) {
+                bench_matmul(&k, types[t], data, act, x, y, false);
+                if (k.matmul_panels[types[t]])
+                    bench_matmul(&k, types[t], data, act, x, y, true);
+            }
         if (*slot && strcmp(slot, "rows") != 0)
             continue;
         bench_rows(&k, x, w, y, act);

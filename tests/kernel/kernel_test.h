@@ -158,8 +158,8 @@ UNUSED static bool has_min(enum dtype type)
            type == DTYPE_Q5_K;
 }
 
-/* All bytes of packed rows of a quantised type the same (fill: 1 .. WEIGHTS_EXTREMES), their d and m
- * as they were. */
+/* All bytes of packed rows of a quantised type the same (fill: 1 .. WEIGHTS_EXTREMES), their d and
+ * m as they were. */
 enum { WEIGHTS_EXTREMES = 6 };
 UNUSED static void weights_extreme(enum dtype type, void *data, size_t n_bytes, int fill)
 {
@@ -168,7 +168,9 @@ UNUSED static void weights_extreme(enum dtype type, void *data, size_t n_bytes, 
                       : type == DTYPE_Q3_K ? 108
                       : type == DTYPE_Q6_K ? 208
                                            : 0,
-                 n = type == DTYPE_MXFP4 ? 1 : has_min(type) ? 4 : 2;
+                 n = type == DTYPE_MXFP4 ? 1
+                     : has_min(type)     ? 4
+                                         : 2;
     for (unsigned char *b = data; b < (unsigned char *)data + n_bytes; b += block) {
         unsigned char keep[4];
         memcpy(keep, b + at, n);

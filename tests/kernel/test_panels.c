@@ -59,16 +59,16 @@ static void q4_k_lies_as_documented(void **state)
 
 static void write_and_back(enum dtype type, uint32_t n_rows, uint32_t n_cols)
 {
-    const size_t row_bytes = (size_t)dtype_row_bytes(dtype_info(type), n_cols), apart = row_bytes + 3,
-                 strip_bytes = panels_strip_bytes(type, n_cols);
+    const size_t row_bytes = (size_t)dtype_row_bytes(dtype_info(type), n_cols),
+                 apart = row_bytes + 3, strip_bytes = panels_strip_bytes(type, n_cols);
     struct guarded from, to, back;
     unsigned char *rows = guarded_new(&from, n_rows * apart, 1),
                   *strips = guarded_new(&to, (n_rows + 15) / 16 * strip_bytes, 0);
     for (size_t i = 0; i < n_rows * apart; i++)
         rows[i] = (unsigned char)rng();
     for (uint32_t r = 0; r < n_rows; r += PANELS_ROWS)
-        panels_write(type, rows + r * apart, apart, MIN_OF(n_rows - r, (uint32_t)PANELS_ROWS), n_cols,
-                     strips + r / PANELS_ROWS * strip_bytes);
+        panels_write(type, rows + r * apart, apart, MIN_OF(n_rows - r, (uint32_t)PANELS_ROWS),
+                     n_cols, strips + r / PANELS_ROWS * strip_bytes);
     for (uint32_t r = 0; r < n_rows; r++) {
         unsigned char *row = guarded_new(&back, row_bytes, 2);
         panels_row(type, strips + r / PANELS_ROWS * strip_bytes, r % PANELS_ROWS, n_cols, row);
@@ -130,8 +130,8 @@ struct problem {
 
 static void problem_panels(struct problem *p)
 {
-    const size_t strip = panels_strip_bytes(p->w.type, p->w.n_cols),
-                 n = strip * ((ROWS + 15) / 16), page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t strip = panels_strip_bytes(p->w.type, p->w.n_cols), n = strip * ((ROWS + 15) / 16),
+                 page = (size_t)sysconf(_SC_PAGESIZE);
     p->map_bytes = (n + page - 1) / page * page + page;
     p->map = mmap(NULL, p->map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(p->map, MAP_FAILED);
@@ -154,8 +154,8 @@ static void problem_act(struct problem *p, const struct kern *k, const struct ke
         p->act = mem_try_aligned(bytes * MAX_TOK, &err);
         assert_non_null(p->act);
         for (uint32_t t = 0; t < MAX_TOK; t++)
-            of[i]->act_prepare[format](p->src + (size_t)t * p->w.n_cols,
-                                       (char *)p->act + t * bytes, p->w.n_cols);
+            of[i]->act_prepare[format](p->src + (size_t)t * p->w.n_cols, (char *)p->act + t * bytes,
+                                       p->w.n_cols);
         p->x = (struct kern_act){format, MAX_TOK, p->w.n_cols, bytes, p->act};
         if (i == 0)
             ref->matmul[p->w.type](&p->w, 0, ROWS, &p->x, p->want, LD);
@@ -311,14 +311,10 @@ static void plain_c_has_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(type_and_shape_decide),
-        cmocka_unit_test(q4_k_lies_as_documented),
-        cmocka_unit_test(rows_come_back),
-        cmocka_unit_test(every_byte_is_written),
-        cmocka_unit_test(plain_c_has_all),
-        cmocka_unit_test(products_are_those_of_the_rows),
-        cmocka_unit_test(any_cut_gives_the_same),
-        cmocka_unit_test(worst_cases_are_exact),
+        cmocka_unit_test(type_and_shape_decide),  cmocka_unit_test(q4_k_lies_as_documented),
+        cmocka_unit_test(rows_come_back),         cmocka_unit_test(every_byte_is_written),
+        cmocka_unit_test(plain_c_has_all),        cmocka_unit_test(products_are_those_of_the_rows),
+        cmocka_unit_test(any_cut_gives_the_same), cmocka_unit_test(worst_cases_are_exact),
     };
     return cmocka_run_group_tests_name("panels", tests, NULL, NULL);
 }

@@ -24,12 +24,6 @@ static void fill_ref(struct kern *k)
     ref_attn_fill(k);
 }
 
-/* Where products have SIMD, restoring the file's order in plain C is no help. */
-static UNUSED void drop_ref_panels(struct kern *k)
-{
-    memset(k->matmul_panels, 0, sizeof(k->matmul_panels));
-}
-
 static bool always(void)
 {
     return true;
@@ -44,16 +38,22 @@ static bool has_avx2(void)
 
 static void fill_avx2(struct kern *k)
 {
-    drop_ref_panels(k);
     rows_avx2_fill(k);
     attn_avx2_fill(k);
     float_avx2_fill(k);
     quant_avx2_fill(k);
+    panels_avx2_fill(k);
 }
 
 static bool has_avxvnni(void)
 {
     return cpu_has(CPU_AVXVNNI);
+}
+
+static void fill_avxvnni(struct kern *k)
+{
+    quant_avxvnni_fill(k);
+    panels_avxvnni_fill(k);
 }
 
 static bool has_avx512(void)
@@ -67,11 +67,18 @@ static void fill_avx512(struct kern *k)
     attn_avx512_fill(k);
     float_avx512_fill(k);
     quant_avx512_fill(k);
+    panels_avx512_fill(k);
 }
 
 static bool has_avx512vnni(void)
 {
     return cpu_has(CPU_AVX512VNNI);
+}
+
+static void fill_avx512vnni(struct kern *k)
+{
+    quant_avx512vnni_fill(k);
+    panels_avx512vnni_fill(k);
 }
 
 static bool has_avx512bf16(void)
@@ -93,7 +100,8 @@ static bool has_neon(void)
 
 static void fill_neon(struct kern *k)
 {
-    drop_ref_panels(k);
+    /* Restoring the file's order in plain C would be no help. */
+    memset(k->matmul_panels, 0, sizeof(k->matmul_panels));
     rows_neon_fill(k);
     attn_neon_fill(k);
     float_neon_fill(k);
@@ -121,9 +129,9 @@ static const struct level {
     {"ref", always, fill_ref},
 #if defined(__x86_64__)
     {"avx2", has_avx2, fill_avx2},
-    {"avxvnni", has_avxvnni, quant_avxvnni_fill},
+    {"avxvnni", has_avxvnni, fill_avxvnni},
     {"avx512", has_avx512, fill_avx512},
-    {"avx512vnni", has_avx512vnni, quant_avx512vnni_fill},
+    {"avx512vnni", has_avx512vnni, fill_avx512vnni},
     {"avx512bf16", has_avx512bf16, float_avx512bf16_fill},
     {"amx", has_amx, quant_amx_fill},
 #elif defined(__aarch64__)

@@ -2,17 +2,16 @@
 /* The prepared layout of quantised weights: the file's own bytes, in the order in which kernels
  * that give each weight row a 32-bit lane want them (x86/panel/).  Any thread; no state.
  *
- * A strip is 16 rows of a matrix, a group of 256 columns after the other, the last one shorter where
- * the columns end. A group is the type's fields one after the other, each filled up with zeros to a
- * multiple of 64 bytes.  A field is, block after block of the group, item after item, the item of
- * row 0, of row 1, ... row 15.  In a block of the file (blocks.h) a field's items lie one after the
- * other: N x S @ A are N items of S bytes from byte A on.
+ * A strip is 16 rows of a matrix, a group of 256 columns after the other, the last one shorter
+ * where the columns end. A group is the type's fields one after the other, each filled up with
+ * zeros to a multiple of 64 bytes.  A field is, block after block of the group, item after item,
+ * the item of row 0, of row 1, ... row 15.  In a block of the file (blocks.h) a field's items lie
+ * one after the other: N x S @ A are N items of S bytes from byte A on.
  *
- *   type          a block's fields                                    bytes of a strip's 256 columns
- *   Q4_0, IQ4_NL  d 1 x 2 @ 0, qs 4 x 4 @ 2                           2304
- *   Q4_1          d m 2 x 2 @ 0, qs 4 x 4 @ 4                         2560
- *   Q5_0          d 1 x 2 @ 0, qh 1 x 4 @ 2, qs 4 x 4 @ 6             2816
- *   Q5_1          d m 2 x 2 @ 0, qh 1 x 4 @ 4, qs 4 x 4 @ 8           3072
+ *   type          a block's fields                                    bytes of a strip's 256
+ * columns Q4_0, IQ4_NL  d 1 x 2 @ 0, qs 4 x 4 @ 2                           2304 Q4_1          d m
+ * 2 x 2 @ 0, qs 4 x 4 @ 4                         2560 Q5_0          d 1 x 2 @ 0, qh 1 x 4 @ 2, qs
+ * 4 x 4 @ 6             2816 Q5_1          d m 2 x 2 @ 0, qh 1 x 4 @ 4, qs 4 x 4 @ 8           3072
  *   Q8_0          d 1 x 2 @ 0, qs 8 x 4 @ 2                           4352
  *   MXFP4         e 1 x 1 @ 0, qs 4 x 4 @ 1                           2176
  *   IQ4_XS        d scales_h 2 x 2 @ 0, scales_l 1 x 4 @ 4, qs 32 x 4 @ 8        2176
@@ -37,8 +36,8 @@ enum { PANELS_VERSION = 1, PANELS_ROWS = 16 };
  * layout. */
 size_t panels_strip_bytes(enum dtype type, uint32_t n_cols);
 
-/* n_rows (1 .. 16) rows as the file has them, row_bytes apart, to a strip; rows after them are zero.
- * Every byte of the strip is written. */
+/* n_rows (1 .. 16) rows as the file has them, row_bytes apart, to a strip; rows after them are
+ * zero. Every byte of the strip is written. */
 void panels_write(enum dtype type, const void *rows, size_t row_bytes, uint32_t n_rows,
                   uint32_t n_cols, void *strip);
 

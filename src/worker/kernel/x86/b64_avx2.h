@@ -53,6 +53,8 @@ B64_OP2(b64_unpackhi64, _mm256_unpackhi_epi64)
 B64_OP2(b64_mul32, _mm256_mullo_epi32)
 B64_OP2(b64_add32, _mm256_add_epi32)
 B64_OP2(b64_sub32, _mm256_sub_epi32)
+B64_OP2(b64_max32, _mm256_max_epi32)
+B64_OP2(b64_equal, _mm256_cmpeq_epi8) /* bytes of ones where they are */
 B64_OP2(b64_add16, _mm256_add_epi16)
 B64_OP2(b64_madd16, _mm256_madd_epi16)
 B64_OP2(b64_maddubs, _mm256_maddubs_epi16) /* x unsigned, y signed bytes */
@@ -96,6 +98,19 @@ INLINED b64 b64_set32(uint32_t x)
     return (b64){v, v};
 }
 
+/* 16 unsigned bytes, or 16-bit items, as 32-bit ones. */
+INLINED b64 b64_from_u8(const void *p)
+{
+    const __m128i v = _mm_loadu_si128((const __m128i *)p);
+    return (b64){_mm256_cvtepu8_epi32(v), _mm256_cvtepu8_epi32(_mm_srli_si128(v, 8))};
+}
+
+INLINED b64 b64_from_u16(const void *p)
+{
+    return (b64){_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)),
+                 _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p + 1))};
+}
+
 /* Shifts of 32-bit items; _sra keeps the sign. */
 INLINED b64 b64_sll32(b64 x, int n)
 {
@@ -110,6 +125,12 @@ INLINED b64 b64_srl32(b64 x, int n)
 INLINED b64 b64_sra32(b64 x, int n)
 {
     return (b64){_mm256_srai_epi32(x.lo, n), _mm256_srai_epi32(x.hi, n)};
+}
+
+/* Of 16-bit items. */
+INLINED b64 b64_sra16(b64 x, int n)
+{
+    return (b64){_mm256_srai_epi16(x.lo, n), _mm256_srai_epi16(x.hi, n)};
 }
 
 /* 16 integers as floats. */

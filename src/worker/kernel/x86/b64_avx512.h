@@ -49,6 +49,7 @@ B64_OP2(b64_unpackhi64, _mm512_unpackhi_epi64)
 B64_OP2(b64_mul32, _mm512_mullo_epi32)
 B64_OP2(b64_add32, _mm512_add_epi32)
 B64_OP2(b64_sub32, _mm512_sub_epi32)
+B64_OP2(b64_max32, _mm512_max_epi32)
 B64_OP2(b64_add16, _mm512_add_epi16)
 B64_OP2(b64_madd16, _mm512_madd_epi16)
 B64_OP2(b64_maddubs, _mm512_maddubs_epi16)
@@ -57,6 +58,11 @@ B64_OP2(b64_maddubs, _mm512_maddubs_epi16)
 INLINED b64 b64_negate_by(b64 x, b64 y)
 {
     return _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(y), _mm512_setzero_si512(), x);
+}
+
+INLINED b64 b64_equal(b64 x, b64 y)
+{
+    return _mm512_movm_epi8(_mm512_cmpeq_epi8_mask(x, y));
 }
 
 INLINED b64 b64_now(b64 x)
@@ -90,6 +96,16 @@ INLINED b64 b64_set32(uint32_t x)
     return _mm512_set1_epi32((int)x);
 }
 
+INLINED b64 b64_from_u8(const void *p)
+{
+    return _mm512_cvtepu8_epi32(xmm_load(p));
+}
+
+INLINED b64 b64_from_u16(const void *p)
+{
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+}
+
 INLINED b64 b64_sll32(b64 x, int n)
 {
     return _mm512_slli_epi32(x, (unsigned)n);
@@ -103,6 +119,11 @@ INLINED b64 b64_srl32(b64 x, int n)
 INLINED b64 b64_sra32(b64 x, int n)
 {
     return _mm512_srai_epi32(x, (unsigned)n);
+}
+
+INLINED b64 b64_sra16(b64 x, int n)
+{
+    return _mm512_srai_epi16(x, (unsigned)n);
 }
 
 INLINED v16 b64_float(b64 x)

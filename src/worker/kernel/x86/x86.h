@@ -21,15 +21,19 @@ void rows_avx2_fill(struct kern *k);
 void attn_avx2_fill(struct kern *k);
 void float_avx2_fill(struct kern *k);
 void quant_avx2_fill(struct kern *k);
+void panels_avx2_fill(struct kern *k);
 
 void quant_avxvnni_fill(struct kern *k);
+void panels_avxvnni_fill(struct kern *k);
 
 void rows_avx512_fill(struct kern *k);
 void attn_avx512_fill(struct kern *k);
 void float_avx512_fill(struct kern *k);
 void quant_avx512_fill(struct kern *k);
+void panels_avx512_fill(struct kern *k);
 
 void quant_avx512vnni_fill(struct kern *k);
+void panels_avx512vnni_fill(struct kern *k);
 void float_avx512bf16_fill(struct kern *k);
 
 void quant_amx_fill(struct kern *k);

@@ -9,19 +9,23 @@ INLINED b64 panel_bytes(b64 q, const int flags UNUSED)
     return q;
 }
 
-INLINED b64 pairs(b64 even, b64 odd)
+/* Signed bytes `even` and `odd` of each 32-bit item as 16-bit ones, times 2^shift. */
+INLINED b64 pairs(b64 v, int even, int odd, int shift)
 {
-    return b64_or(b64_and(even, b64_set32(0xffff)), b64_sll32(odd, 16));
+    const int32_t at = even << 8 | odd << 24 | 0x00800080;
+    const b64 in_lane = b64_table(
+        (const int8_t *)(const int32_t[4]){at, at + 0x04000400, at + 0x08000800, at + 0x0c000c00});
+    return b64_sra16(b64_lut(v, in_lane), 8 - shift);
 }
 
-/* The scales of the two halves of a block, 16 rows of integers; times OFFSET they are what the sums
- * of x take back, in the place of mins. */
-INLINED void panel_scales_store(struct panel_block *to, const b64 sc[2], const int flags)
+/* The scales of the two halves of a block, bytes n and n + 1 of 16 items; times OFFSET they are
+ * what the sums of x take back, in the place of mins. */
+INLINED void panel_scales_store(struct panel_block *to, b64 v, const int n, const int flags)
 {
-    b64_store(to->sc_pairs[0], pairs(sc[0], sc[0]));
-    b64_store(to->sc_pairs[1], pairs(sc[1], sc[1]));
+    b64_store(to->sc_pairs[0], pairs(v, n, n, 0));
+    b64_store(to->sc_pairs[1], pairs(v, n + 1, n + 1, 0));
     if (OFFSET(flags))
-        b64_store(to->mn, b64_sll(pairs(sc[0], sc[1]), __builtin_ctz(OFFSET(flags))));
+        b64_store(to->mn, pairs(v, n, n + 1, __builtin_ctz(OFFSET(flags))));
 }
 
 /* How many steps of a block (4 columns each) fit 16 bits: 2 x 127 x the largest weight for each. */
@@ -36,22 +40,22 @@ INLINED uint32_t panel_steps(const int flags)
 }
 
 /* What widens the 16-bit sums of half h: ones or its scales. */
-INLINED b64 panel_widener(const struct panel_block *w, uint32_t h, const int flags)
+INLINED b64 panel_widener(const struct panel_src *s, uint32_t h, const int flags)
 {
-    return flags & W_HALF ? b64_load(w->sc_pairs[h]) : b64_set32(0x00010001);
+    return flags & W_HALF ? b64_load(s->w->sc_pairs[h]) : b64_set32(0x00010001);
 }
 
 /* s += products of the steps from k on, up to two of them: one after the other in 16 bits. */
-INLINED void panel_wide(const struct panel_block *const w[], const struct act_q8 *const x[],
-                        uint32_t b, const uint32_t k, const uint32_t R, const uint32_t T,
-                        b64 s[PANELS][PANEL_TOKENS], const int flags)
+INLINED void panel_wide(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
+                        const uint32_t k, const uint32_t R, const uint32_t T,
+                        b64 s[PANELS][PANEL_TOKENS], panel_get_fn get, const int flags)
 {
     const bool two = panel_steps(flags) == 2, is_signed = flags & IS_SIGNED;
     b64 w0[PANELS], w1[PANELS];
     UNROLL
     for (uint32_t r = 0; r < R; r++) {
-        w0[r] = b64_load(w[r]->q[k]);
-        w1[r] = two ? b64_load(w[r]->q[k + 1]) : b64_abs(w0[r]);
+        w0[r] = panel_q(&w[r], k, get, flags);
+        w1[r] = two ? panel_q(&w[r], k + 1, get, flags) : b64_abs(w0[r]);
     }
     UNROLL
     for (uint32_t t = 0; t < T; t++) {
@@ -62,16 +66,16 @@ INLINED void panel_wide(const struct panel_block *const w[], const struct act_q8
                 is_signed ? b64_maddubs(w1[r], b64_negate_by(x0, w0[r])) : b64_maddubs(w0[r], x0);
             if (two)
                 p = b64_add16(p, b64_maddubs(w1[r], panel_act(x[t], b, k + 1)));
-            p = b64_madd16(p, panel_widener(w[r], k / 4, flags));
+            p = b64_madd16(p, panel_widener(&w[r], k / 4, flags));
             s[r][t] = b64_now(b64_add32(s[r][t], p));
         }
     }
 }
 
 /* s += products of the steps k0 to k1 that fit 16 bits together. */
-INLINED void panel_narrow(const struct panel_block *const w[], const struct act_q8 *const x[],
-                          uint32_t b, const uint32_t k0, const uint32_t k1, const uint32_t R,
-                          const uint32_t T, b64 s[PANELS][PANEL_TOKENS], const int flags)
+INLINED void panel_narrow(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
+                          const uint32_t k0, const uint32_t k1, const uint32_t R, const uint32_t T,
+                          b64 s[PANELS][PANEL_TOKENS], panel_get_fn get, const int flags)
 {
     b64 p[PANELS][PANEL_TOKENS];
     UNROLL
@@ -79,7 +83,7 @@ INLINED void panel_narrow(const struct panel_block *const w[], const struct act_
         b64 wk[PANELS];
         UNROLL
         for (uint32_t r = 0; r < R; r++)
-            wk[r] = b64_load(w[r]->q[k]);
+            wk[r] = panel_q(&w[r], k, get, flags);
         UNROLL
         for (uint32_t t = 0; t < T; t++) {
             const b64 xk = panel_act(x[t], b, k);
@@ -94,7 +98,7 @@ INLINED void panel_narrow(const struct panel_block *const w[], const struct act_
     for (uint32_t t = 0; t < T; t++) {
         UNROLL
         for (uint32_t r = 0; r < R; r++)
-            s[r][t] = b64_add32(s[r][t], b64_madd16(p[r][t], panel_widener(w[r], k0 / 4, flags)));
+            s[r][t] = b64_add32(s[r][t], b64_madd16(p[r][t], panel_widener(&w[r], k0 / 4, flags)));
     }
 }
 
@@ -107,9 +111,9 @@ INLINED b64 panel_begin(const int32_t *off, const int flags)
 }
 
 /* Of each panel and token: sum_h sc[h] (q . x)_h of a block, exact. */
-INLINED void panel_sums(const struct panel_block *const w[], const struct act_q8 *const x[],
-                        uint32_t b, const uint32_t R, const uint32_t T, v16 f[PANELS][PANEL_TOKENS],
-                        const int flags)
+INLINED void panel_sums(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
+                        const uint32_t R, const uint32_t T, v16 f[PANELS][PANEL_TOKENS],
+                        panel_get_fn get, const int flags)
 {
     b64 s[PANELS][PANEL_TOKENS];
     UNROLL
@@ -122,16 +126,16 @@ INLINED void panel_sums(const struct panel_block *const w[], const struct act_q8
     UNROLL
     for (uint32_t k = 0; k < 8; k += step)
         if (step <= 2)
-            panel_wide(w, x, b, k, R, T, s, flags);
+            panel_wide(w, x, b, k, R, T, s, get, flags);
         else
-            panel_narrow(w, x, b, k, k + step, R, T, s, flags);
+            panel_narrow(w, x, b, k, k + step, R, T, s, get, flags);
     UNROLL
     for (uint32_t t = 0; t < T; t++) {
         UNROLL
         for (uint32_t r = 0; r < R; r++) {
             if (OFFSET(flags) && flags & W_HALF)
                 s[r][t] = b64_sub32(
-                    s[r][t], b64_madd16(b64_load(w[r]->mn), b64_set32(get32(&x[t]->sum[2 * b]))));
+                    s[r][t], b64_madd16(b64_load(w[r].w->mn), b64_set32(get32(&x[t]->sum[2 * b]))));
             f[r][t] = b64_float(s[r][t]);
         }
     }

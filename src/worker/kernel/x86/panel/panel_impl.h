@@ -52,6 +52,23 @@ INLINED b64 panel_act(const struct act_q8 *x, uint32_t b, uint32_t k)
     return b64_set32(get32(x->q + 64 * (k % 4) + 32 * (k / 4) + 4 * b));
 }
 
+/* A block of a panel where a product takes it from: its scales, and its bytes beside them or, where
+ * there is a get, still packed. */
+struct panel_src {
+    const struct panel_block *w;
+    const struct strip_group *group; /* block `first` + n of it: strip_impl.h */
+    uint32_t first, n;
+};
+
+typedef b64 (*panel_get_fn)(const struct strip_group *group, uint32_t first, const uint32_t n,
+                            const uint32_t k, const int flags);
+
+/* Step k: columns 4 k .. 4 k + 3 of each row. */
+INLINED b64 panel_q(const struct panel_src *s, const uint32_t k, panel_get_fn get, const int flags)
+{
+    return get ? get(s->group, s->first, s->n, k, flags) : b64_load(s->w->q[k]);
+}
+
 #if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 #include "worker/kernel/x86/panel/vnni_impl.h"
 #else
@@ -132,17 +149,17 @@ INLINED v16 panel_add(const struct panel_block *w, const struct act_q8 *x, uint3
 }
 
 /* acc += what a block adds. */
-INLINED void panel_step(const struct panel_block *const w[], const struct act_q8 *const x[],
-                        uint32_t b, const uint32_t R, const uint32_t T,
-                        v16 acc[PANELS][PANEL_TOKENS], const int flags)
+INLINED void panel_step(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
+                        const uint32_t R, const uint32_t T, v16 acc[PANELS][PANEL_TOKENS],
+                        panel_get_fn get, const int flags)
 {
     v16 f[PANELS][PANEL_TOKENS];
-    panel_sums(w, x, b, R, T, f, flags);
+    panel_sums(w, x, b, R, T, f, get, flags);
     UNROLL
     for (uint32_t t = 0; t < T; t++) {
         UNROLL
         for (uint32_t r = 0; r < R; r++)
-            acc[r][t] = panel_add(w[r], x[t], b, f[r][t], acc[r][t], flags);
+            acc[r][t] = panel_add(w[r].w, x[t], b, f[r][t], acc[r][t], flags);
     }
 }
 
@@ -174,16 +191,16 @@ INLINED void panel_tile(struct panel_pair *p, const struct kern_act *x, uint32_t
         }
         const char *xg = group;
         for (uint32_t b = panel_lanes[i]; b < p->n_blocks; b += 8) {
-            const struct panel_block *w[PANELS];
+            struct panel_src w[PANELS];
             const struct act_q8 *xt[PANEL_TOKENS];
             UNROLL
             for (uint32_t r = 0; r < R; r++)
-                w[r] = (const struct panel_block *)(panels + r * p->one_bytes);
+                w[r].w = (const struct panel_block *)(panels + r * p->one_bytes);
             UNROLL
             for (uint32_t t = 0; t < T; t++)
                 xt[t] = (const struct act_q8 *)(xg + t * x->row_bytes);
             panel_fetch(p);
-            panel_step(w, xt, panel_lanes[i], R, T, acc, flags);
+            panel_step(w, xt, panel_lanes[i], R, T, acc, NULL, flags);
             panels += stride;
             xg += sizeof(struct act_q8);
         }

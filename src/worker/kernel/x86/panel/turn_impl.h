@@ -56,22 +56,14 @@ INLINED struct panel_block *panel_at(char *panel, uint32_t place, const int flag
     return (struct panel_block *)(panel + place * panel_block_bytes(flags));
 }
 
-/* Signed byte n of each 32-bit item. */
-INLINED b64 byte_of(b64 v, int n)
-{
-    return b64_sra32(b64_sll32(v, 24 - 8 * n), 24);
-}
-
 /* Scales of half blocks: byte s % 4 of dword s / 4 is half s. */
 INLINED void panel_half_scales(const b64 d[4], char *panel, const uint8_t at[8], uint32_t nb,
                                const int flags)
 {
     UNROLL
     for (uint32_t b = 0; b < 8; b++) {
-        const int n = 2 * (int)(b % 2);
-        const b64 sc[2] = {byte_of(d[b / 2], n), byte_of(d[b / 2], n + 1)};
         if (b < nb)
-            panel_scales_store(panel_at(panel, at[b], flags), sc, flags);
+            panel_scales_store(panel_at(panel, at[b], flags), d[b / 2], 2 * (int)(b % 2), flags);
     }
 }
 

@@ -6,6 +6,12 @@
 /* For flags: panels hold w itself, not w + 128. */
 enum { AS_SIGNED = 16 };
 
+/* Signed byte n of each 32-bit item. */
+INLINED b64 byte_of(b64 v, int n)
+{
+    return b64_sra32(b64_sll32(v, 24 - 8 * n), 24);
+}
+
 /* w + 128 as unsigned bytes; where there are mins, w as it is. */
 INLINED b64 panel_bytes(b64 q, const int flags)
 {
@@ -18,24 +24,24 @@ INLINED b64 panel_bytes(b64 q, const int flags)
     return b64_add(q, b64_set1(128 - OFFSET(flags)));
 }
 
-/* The scales of the two halves of a block, 16 rows of integers. */
-INLINED void panel_scales_store(struct panel_block *to, const b64 sc[2], const int flags UNUSED)
+/* The scales of the two halves of a block, bytes n and n + 1 of 16 items. */
+INLINED void panel_scales_store(struct panel_block *to, b64 v, const int n, const int flags UNUSED)
 {
-    v16_store(to->sc[0], b64_float(sc[0]));
-    v16_store(to->sc[1], b64_float(sc[1]));
+    v16_store(to->sc[0], b64_float(byte_of(v, n)));
+    v16_store(to->sc[1], b64_float(byte_of(v, n + 1)));
 }
 
 /* Sums of products of R panels' block with T tokens' block b of 8, steps k0 to k1. */
-INLINED void panel_dots(const struct panel_block *const w[], const struct act_q8 *const x[],
-                        uint32_t b, const uint32_t k0, const uint32_t k1, const uint32_t R,
-                        const uint32_t T, b64 s[PANELS][PANEL_TOKENS])
+INLINED void panel_dots(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
+                        const uint32_t k0, const uint32_t k1, const uint32_t R, const uint32_t T,
+                        b64 s[PANELS][PANEL_TOKENS], panel_get_fn get, const int flags)
 {
     UNROLL
     for (uint32_t k = k0; k < k1; k++) {
         b64 wk[PANELS];
         UNROLL
         for (uint32_t r = 0; r < R; r++)
-            wk[r] = b64_load(w[r]->q[k]);
+            wk[r] = panel_q(&w[r], k, get, flags);
         UNROLL
         for (uint32_t t = 0; t < T; t++) {
             b64 xk = panel_act(x[t], b, k);
@@ -62,9 +68,9 @@ INLINED b64 panel_begin(const int32_t *off, const int flags)
 }
 
 /* Of each panel and token: sum_h sc[h] (q . x)_h of a block, exact. */
-INLINED void panel_sums(const struct panel_block *const w[], const struct act_q8 *const x[],
-                        uint32_t b, const uint32_t R, const uint32_t T, v16 f[PANELS][PANEL_TOKENS],
-                        const int flags)
+INLINED void panel_sums(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
+                        const uint32_t R, const uint32_t T, v16 f[PANELS][PANEL_TOKENS],
+                        panel_get_fn get, const int flags)
 {
     b64 s0[PANELS][PANEL_TOKENS], s1[PANELS][PANEL_TOKENS];
     UNROLL
@@ -75,13 +81,13 @@ INLINED void panel_sums(const struct panel_block *const w[], const struct act_q8
             s1[r][t] = panel_begin(&x[t]->off_half[2 * b + 1], flags);
         }
     }
-    panel_dots(w, x, b, 0, flags & W_HALF ? 4 : 8, R, T, s0);
+    panel_dots(w, x, b, 0, flags & W_HALF ? 4 : 8, R, T, s0, get, flags);
     if (flags & W_HALF)
-        panel_dots(w, x, b, 4, 8, R, T, s1);
+        panel_dots(w, x, b, 4, 8, R, T, s1, get, flags);
     UNROLL
     for (uint32_t t = 0; t < T; t++) {
         UNROLL
         for (uint32_t r = 0; r < R; r++)
-            f[r][t] = panel_float(w[r], s0[r][t], s1[r][t], flags);
+            f[r][t] = panel_float(w[r].w, s0[r][t], s1[r][t], flags);
     }
 }
