@@ -190,6 +190,17 @@ class Pull(TransferCase):
             self.assertRegex(text, "^trying again in 0.5 s: .*" + why)
         self.assertEqual(lines[-1]["type"], "success")
 
+    def test_tries_again_in_vain_is_a_status(self):
+        """Until a byte has moved, what fails is an HTTP error, however often it was tried; our own command line is told of each try."""
+        self.r.fault("GET", "/manifests/", rs.refuse(503, Retry_After="0"), times=99)
+        status, h, answer = self.d.request("POST", "/models/create", json.dumps({"from": self.ref}).encode(), JSON)
+        self.assertGreaterEqual(status, 500, answer)
+        self.assertIn("status 503", json.loads(answer)["error"]["message"])
+        self.assertGreater(len([x for x in self.r.requests if "/manifests/" in str(x)]), 2)
+        lines = self.lines("/berth/v1/pull", {"model": self.ref})
+        self.assertEqual({x["type"] for x in lines[:-1]}, {"warning"})
+        self.assertEqual((lines[-1]["type"], lines[-1]["code"]), ("error", "net"))
+
     def test_too_many(self):
         for i in range(42):
             self.r.add_model("ai/many", f"v{i}", [noise(1000, i)])

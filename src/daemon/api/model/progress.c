@@ -11,6 +11,7 @@
 
 #define LINE_MAX_BYTES  65536u
 #define EVERY_MS        100u
+#define HELD_MAX_BYTES  65536u
 #define UNSENT_MAX      65536u /* a client that has so much to read is not told of progress */
 #define SPEED_WINDOW_MS 2000u
 
@@ -20,6 +21,7 @@ struct progress {
     struct job *job;
     enum progress_shape shape;
     bool is_push, begun, ended;
+    struct buf held; /* lines of warnings that came before anything else; see on_event */
     uint64_t told_ms;
     /* speed: from a point of time at most two windows ago */
     uint64_t at_ms[2], at_bytes[2];
@@ -30,6 +32,7 @@ static void progress_free(void *ctx)
     struct progress *p = ctx;
     if (p->job)
         job_unwatch(p->job, p);
+    buf_release(&p->held);
     mem_free(p);
 }
 
@@ -151,17 +154,29 @@ static bool is_worth(const struct progress *p, const struct job_event *e, uint64
     return e->message || is_end || now - p->told_ms >= EVERY_MS;
 }
 
+static void add_line(struct progress *p, const struct job_event *e, uint64_t now, struct buf *out)
+{
+    struct buf line;
+    buf_init(&line, LINE_MAX_BYTES);
+    put_line(p, e, now, &line);
+    if (line.failed)
+        buf_clear(&line);
+    else
+        buf_append_char(&line, '\n');
+    if (p->shape == PROGRESS_TEXT)
+        put_escaped(out, (struct str){line.data, line.len});
+    else
+        buf_append(out, line.data, line.len);
+    buf_release(&line);
+}
+
 static void send_line(struct progress *p, const struct job_event *e, uint64_t now)
 {
-    struct buf line, text;
-    buf_init(&line, LINE_MAX_BYTES);
-    buf_init(&text, 6 * LINE_MAX_BYTES);
-    put_line(p, e, now, &line);
-    if (p->shape == PROGRESS_TEXT)
-        put_escaped(&text, (struct str){line.data, line.len});
-    else
-        buf_append(&text, line.data, line.len);
-    buf_append_char(&text, '\n');
+    struct buf text;
+    buf_init(&text, 6 * LINE_MAX_BYTES + HELD_MAX_BYTES);
+    buf_append(&text, p->held.data, p->held.len);
+    buf_clear(&p->held);
+    add_line(p, e, now, &text);
     if (!p->begun) {
         httpd_set_header(p->r, "Cache-Control", "no-cache");
         httpd_set_header(p->r, "X-Accel-Buffering", "no");
@@ -169,12 +184,17 @@ static void send_line(struct progress *p, const struct job_event *e, uint64_t no
                            p->shape == PROGRESS_TEXT ? "text/plain; charset=utf-8" : API_JSON);
     }
     p->begun = true;
-    int rc = line.failed || text.failed
-                 ? 0
-                 : httpd_stream_write(p->r, (struct str){text.data, text.len});
+    int rc = text.failed ? 0 : httpd_stream_write(p->r, (struct str){text.data, text.len});
     (void)rc; /* who has left is seen by the server */
-    buf_release(&line);
     buf_release(&text);
+}
+
+/* What is tried again before a byte has moved may still fail, which a status says best; our own
+ * command line reads the last line, and a person waits before it. */
+static bool is_held(struct progress *p, const struct job_event *e)
+{
+    return !p->begun && e->type == JOB_WARNING && p->shape != PROGRESS_OWN &&
+           p->held.len < HELD_MAX_BYTES / 2;
 }
 
 static void on_event(void *ctx, const struct job_event *e)
@@ -183,6 +203,10 @@ static void on_event(void *ctx, const struct job_event *e)
     uint64_t now = api_now_us() / 1000;
     if (p->ended || !is_worth(p, e, now))
         return;
+    if (is_held(p, e)) {
+        add_line(p, e, now, &p->held);
+        return;
+    }
     p->told_ms = now;
     if (e->type == JOB_ERROR && !p->begun) {
         p->ended = true;
@@ -203,6 +227,7 @@ void progress_start(struct api *a, struct httpd_request *r, enum progress_shape 
     struct err err = ERR_INIT;
     struct progress *p = mem_alloc(sizeof(*p));
     *p = (struct progress){.api = a, .r = r, .shape = shape, .is_push = is_push};
+    buf_init(&p->held, HELD_MAX_BYTES);
     s->watch = on_event;
     s->watcher = p;
     c->job = p;
