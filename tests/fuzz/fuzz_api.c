@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Bodies of completions and chat completions: any bytes to a checked request or an error that is
- * JSON.  The first byte chooses the route; an accepted request must pass its own check, its JSON
- * texts must parse again. */
+/* Bodies of completions, chat completions and of what declares settings of models: any bytes to a
+ * checked request or an error that is JSON.  The first byte chooses the route; an accepted request
+ * must pass its own check, its JSON texts must parse again; accepted settings, told as the API tells
+ * them, must be accepted again and be the same. */
 #include <stdint.h>
 
+#include "daemon/api/manage.h"
 #include "daemon/api/openai/body.h"
 #include "daemon/api/openai/shape.h"
 #include "lib/base/limits.h"
@@ -54,6 +56,54 @@ static void check_shape(const struct api_body *b, struct str bytes)
     shape_release(&s);
 }
 
+static void check_said(const struct err *err)
+{
+    struct api_error e;
+    BUG_ON(!err->code || !err->msg[0]);
+    api_error_from(&e, err);
+    check_error(&e);
+}
+
+/* The round that settings take through the state folder. */
+static void check_settings(const struct model_settings *s)
+{
+    struct model_settings again;
+    struct err err = ERR_INIT;
+    json_t *told = model_settings_json(s), *retold;
+    model_settings_init(&again);
+    BUG_ON(model_settings_apply(&again, told, &err) < 0);
+    retold = model_settings_json(&again);
+    BUG_ON(!json_equal(told, retold) || model_settings_hash(s) != model_settings_hash(&again) ||
+           model_settings_reload(s, &again));
+    json_decref(told);
+    json_decref(retold);
+    model_settings_release(&again);
+}
+
+/* The body of /berth/v1/configure, or of Docker Model Runner's /engines/_configure. */
+static void fuzz_configure(bool is_dmr, struct str text)
+{
+    static const char *const own[] = {"model", "settings", "replace", "when_idle", NULL};
+    struct model_settings s;
+    struct err err = ERR_INIT;
+    json_t *root = NULL, *settings = json_object();
+    model_settings_init(&s);
+    int rc = json_parse(text, &root, &err);
+    if (rc == 0 && json_is_object(root)) {
+        rc = is_dmr ? dmr_read_configure(root, settings, &err) : 0;
+        if (rc == 0)
+            rc = is_dmr ? model_settings_apply(&s, settings, &err)
+                        : manage_apply(&s, root, own, &err);
+        if (rc == 0)
+            check_settings(&s);
+    }
+    if (rc < 0)
+        check_said(&err);
+    model_settings_release(&s);
+    json_decref(settings);
+    json_decref(root);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct api_body b;
@@ -62,6 +112,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0)
         return 0;
     struct str text = {(const char *)data + 1, size - 1};
+    if (data[0] & 2) {
+        fuzz_configure(data[0] & 1, text);
+        return 0;
+    }
     if (api_body_parse(&b, data[0] & 1 ? API_CHAT : API_COMPLETION, text, NULL, NULL, &e) < 0) {
         check_error(&e);
         return 0;

@@ -45,7 +45,8 @@ def check_whole(method, path, status, headers, body):
         return
     if at is None or status != 200 or method == "HEAD" or not body:
         return
-    name = WHOLE.get((method, at)) or ("Model" if method == "GET" and at.startswith("/models/") else None)
+    name = WHOLE.get((method, at)) or (
+        "Model" if method == "GET" and at.startswith("/models/") and at != "/models/" else None)
     if name and headers.get("content-type", "").startswith("application/json"):
         check(json.loads(body.decode("utf-8")), name)
 

@@ -216,8 +216,7 @@ static int read_speculative(const json_t *v, json_t *settings, struct err *err)
     return 0;
 }
 
-/* What the body of a configure request declares, as an object for model_settings_apply. */
-static int read_configure(const json_t *root, json_t *settings, struct err *err)
+int dmr_read_configure(const json_t *root, json_t *settings, struct err *err)
 {
     struct str mode = STR_LIT("completion");
     const json_t *size = json_object_get(root, "context-size");
@@ -286,7 +285,7 @@ void handle_engines_configure(struct api *a, struct httpd_request *r, const char
     const char *model =
         root ? manage_string(r, root, "model", true, LIMIT_MODEL_NAME_BYTES, &absent) : NULL;
     if (model &&
-        (read_configure(root, settings, &err) < 0 || configure(a, model, settings, &err) < 0)) {
+        (dmr_read_configure(root, settings, &err) < 0 || configure(a, model, settings, &err) < 0)) {
         api_error_from(&e, &err);
         if (err.code == E_BUSY) { /* what its clients know */
             e.status = 409;

@@ -228,10 +228,8 @@ void handle_register(struct api *a, struct httpd_request *r, const char *rest)
     json_decref(root);
 }
 
-/* Applies to s what obj declares, or its own keys where obj is a body: "settings" and the keys of
- * settings.h, among which route are the body's others. */
-static int apply_body(struct model_settings *s, const json_t *body, const char *const *own,
-                      struct err *err)
+int manage_apply(struct model_settings *s, const json_t *body, const char *const *own,
+                 struct err *err)
 {
     const char *key;
     json_t *v, *flat = json_object();
@@ -286,7 +284,7 @@ static int declare(struct api *a, const char *model, const json_t *body, const c
     if (rc == 0 && replace)
         model_settings_release(s);
     if (rc == 0)
-        rc = apply_body(s, body, own, err);
+        rc = manage_apply(s, body, own, err);
     if (rc == 0)
         rc = runner_settings_set(a->cfg.runner, model, s, when_idle, err);
     return rc;

@@ -17,4 +17,13 @@ json_t *manage_body(struct httpd_request *r, const char *const *known);
 const char *manage_string(struct httpd_request *r, const json_t *root, const char *name,
                           bool required, size_t max, bool *absent);
 
+/* Applies to s what body declares: in its "settings", and in those of its own keys that are not in
+ * own, the route's others (ends with NULL). */
+int manage_apply(struct model_settings *s, const json_t *body, const char *const *own,
+                 struct err *err) MUST_USE;
+
+/* What the body of Docker Model Runner's configure request declares, put into settings, an object
+ * for model_settings_apply (dmr.c). */
+int dmr_read_configure(const json_t *root, json_t *settings, struct err *err) MUST_USE;
+
 #endif
