@@ -132,6 +132,7 @@ static int serve(const struct cli_args *a)
         .max_num_batched_tokens = config_u32(c, CONFIG_max_num_batched_tokens),
         .block_size = config_u32(c, CONFIG_block_size),
         .no_prefix_cache = !config_u32(c, CONFIG_prefix_caching),
+        .no_prepare = config_u32(c, CONFIG_no_prepare),
         .n_speculate = config_u32(c, CONFIG_speculative_num_tokens),
         .draft_model = draft_model.len ? buf_str(&draft_model) : NULL,
         .kv_type = config_u32(c, CONFIG_kv_cache_type), /* enum kv_type's order */

@@ -86,6 +86,27 @@ static void add_row(struct report *r, const char *type, const char *path, enum w
     r->total += u.bytes;
 }
 
+/* Weights in their kernels' layout, which the store keeps beside its blobs. */
+static void add_prepared(struct report *r, const json_t *df)
+{
+    struct buf path;
+    buf_init(&path, LIMIT_PATH_BYTES);
+    buf_printf(&path, "%s/prepared", answer_text(df, "store"));
+    const uint64_t bytes = answer_number(df, "prepared_bytes");
+    table_add(&r->table, "prepared");
+    table_add_number(&r->table, answer_number(df, "prepared"));
+    table_add_bytes(&r->table, bytes);
+    table_add_bytes(&r->table, answer_number(df, "free_bytes"));
+    table_add(&r->table, buf_str(&path));
+    json_array_append_new(r->rows, json_pack("{s:s, s:I, s:I, s:I, s:b, s:s}", "type", "prepared",
+                                             "files", (json_int_t)answer_number(df, "prepared"),
+                                             "bytes", (json_int_t)bytes, "free_bytes",
+                                             (json_int_t)answer_number(df, "free_bytes"), "exists",
+                                             1, "path", buf_str(&path)));
+    r->total += bytes;
+    buf_release(&path);
+}
+
 /* The daemon's store, as it tells it. */
 static void add_store(struct report *r, const struct client *c)
 {
@@ -111,6 +132,7 @@ static void add_store(struct report *r, const struct client *c)
                             (json_int_t)answer_number(df, "partial_bytes"));
     json_array_append_new(r->rows, row);
     r->total += bytes;
+    add_prepared(r, df);
     json_decref(df);
 }
 

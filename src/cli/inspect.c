@@ -64,6 +64,11 @@ static void print_loaded(const json_t *m)
                text_span((uint64_t)time(NULL) - answer_number(m, "loaded_unix"), span));
     fact_print("context", "%llu tokens", (unsigned long long)answer_number(m, "n_ctx"));
     fact_print("memory", "%s weights, %s cache, %s scratch", a, b, c);
+    text_bytes(answer_number(m, "prepared_bytes"), a);
+    if (answer_number(m, "prepared_bytes"))
+        fact_print("prepared", "%s, %s", answer_text(m, "prepared"), a);
+    else if (*answer_text(m, "prepared"))
+        fact_print("prepared", "%s", answer_text(m, "prepared"));
     text_bytes(answer_number(m, "draft_weight_bytes"), a);
     if (*answer_text(m, "draft_model"))
         fact_print("draft model", "%s, %s of the weights", answer_text(m, "draft_model"), a);

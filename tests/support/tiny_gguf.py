@@ -8,6 +8,7 @@ import random
 import struct
 
 U32, I32, F32, STRING, ARRAY, BOOL = 4, 5, 6, 8, 9, 7
+Q8_0 = 8  # of tensors
 TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant:"
 LETTERS = " abcdefghijklmnopqrstuvwxyz.,"
 
@@ -36,12 +37,13 @@ def vocabulary():
     return out
 
 
-def write(path, n_ctx=4096, n_embd=32, n_ff=32, n_layer=1, seed=1, template=TEMPLATE, pad_bytes=0):
-    """pad_bytes: makes the feed-forward so wide that the file has about so many bytes (memory plans)."""
+def write(path, n_ctx=4096, n_embd=32, n_ff=32, n_layer=1, seed=1, template=TEMPLATE, pad_bytes=0, q8=False):
+    """pad_bytes: makes the feed-forward so wide that the file has about so many bytes (memory plans).
+    q8: the layers' matrices are of type Q8_0, which there are prepared layouts for."""
     rng = random.Random(seed)
     vocab = vocabulary()
     if pad_bytes:
-        n_ff = max(n_ff, pad_bytes // (3 * 4 * n_embd * n_layer) // 32 * 32)
+        n_ff = max(n_ff, pad_bytes // (3 * (1 if q8 else 4) * n_embd * n_layer) // 32 * 32)
     kvs = [_kv("general.architecture", STRING, "llama"), _kv("llama.context_length", U32, n_ctx),
            _kv("llama.embedding_length", U32, n_embd), _kv("llama.block_count", U32, n_layer),
            _kv("llama.feed_forward_length", U32, n_ff), _kv("llama.attention.head_count", U32, 2),
@@ -69,8 +71,12 @@ def write(path, n_ctx=4096, n_embd=32, n_ff=32, n_layer=1, seed=1, template=TEMP
         for d in dims:
             n *= d
         infos += _string(name) + struct.pack("<I", len(dims)) + b"".join(struct.pack("<Q", d) for d in dims)
-        infos += struct.pack("<IQ", 0, len(data))
-        if "norm" in name:
+        is_q8 = q8 and name.startswith("blk.") and "norm" not in name
+        infos += struct.pack("<IQ", Q8_0 if is_q8 else 0, len(data))
+        if is_q8:
+            some = b"".join(struct.pack("<e32b", 0.1 / 127, *(rng.randint(-127, 127) for _ in range(32))) for _ in range(61))
+            data += (some * (n // 32 // 61 + 1))[:34 * (n // 32)]
+        elif "norm" in name:
             data += struct.pack("<f", 1.0) * n
         elif name in ("token_embd.weight", "output.weight"):
             # The first number of every state is large, and counts for letters alone: nothing else is ever likely.

@@ -147,6 +147,8 @@ static void put_running(const struct model_info *m, struct buf *out)
     put_number(out, "n_preemptions", m->n_preemptions);
     put_number(out, "n_drafted", m->n_drafted);
     put_number(out, "n_accepted", m->n_accepted);
+    put_text(out, "prepared", m->prepared);
+    put_number(out, "prepared_bytes", m->prepared_bytes);
     if (m->draft_model) {
         put_text(out, "draft_model", m->draft_model);
         put_number(out, "draft_weight_bytes", m->draft_weight_bytes);

@@ -244,7 +244,8 @@ static int do_is_used(struct runner *r, void *args, struct err *err)
     struct give_up *g = args;
     (void)err;
     for (const struct model *m = r->models.first; m; m = m->next)
-        g->is_left |= has_digest(m, g->digest) && (m->worker || m->first);
+        g->is_left |= (has_digest(m, g->digest) && (m->worker || m->first)) ||
+                      (m->worker && strcmp(m->worker->digest, g->digest) == 0);
     return 0;
 }
 
@@ -410,6 +411,8 @@ static void info_fill_worker(const struct worker *w, struct model_info *i)
     i->weight_bytes = w->loaded.weight_bytes;
     i->kv_bytes = w->loaded.kv_bytes;
     i->scratch_bytes = w->loaded.scratch_bytes;
+    prepare_describe(w, i->prepared);
+    i->prepared_bytes = w->prepared.is_attached ? w->prepared.n_bytes : 0;
     i->draft_weight_bytes = w->loaded.draft_weight_bytes;
     i->draft_model = w->draft.name ? mem_dup(w->draft.name, strlen(w->draft.name)) : NULL;
     i->draft_refusal =

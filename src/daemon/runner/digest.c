@@ -338,3 +338,21 @@ int digests_get(struct digests *d, const struct model_files *files, uint64_t id,
         job_free(j);
     return is_queued ? 0 : 1; /* 1 with "": there will be none */
 }
+
+bool digests_known(struct digests *d, const struct model_files *files, char ret[DIGEST_BYTES])
+{
+    char(*each)[DIGEST_BYTES] = mem_alloc((size_t)files->n * DIGEST_BYTES);
+    bool is_known = files->n > 0;
+    for (uint32_t i = 0; is_known && i < files->n; i++) {
+        struct stat st;
+        char key[KEY_BYTES];
+        is_known = fstat(files->fds[i], &st) == 0;
+        if (is_known)
+            key_print(&st, key);
+        is_known = is_known && known_get(d, key, each[i]);
+    }
+    if (is_known)
+        join(each, files->n, ret);
+    mem_free(each);
+    return is_known;
+}

@@ -33,4 +33,7 @@ typedef void (*digest_fn)(void *ctx, uint64_t id, const char *digest);
 int digests_get(struct digests *d, const struct model_files *files, uint64_t id, digest_fn fn,
                 void *ctx, char ret[DIGEST_BYTES], bool *ret_is_small);
 
+/* Whether it is known already, and *ret.  Any thread. */
+bool digests_known(struct digests *d, const struct model_files *files, char ret[DIGEST_BYTES]);
+
 #endif

@@ -87,6 +87,12 @@ struct worker {
         struct store_opened opened;        /* as above, of a stored one */
         char digest[OCI_DIGEST_CHARS + 1]; /* "": not the store's */
     } draft;
+    struct {              /* prepare.c */
+        uint64_t n_bytes; /* of its prepared weights; 0: none are wanted */
+        bool is_given;    /* a file went with LOAD */
+        bool is_asked;    /* ATTACH has gone, ATTACHED has not come */
+        bool is_attached, has_failed;
+    } prepared;
     enum worker_state state;
     bool was_loading; /* it never became READY */
     bool is_fault;    /* it ends by its own fault: counted against the model */
@@ -141,6 +147,7 @@ struct runner {
     struct runner_times times;
     uint64_t last_worker_id;
     struct digests *digests;
+    struct preparer *preparer;
     struct state state; /* under state_lock, which no callback and no loop task takes */
     pthread_mutex_t state_lock;
     json_t *declared;          /* state.models as the loop thread knows it */
@@ -209,6 +216,8 @@ int worker_start(struct runner *r, struct model *m, struct err *err) MUST_USE;
 /* Copies of descriptors: a worker's go once LOAD is sent, those opened hold the blobs. */
 int model_files_copy(const struct model_files *from, struct model_files *ret,
                      struct err *err) MUST_USE;
+/* One more at its end, without a name; takes fd. */
+void model_files_add(struct model_files *f, int fd);
 
 /* draft.c */
 /* What guesses for m when it is loaded, a name or an absolute path; NULL: no second model. */
@@ -220,6 +229,24 @@ void draft_hand_over(struct worker *w);
 /* The worker is loaded without it, and says why: its files are not in use any more. */
 void draft_refused(struct worker *w, struct str why);
 void draft_close(struct worker *w);
+
+/* prepare.c */
+struct preparer;
+struct preparer *preparer_new(void) MUST_USE;
+/* Any thread: what is being made ends soon, unfinished. */
+void preparer_call_off(struct preparer *p);
+/* Waits for that.  The loop still runs, which gets the news. */
+void preparer_end(struct preparer *p);
+void preparer_free(struct preparer *p); /* NULL is fine */
+/* Those of w's digest, if it is known and they are there: a descriptor, else -1. */
+int prepare_open(struct worker *w) MUST_USE;
+/* LOADED has come. */
+void prepare_loaded(struct worker *w, uint64_t n_bytes, bool is_attached);
+int prepare_on_attached(struct worker *w, struct str payload, struct err *err) MUST_USE;
+/* Something has changed: hands over what there is, begins what is wanted. */
+void prepare_next(struct runner *r);
+#define PREPARED_TEXT_BYTES 16u
+void prepare_describe(const struct worker *w, char ret[PREPARED_TEXT_BYTES]);
 
 /* queue.c: the requests of one model. */
 /* Sends what waits for m, starting its worker when there is none.  A failure ends what waits. */

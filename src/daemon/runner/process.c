@@ -162,6 +162,8 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
     int rc = msg_loaded_decode(payload, &a, &m, err);
     if (rc == 0 && m.draft_refusal.len && !w->draft.is_common)
         rc = err_set(err, E_FORMAT, "message LOADED says it lacks what it may not lack");
+    const uint64_t prepared_bytes = m.prepared_bytes;
+    const bool is_prepared = m.is_prepared;
     if (rc == 0) {
         w->state = WORKER_READY;
         w->was_loading = false;
@@ -195,6 +197,8 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
     w->model->idle_since_ms = loop_now_ms();
     idle_update(w->model);
     model_serve(w->runner, w->model);
+    if (w->state == WORKER_READY)
+        prepare_loaded(w, prepared_bytes, is_prepared);
     return 0;
 }
 
@@ -207,6 +211,7 @@ void worker_set_digest(struct worker *w, const char *digest)
         return;
     fingerprint_make(w);
     model_serve(w->runner, w->model);
+    prepare_next(w->runner);
 }
 
 static int on_plan(struct worker *w, struct str payload, struct err *err)
@@ -343,6 +348,7 @@ static int on_frame(struct worker *w, const struct frame *f, struct err *err)
     case MSG_TOKENS: return on_tokens(w, f->payload, err);
     case MSG_TEXT: return on_text(w, f->payload, err);
     case MSG_PONG: return on_pong(w, f->payload, err);
+    case MSG_ATTACHED: return prepare_on_attached(w, f->payload, err);
     default:
         return err_set(err, E_FORMAT, "message %s answers nothing that was asked",
                        msg_name(f->type));

@@ -27,6 +27,7 @@ struct runner_config {
         block_size;   /* 0: engine's constants */
     uint32_t kv_type; /* enum kv_type */
     bool no_prefix_cache;
+    bool no_prepare; /* weights are used as their files have them */
     uint32_t n_speculate;
     const char *draft_model; /* of models that declare none: a name or an absolute path; NULL or "":
                                 none; borrowed */
@@ -105,6 +106,9 @@ struct model_info {
     int64_t loaded_unix;
     uint32_t blocks_used, blocks_total; /* of its cache, as it last said */
     uint64_t n_preemptions, n_drafted, n_accepted;
+    char prepared[16]; /* its weights in its kernels' layout: "yes", "no" (not yet, or it cannot
+                          be), "42 %" on their way, "off", "none" (nothing to gain) */
+    uint64_t prepared_bytes; /* what they take on the disk, once there */
     char *draft_model; /* READY, owned by the list: what guesses for it; NULL: no second model */
     char *draft_refusal; /* READY, owned by the list: why the daemon's own does not; NULL: no such */
     uint64_t draft_weight_bytes; /* of weight_bytes */
@@ -126,6 +130,7 @@ struct runner_stats {
     uint32_t n_loaded, n_running, n_waiting;
     uint64_t n_loads, n_load_failures, n_crashes, n_hangs, n_evictions, n_idle_unloads,
         n_refused_memory;
+    uint64_t n_prepared, n_prepare_failures;
     double load_seconds; /* in sum */
     bool is_stopping;
 };

@@ -22,7 +22,7 @@ static const char *current_log_level(void)
                                          : "error";
 }
 
-static int worker_put_load(struct worker *w, struct err *err)
+static int worker_put_load(struct worker *w, bool has_prepared, struct err *err)
 {
     const struct runner_config *cfg = &w->runner->cfg;
     const struct model_files *draft = &w->draft.files;
@@ -49,6 +49,7 @@ static int worker_put_load(struct worker *w, struct err *err)
                                                                   : cfg->max_num_batched_tokens,
         .block_size = cfg->block_size,
         .no_prefix_cache = cfg->no_prefix_cache,
+        .has_prepared = has_prepared,
         .n_speculate =
             set->has_speculative_num_tokens ? set->speculative_num_tokens : cfg->n_speculate,
         .min_acceptance = set->has_speculative_min_acceptance_rate
@@ -191,6 +192,22 @@ int model_files_copy(const struct model_files *from, struct model_files *ret, st
     return 0;
 }
 
+void model_files_add(struct model_files *f, int fd)
+{
+    struct model_files more = {.n = f->n + 1,
+                               .fds = mem_alloc((f->n + 1) * sizeof(*more.fds)),
+                               .paths = mem_alloc((f->n + 1) * sizeof(*more.paths))};
+    for (uint32_t i = 0; i < f->n; i++) {
+        more.fds[i] = f->fds[i];
+        more.paths[i] = f->paths[i];
+    }
+    more.fds[f->n] = fd;
+    more.paths[f->n] = mem_dup("", 0);
+    f->n = 0; /* what they name is more's now */
+    model_files_close(f);
+    *f = more;
+}
+
 static int stored_open(struct worker *w, struct err *err)
 {
     struct store *s = w->runner->cfg.store;
@@ -238,14 +255,17 @@ int worker_start(struct runner *r, struct model *m, struct err *err)
         worker_free(w);
         return rc;
     }
-    rc = worker_put_load(w, err);
+    digest_start(w);
+    int prepared_fd = prepare_open(w);
+    w->prepared.is_given = prepared_fd >= 0;
+    rc = worker_put_load(w, w->prepared.is_given, err);
     if (rc == 0)
         rc = worker_connect(w, err);
     if (rc == 0)
         rc = worker_watch(w, err);
-    if (rc == 0)
-        digest_start(w);
     draft_hand_over(w);
+    if (prepared_fd >= 0)
+        model_files_add(&w->files, prepared_fd);
     if (rc < 0)
         err_wrap(err, "model %s could not be started", m->file.name);
     if (rc < 0) {

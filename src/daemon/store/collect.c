@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/store/prepared.h"
 #include "daemon/store/store_impl.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
@@ -144,7 +145,10 @@ int collect_set_locked(struct store *s, const struct digest_set *gone, struct di
 {
     for (size_t i = 0; i < gone->n; i++) {
         const char *digest = gone->items[i];
-        if (digest_set_has(keep, digest) || store_held_find_locked(s, digest))
+        if (digest_set_has(keep, digest))
+            continue;
+        store_prepared_remove(s, digest);
+        if (store_held_find_locked(s, digest))
             continue;
         if (unlinkat(s->blobs_fd, digest_hex(digest), 0) < 0 && errno != ENOENT)
             return store_io_error(s, 0, err, "deleting a blob");
@@ -166,12 +170,10 @@ void store_drop_unneeded(struct store *s, const char *digest)
     digest_set_release(&keep);
 }
 
-/* Calls fn for every file of a folder of the store, "." and ".." left out; stops at its first
- * failure. */
-static int each_file(struct store *s, int dir_fd,
-                     int (*fn)(struct store *s, const char *name, const struct stat *st, void *ctx,
-                               struct err *err),
-                     void *ctx, struct err *err)
+int store_each_file(struct store *s, int dir_fd,
+                    int (*fn)(struct store *s, const char *name, const struct stat *st, void *ctx,
+                              struct err *err),
+                    void *ctx, struct err *err)
 {
     int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -245,13 +247,13 @@ int store_collect(struct store *s, uint64_t min_age_s, uint64_t *ret_bytes, stru
     if (rc == 0 && digest_set_add_index(s, &c.keep, s->index, err) < 0)
         rc = err_wrap(err, "nothing was deleted, since what is needed cannot be told");
     if (rc == 0)
-        rc = each_file(s, s->blobs_fd, collect_file, &c, err);
+        rc = store_each_file(s, s->blobs_fd, collect_file, &c, err);
     c.where = IN_INGEST;
     if (rc == 0)
-        rc = each_file(s, s->ingest_fd, collect_file, &c, err);
+        rc = store_each_file(s, s->ingest_fd, collect_file, &c, err);
     c.where = IN_UNPACKED;
     if (rc == 0)
-        rc = each_file(s, s->unpacked_fd, collect_file, &c, err);
+        rc = store_each_file(s, s->unpacked_fd, collect_file, &c, err);
     pthread_mutex_unlock(&s->lock);
     digest_set_release(&c.keep);
     *ret_bytes = c.n_bytes;
@@ -306,11 +308,13 @@ int store_usage(struct store *s, struct store_usage *ret, struct err *err)
         }
     }
     if (rc == 0)
-        rc = each_file(s, s->blobs_fd, count_file, &c, err);
+        rc = store_each_file(s, s->blobs_fd, count_file, &c, err);
     c.is_ingest = true;
     if (rc == 0)
-        rc = each_file(s, s->ingest_fd, count_file, &c, err);
+        rc = store_each_file(s, s->ingest_fd, count_file, &c, err);
     pthread_mutex_unlock(&s->lock);
+    if (rc == 0)
+        rc = store_prepared_usage(s, &u.n_prepared, &u.prepared_bytes, err);
     if (fstatvfs(s->root_fd, &v) == 0)
         u.free_bytes = (uint64_t)v.f_bavail * (uint64_t)v.f_frsize;
     digest_set_release(&keep);
@@ -429,9 +433,9 @@ int store_verify(struct store *s, bool repair, store_finding_fn fn, void *ctx, u
 {
     struct verifying v = {.fn = fn, .ctx = ctx, .repair = repair};
     struct store_list l = {0};
-    int rc = each_file(s, s->blobs_fd, sum_file, &v, err);
+    int rc = store_each_file(s, s->blobs_fd, sum_file, &v, err);
     if (rc == 0)
-        rc = each_file(s, s->blobs_fd, verify_file, &v, err);
+        rc = store_each_file(s, s->blobs_fd, verify_file, &v, err);
     if (rc == 0)
         rc = store_list(s, &l, err);
     for (size_t i = 0; rc == 0 && i < l.n; i++)

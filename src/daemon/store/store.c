@@ -132,7 +132,7 @@ int store_open(const char *path, struct store **ret, struct err *err)
 {
     struct store *s = mem_alloc(sizeof(*s));
     s->path = mem_dup(path, strlen(path));
-    s->root_fd = s->blobs_fd = s->ingest_fd = s->unpacked_fd = s->lock_fd = -1;
+    s->root_fd = s->blobs_fd = s->ingest_fd = s->unpacked_fd = s->prepared_fd = s->lock_fd = -1;
     pthread_mutex_init(&s->lock, NULL);
     pthread_mutex_init(&s->unpack_lock, NULL);
     int rc = 0;
@@ -157,6 +157,10 @@ int store_open(const char *path, struct store **ret, struct err *err)
     if (rc == 0)
         rc = open_dir(s, "unpacked", &s->unpacked_fd, err);
     if (rc == 0)
+        rc = open_dir(s, "prepared", &s->prepared_fd, err);
+    if (rc == 0)
+        store_prepared_sweep(s);
+    if (rc == 0)
         rc = index_load(s, err);
     if (rc < 0)
         store_close(s);
@@ -169,7 +173,7 @@ void store_close(struct store *s)
 {
     if (!s)
         return;
-    int fds[] = {s->blobs_fd, s->ingest_fd, s->unpacked_fd, s->lock_fd, s->root_fd};
+    int fds[] = {s->blobs_fd, s->ingest_fd, s->unpacked_fd, s->prepared_fd, s->lock_fd, s->root_fd};
     for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
         if (fds[i] >= 0)
             close(fds[i]);

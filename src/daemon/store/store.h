@@ -7,6 +7,7 @@
  *   blobs/sha256/HEX        manifests, configs, layers: immutable, named by their SHA-256
  *   ingest/HEX.part, .state blobs on their way, and how far they are known to be good
  *   unpacked/HEX            what the archive that is the layer HEX was unpacked to: paths and blobs
+ *   prepared/sha256-HEX.vN  weights in the kernels' own layout (prepared.h)
  *   berth.lock              held as long as the store is open: one process at a time
  * A blob appears under its name only when it is whole, verified and on the disk; the index changes
  * by rename.  Whatever instant the process ends at, the store opens and no name points to a blob
@@ -100,7 +101,9 @@ int store_remove(struct store *s, const char *digest, struct err *err) MUST_USE;
 struct store_usage {
     uint32_t n_models, n_blobs, n_partial;
     uint64_t blob_bytes, partial_bytes, unused_bytes; /* unused: no manifest names them */
-    uint64_t free_bytes;                              /* of the file system */
+    uint32_t n_prepared;
+    uint64_t prepared_bytes; /* prepared.h */
+    uint64_t free_bytes;     /* of the file system */
 };
 int store_usage(struct store *s, struct store_usage *ret, struct err *err) MUST_USE;
 /* Deletes blobs that no manifest names, partial ones among them, untouched for min_age_s; 0: of any

@@ -21,7 +21,7 @@ struct store_held {
 
 struct store {
     char *path; /* owned, for messages */
-    int root_fd, blobs_fd, ingest_fd, unpacked_fd, lock_fd;
+    int root_fd, blobs_fd, ingest_fd, unpacked_fd, prepared_fd, lock_fd;
     pthread_mutex_t unpack_lock; /* one archive is unpacked at a time; taken before lock */
     pthread_mutex_t lock;        /* guards everything below, and who may delete */
     json_t *index;               /* owned: index.json as it is on disk */
@@ -77,6 +77,16 @@ int unpacked_read(struct store *s, const char *layer, struct arena *a, struct un
 int unpacked_get(struct store *s, const struct oci_descriptor *d, struct arena *a,
                  struct unpacked *ret, struct err *err) MUST_USE;
 void unpacked_forget(struct store *s, const char *layer);
+
+/* prepared.c: away with what was not finished, and with other versions. */
+void store_prepared_sweep(struct store *s);
+
+/* collect.c: calls fn for every file of a folder of the store, "." and ".." left out; stops at its
+ * first failure. */
+int store_each_file(struct store *s, int dir_fd,
+                    int (*fn)(struct store *s, const char *name, const struct stat *st, void *ctx,
+                              struct err *err),
+                    void *ctx, struct err *err) MUST_USE;
 
 /* collect.c: what manifests need, as a sorted set of digests. */
 struct digest_set {

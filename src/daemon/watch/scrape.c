@@ -101,6 +101,8 @@ static void put_runner(const struct runner_stats *t, struct metric_sheet *s)
     put(s, METRIC_model_loads_refused, (double)t->n_refused_memory);
     put(s, METRIC_model_evictions, (double)t->n_evictions);
     put(s, METRIC_model_idle_unloads, (double)t->n_idle_unloads);
+    put(s, METRIC_prepared, (double)t->n_prepared);
+    put(s, METRIC_prepare_failures, (double)t->n_prepare_failures);
     put(s, METRIC_worker_crashes, (double)t->n_crashes);
     put(s, METRIC_worker_hangs, (double)t->n_hangs);
 }
@@ -190,6 +192,7 @@ static void put_store(struct store *store, const struct watch_jobs *jobs, struct
     put(s, METRIC_store_bytes, (double)u.blob_bytes);
     put(s, METRIC_store_unused, (double)u.unused_bytes);
     put(s, METRIC_store_partial, (double)u.partial_bytes);
+    put(s, METRIC_store_prepared, (double)u.prepared_bytes);
     put(s, METRIC_store_free, (double)u.free_bytes);
 }
 

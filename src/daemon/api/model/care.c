@@ -7,6 +7,7 @@
 #include "daemon/api/info.h"
 #include "daemon/api/model/model_api.h"
 #include "daemon/store/import.h"
+#include "daemon/store/prepared.h"
 #include "lib/base/mem.h"
 #include "lib/codec/json.h"
 
@@ -237,6 +238,21 @@ static int read_prune(struct httpd_request *r, struct prune_body *ret)
     return rc;
 }
 
+/* Prepared weights stay for what is in the store or loaded. */
+static bool keeps_prepared(void *ctx, const char *digest)
+{
+    struct api *a = ctx;
+    struct err ignored = ERR_INIT;
+    uint64_t n_bytes;
+    return store_blob_size(a->cfg.store, digest, &n_bytes, &ignored) != 0 ||
+           runner_uses(a->cfg.runner, digest);
+}
+
+static uint64_t all_bytes(const struct store_usage *u)
+{
+    return u->blob_bytes + u->partial_bytes + u->prepared_bytes;
+}
+
 static void prune(struct api *a, struct httpd_request *r, const char *rest)
 {
     (void)rest;
@@ -255,10 +271,11 @@ static void prune(struct api *a, struct httpd_request *r, const char *rest)
     if (rc == 0)
         rc = store_collect(a->cfg.store, b.older_than_s, &collected, &err);
     if (rc == 0)
+        rc = store_prepared_prune(a->cfg.store, keeps_prepared, a, &collected, &err);
+    if (rc == 0)
         rc = store_usage(a->cfg.store, &after, &err);
-    if (rc == 0 &&
-        before.blob_bytes + before.partial_bytes > after.blob_bytes + after.partial_bytes)
-        freed = before.blob_bytes + before.partial_bytes - after.blob_bytes - after.partial_bytes;
+    if (rc == 0 && all_bytes(&before) > all_bytes(&after))
+        freed = all_bytes(&before) - all_bytes(&after);
     model_tell_call(r, "prune", "", "", freed, rc < 0 ? &err : NULL);
     if (rc < 0) {
         model_fail(r, &err);
@@ -304,6 +321,7 @@ static void df(struct api *a, struct httpd_request *r, const char *rest)
     } rows[] = {{"models", u.n_models},       {"blobs", u.n_blobs},
                 {"blob_bytes", u.blob_bytes}, {"unused_bytes", u.unused_bytes},
                 {"partial", u.n_partial},     {"partial_bytes", u.partial_bytes},
+                {"prepared", u.n_prepared},   {"prepared_bytes", u.prepared_bytes},
                 {"free_bytes", u.free_bytes}, {"files", n_files},
                 {"files_bytes", file_bytes}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)

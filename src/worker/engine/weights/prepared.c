@@ -179,13 +179,24 @@ struct attaching {
     uint64_t at;
 };
 
+/* Pages of the model's file that are not needed any more need not count as this process's. */
+static void let_go(const struct kern_mat *m, uint32_t n, size_t stride_bytes)
+{
+    const uintptr_t page = HEADER_BYTES, from = (uintptr_t)m->data,
+                    to = from + (n - 1) * stride_bytes + m->n_rows * m->row_bytes,
+                    first = (from + page - 1) / page * page, end = to / page * page;
+    if (end > first)
+        madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
 static void attach_mat(void *ctx, struct kern_mat *m, uint32_t n, size_t stride_bytes,
                        size_t *panels_stride_bytes)
 {
     struct attaching *a = ctx;
     const uint64_t bytes = a->k ? strips_bytes(a->k, m) : 0;
-    (void)stride_bytes;
     m->panels = bytes ? a->base + a->at : NULL;
+    if (bytes)
+        let_go(m, n, stride_bytes);
     if (panels_stride_bytes)
         *panels_stride_bytes = (size_t)bytes;
     a->at += (n * bytes + HEADER_BYTES - 1) / HEADER_BYTES * HEADER_BYTES;
