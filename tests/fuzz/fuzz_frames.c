@@ -99,6 +99,17 @@ static void try_progress(struct str payload, struct buf *again)
     must_equal(again, payload);
 }
 
+static void try_attached(struct str payload, struct buf *again)
+{
+    struct msg_attached m;
+    struct err err = ERR_INIT;
+    if (msg_attached_decode(payload, &m, &err) < 0)
+        return;
+    if (msg_attached_encode(again, &m, &err) < 0)
+        abort();
+    must_equal(again, payload);
+}
+
 static void try_frame(const struct frame *f)
 {
     struct arena a;
@@ -112,6 +123,7 @@ static void try_frame(const struct frame *f)
     case MSG_LOADED: try_loaded(f->payload, &a, &again); break;
     case MSG_PLAN: try_plan(f->payload, &again); break;
     case MSG_PONG: try_pong(f->payload, &again); break;
+    case MSG_ATTACHED: try_attached(f->payload, &again); break;
     case MSG_PROGRESS: try_progress(f->payload, &again); break;
     default: break;
     }

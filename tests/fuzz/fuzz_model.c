@@ -63,7 +63,23 @@ static void on_event(void *ctx, const struct engine_event *ev)
     *n += ev->type == ENGINE_TOKEN;
 }
 
-static void try_engine(const struct gguf *g, const struct tokenizer *t, const struct token_vec *ids)
+/* Over to prepared weights, and not to the model's own file, which is none. */
+static void try_prepared(const struct gguf *g, struct engine *e, int not_one)
+{
+    static int fd = -1;
+    struct err err = ERR_INIT;
+    uint64_t n = 0;
+    if (fd < 0)
+        fd = memfd_create("prepared", MFD_CLOEXEC);
+    BUG_ON(engine_attach_prepared(e, not_one, &err) == 0);
+    if (fd < 0 || ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) != 0)
+        return;
+    BUG_ON(engine_prepare(g, NULL, fd, NULL, NULL, &n, &err) < 0);
+    BUG_ON(n != engine_prepared_bytes(e) || (n && engine_attach_prepared(e, fd, &err) < 0));
+}
+
+static void try_engine(const struct gguf *g, int fd, const struct tokenizer *t,
+                       const struct token_vec *ids)
 {
     const struct engine_config cfg = {.memory_limit_bytes = MEMORY_BYTES,
                                       .n_ctx = 32,
@@ -89,9 +105,12 @@ static void try_engine(const struct gguf *g, const struct tokenizer *t, const st
     r.params.temperature = n_vocab % 2 ? 0 : 1;
     r.params.has_seed = true;
     unsigned n = 0;
-    if (engine_submit(e, &r, &err) == 0)
-        while (engine_step(e, on_event, &n))
-            ;
+    if (engine_submit(e, &r, &err) == 0) {
+        bool more = engine_step(e, on_event, &n);
+        try_prepared(g, e, fd);
+        while (more)
+            more = engine_step(e, on_event, &n);
+    }
     BUG_ON(n > 3 || tokenizer_n_vocab(t) > n_vocab);
     engine_free(e);
 }
@@ -116,7 +135,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             try_chat(g, t, &ids);
             try_text(t, &ids);
         }
-        try_engine(g, t, &ids);
+        try_engine(g, fd, t, &ids);
         token_vec_release(&ids);
     } else {
         BUG_ON(!err.code || !err.msg[0]);

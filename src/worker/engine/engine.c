@@ -186,7 +186,7 @@ int engine_prepare(const struct gguf *g, const char *cpu_level, int fd,
     if (r == 0) {
         if (wants_prepared(&kern, cpu_level))
             r = prepared_plan_make(&w, &kern, &plan, err);
-        if (r == 0 && plan.n_bytes)
+        if (r == 0 && plan.n_bytes && fd >= 0)
             r = prepared_write(&w, &kern, &plan, fd, fn, ctx, err);
         weights_release(&w);
     }

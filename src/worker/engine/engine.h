@@ -82,8 +82,8 @@ bool engine_is_prepared(const struct engine *e);
  * engine's, E_IO; then nothing has changed. */
 int engine_attach_prepared(struct engine *e, int fd, struct err *err) MUST_USE;
 /* Writes that file without an engine: of g, for the kernels that cpu_level allows (engine_config).
- * fd: an empty file.  *ret_bytes: its length; 0: there is nothing to prepare, nothing was written.
- * fn may be NULL. */
+ * fd: an empty file, or -1 to be told of its length only.  *ret_bytes: that; 0: there is nothing to
+ * prepare, nothing was written.  fn may be NULL. */
 int engine_prepare(const struct gguf *g, const char *cpu_level, int fd,
                    void (*fn)(void *ctx, uint64_t done, uint64_t total), void *ctx,
                    uint64_t *ret_bytes, struct err *err) MUST_USE;

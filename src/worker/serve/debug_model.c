@@ -89,6 +89,8 @@ static int plan(const struct gguf *g, const struct debug_request *r,
     struct gguf *guesses = NULL;
     struct engine_plan p;
     struct buf out;
+    struct err unbound = ERR_INIT; /* a load would tell; this is about memory */
+    uint64_t n_prepared = 0;
     int rc = 0;
     if (draft->n)
         rc = gguf_open(draft->fds, (const char *const *)draft->paths, draft->n, GGUF_HEADER_ONLY,
@@ -99,6 +101,9 @@ static int plan(const struct gguf *g, const struct debug_request *r,
         rc = engine_plan(g, &cfg, &p, err);
     if (rc == 0) {
         engine_plan_print(&p, &out);
+        if (engine_prepare(g, cfg.cpu_level, -1, NULL, NULL, &n_prepared, &unbound) == 0)
+            buf_printf(&out, "prepared weights    %16llu bytes on the disk, mapped instead\n",
+                       (unsigned long long)n_prepared);
         rc = buf_status(&out, "the plan", err);
     }
     if (rc == 0)
@@ -150,7 +155,7 @@ int debug_model(const struct debug_request *r, int (*shut_in)(struct err *err), 
         rc = shut_in(err);
     if (rc == 0)
         rc = gguf_open(files.fds, (const char *const *)files.paths, files.n,
-                       r->what == DEBUG_LOGITS ? 0 : GGUF_HEADER_ONLY, &g, err);
+                       r->what == DEBUG_SHOW ? GGUF_HEADER_ONLY : 0, &g, err);
     if (rc == 0) {
         switch (r->what) {
         case DEBUG_LOGITS: rc = logits(g, r, &ids, out_fd, err); break;

@@ -8,7 +8,7 @@
 
 #include "lib/base/err.h"
 
-#define PREPARE_NICE 10 /* beside answers under way it gets the twentieth part of a processor */
+#define PREPARE_NICE 10 /* beside answers under way it gets the tenth part of a processor */
 
 int worker_prepare(int fd, struct err *err) MUST_USE;
 
