@@ -30,7 +30,7 @@ endif
 ARCH    := $(shell $(CC) -dumpmachine | cut -d- -f1)
 KERNDIR := $(if $(filter x86_64,$(ARCH)),x86,$(if $(filter aarch64,$(ARCH)),arm,none))
 SRC     := $(filter-out src/worker/kernel/x86/% src/worker/kernel/arm/%,$(wildcard src/*/*.c src/*/*/*.c src/*/*/*/*.c)) \
-           $(wildcard src/worker/kernel/$(KERNDIR)/*.c)
+           $(wildcard src/worker/kernel/$(KERNDIR)/*.c src/worker/kernel/$(KERNDIR)/*/*.c)
 OBJ     := $(SRC:%.c=$(BUILD)/%.o)
 MAINOBJ := $(BUILD)/src/main.o
 DEP      = $(shell find $(BUILD) -name '*.d' 2>/dev/null)

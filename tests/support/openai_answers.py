@@ -5,6 +5,7 @@ berth_test.Client calls these for each answer, so that no test has to; what is w
 """
 import json
 import re
+import urllib.parse
 
 from openapi_check import check
 
@@ -20,7 +21,7 @@ AGAIN = (429, 503)
 
 def route(path):
     """The path as OpenAI's description has it, after /v1; None for another one."""
-    path = re.sub(r"/+", "/", path.split("?")[0])
+    path = re.sub(r"/+", "/", urllib.parse.unquote(path.split("?")[0]))
     return PREFIX.sub("", path).rstrip("/") if PREFIX.match(path) else None
 
 
