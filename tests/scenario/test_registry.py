@@ -442,6 +442,11 @@ class Proxies(RegistryCase):
                 self.assertEqual(self.pull(proxies, insecure=self.HOST, store=os.path.join(self.dir, name)), self.digest)
                 self.assertEqual(self.by_plain.asked[0], "CONNECT " + self.HOST)
                 self.assertIn(f"GET http://{self.HOST}/v2/ai/x/manifests/v1", self.by_plain.asked)
+                self.by_plain.asked.clear()  # without the first: the name is unknown here, which is as good
+                alone = os.path.join(self.dir, name + "-alone")
+                self.assertEqual(self.pull({name: self.by_plain.url}, insecure=self.HOST, store=alone), self.digest)
+                self.assertIn(f"GET http://{self.HOST}/v2/ai/x/manifests/v1", self.by_plain.asked)
+                self.assertNotIn("CONNECT " + self.HOST, self.by_plain.asked)
 
     def test_the_names_that_go_without(self):
         for name in ("no_proxy", "NO_PROXY"):

@@ -8,6 +8,7 @@
 #include "daemon/registry/trust.h"
 #include "lib/base/log.h"
 #include "lib/codec/json.h"
+#include "lib/sys/config.h"
 
 #define HUB_OF_DOCKER "registry-1.docker.io"
 #define PROBE_MS      5000u
@@ -68,7 +69,8 @@ static int probe_locked(struct session *s, struct fetch *f, struct err *err)
     const struct fetch_request rq = {.method = "HEAD", .url = url, .wait_ms = PROBE_MS};
     fetch_response_init(&resp);
     int rc = fetch_do(f, &rq, &resp, &e);
-    bool no_tls = resp.no_tls;
+    /* A name that only the proxy for plain HTTP can know, there being none for TLS. */
+    bool no_tls = resp.no_tls || (resp.no_name && config_has_http_proxy());
     fetch_response_release(&resp);
     if (rc == -E_CANCELED) {
         *err = e;

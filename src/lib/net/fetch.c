@@ -311,7 +311,7 @@ int fetch_do(struct fetch *f, const struct fetch_request *rq, struct fetch_respo
     struct transfer t = {.f = f, .rq = rq, .resp = ret};
     char detail[CURL_ERROR_SIZE] = "";
     ret->status = 0;
-    ret->no_tls = false;
+    ret->no_tls = ret->no_name = false;
     buf_clear(&ret->head);
     set_options(&t, detail);
     struct curl_slist *headers = set_headers(&t, f->easy);
@@ -324,6 +324,7 @@ int fetch_do(struct fetch *f, const struct fetch_request *rq, struct fetch_respo
     curl.easy_getinfo(f->easy, CURLINFO_RESPONSE_CODE, &status);
     ret->status = (int)status;
     ret->no_tls = rc == CURLE_SSL_CONNECT_ERROR;
+    ret->no_name = rc == CURLE_COULDNT_RESOLVE_HOST;
     curl.easy_setopt(f->easy, CURLOPT_HTTPHEADER, NULL);
     curl.easy_setopt(f->easy, CURLOPT_ERRORBUFFER, NULL);
     curl.slist_free_all(headers);

@@ -34,6 +34,7 @@ struct fetch_response {
     int status;      /* 100-599; 0: none came */
     struct buf head; /* the last answer's header lines; fetch_header reads them */
     bool no_tls;     /* of a failure: whoever listens there does not speak TLS */
+    bool no_name;    /* of a failure: nobody asked here knows the host's name */
 };
 void fetch_response_init(struct fetch_response *r);
 void fetch_response_release(struct fetch_response *r);

@@ -432,6 +432,12 @@ const char *config_http_proxy(void)
     return proxy && *proxy && !getenv("http_proxy") ? proxy : NULL;
 }
 
+bool config_has_http_proxy(void)
+{
+    const char *proxy = getenv("http_proxy");
+    return (proxy && *proxy) || config_http_proxy();
+}
+
 bool config_wants_color(void)
 {
     const char *no = getenv("NO_COLOR");

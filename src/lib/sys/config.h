@@ -95,6 +95,8 @@ const char *config_docker_socket(void);
 /* HTTP_PROXY where http_proxy is not set: what libcurl leaves unread, because a client of a CGI
  * program could set it; berth is none.  NULL: none. */
 const char *config_http_proxy(void);
+/* Whether plain HTTP goes by a proxy, under either name. */
+bool config_has_http_proxy(void);
 /* Whether colours are welcome on a terminal: NO_COLOR (https://no-color.org) is unset or empty,
  * TERM names a terminal that is not "dumb". */
 bool config_wants_color(void);
