@@ -163,7 +163,14 @@ static void test_refusals(void **state)
     for (size_t n = 200; n < sizeof(text); n++) {
         memset(text, 'a', n);
         int rc = oci_reference_parse((struct str){text, n}, NULL, &r, &err);
-        assert_true((rc == 0) == (n + 3 <= OCI_REPOSITORY_CHARS));
+        assert_true((rc == 0) == (n + strlen("docker.io/ai/") <= OCI_REPOSITORY_CHARS));
+    }
+    text[200] = '/'; /* with the registry that it names, which is not counted twice */
+    text[100] = '.';
+    memset(text + 101, 'b', 20);
+    for (size_t n = 202; n < sizeof(text); n++) {
+        int rc = oci_reference_parse((struct str){text, n}, NULL, &r, &err);
+        assert_true((rc == 0) == (n <= OCI_REPOSITORY_CHARS));
     }
 }
 

@@ -248,8 +248,11 @@ int oci_reference_parse(struct str text, const char *default_registry, struct oc
             : DEFAULT_ORG;
     int n = snprintf(r.repository_as_given, sizeof(r.repository_as_given), "%s%.*s", org,
                      STR_ARG(name));
-    if (n < 0 || (size_t)n >= sizeof(r.repository_as_given))
-        return err_set(err, E_INVALID, "model name '%.60s…' is too long", name.p);
+    /* Whole, as it is kept: what was left away counts. */
+    if (n < 0 || strlen(r.registry) + 1 + (size_t)n > OCI_REPOSITORY_CHARS)
+        return err_set(err, E_INVALID,
+                       "model name '%.60s…' has more than %u characters with its registry", name.p,
+                       OCI_REPOSITORY_CHARS);
     for (size_t i = 0; i <= (size_t)n; i++)
         r.repository[i] = (char)tolower((unsigned char)r.repository_as_given[i]);
     rc = check_registry(r.registry, err);
