@@ -308,6 +308,8 @@ void prepare_describe(const struct worker *w, char ret[PREPARED_TEXT_BYTES])
                        : is_on(w->runner)        ? "no"
                                                  : "off";
     snprintf(ret, PREPARED_TEXT_BYTES, "%s", text);
+    if (w->prepared.is_asked) /* it lies there, and is about to be taken up */
+        snprintf(ret, PREPARED_TEXT_BYTES, "100 %%");
     if (j && !w->prepared.is_attached && w->digest[0] && strcmp(j->digest, w->digest) == 0)
         snprintf(ret, PREPARED_TEXT_BYTES, "%u %%", MIN_OF(atomic_load(&j->percent), 100u));
 }
