@@ -36,7 +36,7 @@ enum {
     MANY_ROWS = 8,    /* and rows: 16 KiB */
     MANY_TOKENS = 64, /* whose sums rest in memory: 32 KiB */
     CACHE_LINE = 64,
-    PREFETCH_BYTES = 8192, /* one row at a time: how far on memory is fetched */
+    PREFETCH_BYTES = 8192, /* how far on memory is fetched, at least */
 };
 
 /* The weights of a product, and the loads of their type; constant where this is inlined. */
@@ -128,13 +128,31 @@ INLINED void tail_of(float (*dst)[16], const char *x, size_t x_row_bytes, uint32
 
 /* ---- one token, or few ---- */
 
+/* While column c of R rows passes: memory in its order, PREFETCH_BYTES ahead; of long rows what the
+ * next R read, row by row. */
+INLINED void fetch_next(const struct floats *f, const char *const *w, size_t c, const uint32_t R)
+{
+    const size_t tile_bytes = R * f->mat->row_bytes;
+    if (R > 1 && tile_bytes >= 2 * PREFETCH_BYTES) {
+        if (c * f->item_bytes % CACHE_LINE)
+            return;
+        UNROLL
+        for (uint32_t r = 0; r < R; r++)
+            __builtin_prefetch(w[r] + c * f->item_bytes + tile_bytes, 0, 2);
+    } else {
+        UNROLL
+        for (uint32_t i = 0; i < R * 16 * f->item_bytes; i += CACHE_LINE)
+            __builtin_prefetch(w[0] + R * c * f->item_bytes + PREFETCH_BYTES + i, 0, 2);
+    }
+}
+
 /* R rows times T tokens from x, whole rows at once; with `fetch`, what comes after is fetched
  * meanwhile.  R and T are constants where this is inlined. */
 INLINED void whole(const struct floats *f, const char *rows, const char *x, size_t x_row_bytes,
-                   const uint32_t R, const uint32_t T, bool fetch, float *y, size_t ld_y)
+                   const uint32_t R, const uint32_t T, const bool fetch, float *y, size_t ld_y)
 {
     const uint32_t n_cols = f->mat->n_cols;
-    const size_t row_bytes = f->mat->row_bytes, ahead = R == 1 ? PREFETCH_BYTES : R * row_bytes;
+    const size_t row_bytes = f->mat->row_bytes;
     v16_part acc[PARTS][TILE_ROWS][MAX_TILE_TOKENS];
     const char *w[TILE_ROWS], *xs[MAX_TILE_TOKENS];
     size_t c = 0;
@@ -149,11 +167,8 @@ INLINED void whole(const struct floats *f, const char *rows, const char *x, size
     for (uint32_t t = 0; t < T; t++)
         xs[t] = OPAQUE(x + t * x_row_bytes);
     for (; c + 16 <= n_cols; c += 16) {
-        if (fetch && (R == 1 || c * f->item_bytes % CACHE_LINE == 0)) {
-            UNROLL
-            for (uint32_t r = 0; r < R; r++)
-                __builtin_prefetch(w[r] + c * f->item_bytes + ahead, 0, 2);
-        }
+        if (fetch)
+            fetch_next(f, w, c, R);
         UNROLL
         for (uint32_t i = 0; i < PARTS; i++)
             step(acc[i], w, f->item_bytes, f->load_part, xs, c + i * PART_LANES, R, T);
@@ -182,7 +197,7 @@ INLINED void few(const struct floats *f, uint32_t row0, uint32_t row1, const str
     const uint32_t n_tiles = (x->n_tok + FEW_TOKENS - 1) / FEW_TOKENS;
 #define WHOLE(R, T)                                                                                \
     whole(f, row_at(f->mat, r), (const char *)x->rows + t * x->row_bytes, x->row_bytes, R, T,      \
-          i == 0 && r + R < row1, y + t * ld_y + (r - row0), ld_y)
+          i == 0, y + t * ld_y + (r - row0), ld_y)
     uint32_t r = row0;
     for (; r + FEW_ROWS <= row1; r += FEW_ROWS) {
         for (uint32_t i = 0; i < n_tiles; i++) {
@@ -207,8 +222,7 @@ INLINED void one(const struct floats *f, uint32_t row0, uint32_t row1, const str
 {
     uint32_t r = row0;
     for (; r + ONE_ROWS <= row1; r += ONE_ROWS)
-        whole(f, row_at(f->mat, r), x->rows, x->row_bytes, ONE_ROWS, 1,
-              ONE_ROWS == 1 || r + ONE_ROWS < row1, y + (r - row0), 1);
+        whole(f, row_at(f->mat, r), x->rows, x->row_bytes, ONE_ROWS, 1, true, y + (r - row0), 1);
     for (; r < row1; r++)
         whole(f, row_at(f->mat, r), x->rows, x->row_bytes, 1, 1, true, y + (r - row0), 1);
 }
