@@ -91,6 +91,13 @@ static bool has_amx(void)
     return has_avx512vnni() && cpu_has(CPU_AMX_INT8) && cpu_has(CPU_AMX_BF16);
 }
 
+static void fill_amx(struct kern *k)
+{
+    quant_amx_fill(k);
+    /* Tiles multiply from the file's rows only, and are faster than what is there for strips. */
+    memset(k->matmul_panels, 0, sizeof(k->matmul_panels));
+}
+
 #elif defined(__aarch64__)
 
 static bool has_neon(void)
@@ -133,7 +140,7 @@ static const struct level {
     {"avx512", has_avx512, fill_avx512},
     {"avx512vnni", has_avx512vnni, fill_avx512vnni},
     {"avx512bf16", has_avx512bf16, float_avx512bf16_fill},
-    {"amx", has_amx, quant_amx_fill},
+    {"amx", has_amx, fill_amx},
 #elif defined(__aarch64__)
     {"neon", has_neon, fill_neon},
     {"dotprod", has_dotprod, quant_dotprod_fill},

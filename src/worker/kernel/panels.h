@@ -6,20 +6,21 @@
  * where the columns end. A group is the type's fields one after the other, each filled up with
  * zeros to a multiple of 64 bytes.  A field is, block after block of the group, item after item,
  * the item of row 0, of row 1, ... row 15.  In a block of the file (blocks.h) a field's items lie
- * one after the other: N x S @ A are N items of S bytes from byte A on.
+ * one after the other: NxS@A are N items of S bytes from byte A on.
  *
- *   type          a block's fields                                    bytes of a strip's 256
- * columns Q4_0, IQ4_NL  d 1 x 2 @ 0, qs 4 x 4 @ 2                           2304 Q4_1          d m
- * 2 x 2 @ 0, qs 4 x 4 @ 4                         2560 Q5_0          d 1 x 2 @ 0, qh 1 x 4 @ 2, qs
- * 4 x 4 @ 6             2816 Q5_1          d m 2 x 2 @ 0, qh 1 x 4 @ 4, qs 4 x 4 @ 8           3072
- *   Q8_0          d 1 x 2 @ 0, qs 8 x 4 @ 2                           4352
- *   MXFP4         e 1 x 1 @ 0, qs 4 x 4 @ 1                           2176
- *   IQ4_XS        d scales_h 2 x 2 @ 0, scales_l 1 x 4 @ 4, qs 32 x 4 @ 8        2176
- *   Q4_K          d dmin 2 x 2 @ 0, scales 3 x 4 @ 4, qs 32 x 4 @ 16             2304
- *   Q5_K          d dmin 2 x 2 @ 0, scales 3 x 4 @ 4, qh 8 x 4 @ 16, qs 32 x 4 @ 48       2816
- *   Q6_K          d 1 x 2 @ 208, scales 4 x 4 @ 192, qh 16 x 4 @ 128, ql 32 x 4 @ 0       3392
- *   Q2_K          d dmin 2 x 2 @ 80, scales 4 x 4 @ 0, qs 16 x 4 @ 16            1344
- *   Q3_K          d 1 x 2 @ 108, scales 3 x 4 @ 96, hmask 8 x 4 @ 0, qs 16 x 4 @ 32       1792
+ *   type          a block's fields                        bytes of a strip's 256 columns
+ *   Q4_0, IQ4_NL  d 1x2@0, qs 4x4@2                                 2304
+ *   Q4_1          d m 2x2@0, qs 4x4@4                               2560
+ *   Q5_0          d 1x2@0, qh 1x4@2, qs 4x4@6                       2816
+ *   Q5_1          d m 2x2@0, qh 1x4@4, qs 4x4@8                     3072
+ *   Q8_0          d 1x2@0, qs 8x4@2                                 4352
+ *   MXFP4         e 1x1@0, qs 4x4@1                                 2176
+ *   IQ4_XS        d scales_h 2x2@0, scales_l 1x4@4, qs 32x4@8       2176
+ *   Q4_K          d dmin 2x2@0, scales 3x4@4, qs 32x4@16            2304
+ *   Q5_K          d dmin 2x2@0, scales 3x4@4, qh 8x4@16, qs 32x4@48 2816
+ *   Q6_K          d 1x2@208, scales 4x4@192, qh 16x4@128, ql 32x4@0 3392
+ *   Q2_K          d dmin 2x2@80, scales 4x4@0, qs 16x4@16           1344
+ *   Q3_K          d 1x2@108, scales 3x4@96, hmask 8x4@0, qs 16x4@32 1792
  *
  * So dword j of the quants of 16 rows is 64 bytes in a row, and a strip has the file's bytes and at
  * most 2 percent more (Q6_K and Q3_K 32 a group), besides what the last group and rows that the
