@@ -71,8 +71,15 @@ def bench(d, name, *args):
 
 
 def warm(d, kind):
-    """Loads the model and touches its pages."""
-    bench(d, model(kind), "-c", "1", "--num-prompts", "1", "--warmup", "0", "--prompt-len", "16", "--output-len", "2")
+    """Loads the model, waits until it computes from prepared weights, where it ever will, and touches its pages."""
+    again = ("-c", "1", "--num-prompts", "1", "--warmup", "0", "--prompt-len", "16", "--output-len", "2")
+    bench(d, model(kind), *again)
+    for _ in range(1200):
+        m = next(m for m in d.get("/berth/v1/models")[2]["models"] if m["name"] == model(kind))
+        if m["prepared"] in ("yes", "none", "off"):
+            break
+        time.sleep(0.1)
+    bench(d, model(kind), *again)
 
 
 def limits():
