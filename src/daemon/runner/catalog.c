@@ -243,9 +243,12 @@ static int do_is_used(struct runner *r, void *args, struct err *err)
 {
     struct give_up *g = args;
     (void)err;
-    for (const struct model *m = r->models.first; m; m = m->next)
-        g->is_left |= (has_digest(m, g->digest) && (m->worker || m->first)) ||
-                      (m->worker && strcmp(m->worker->digest, g->digest) == 0);
+    for (const struct model *m = r->models.first; m; m = m->next) {
+        const struct worker *w = m->worker; /* one that ends needs nothing any more */
+        const bool is_live = w && w->state != WORKER_ENDING;
+        g->is_left |= (has_digest(m, g->digest) && (is_live || m->first)) ||
+                      (is_live && strcmp(w->digest, g->digest) == 0);
+    }
     return 0;
 }
 
