@@ -17,8 +17,16 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import tiny_gguf  # noqa: E402
 from berth_test import BERTH, SLOW, Daemon, wait_until  # noqa: E402
 
-REF = ["--cpu", "ref", "--threads", "1"]  # plain C has the layout for all types, whatever the machine
-PAD = 1 << 20
+
+
+def level():
+    """One that has the layout for all types: AVX2, else plain C, which takes ten times as long."""
+    with open("/proc/cpuinfo", encoding="ascii") as f:
+        return "avx2" if " avx2 " in f.read() else "ref"
+
+
+LEVEL = ["--cpu", level(), "--threads", "1"]
+PAD = int((1 << 20) / SLOW)
 ASKED = ({"prompt": "hello", "max_tokens": 30, "temperature": 0, "ignore_eos": True, "seed": 1},
          {"prompt": "one two", "max_tokens": 30, "temperature": 1.2, "ignore_eos": True, "seed": 7, "n": 3})
 
@@ -52,7 +60,7 @@ class Prepared(unittest.TestCase):
 
     def daemon(self, *args, like=None, env=None):
         """One with the folder's model; like: in the home of an earlier one."""
-        d = Daemon(models_dir=self.folder.name, args=[*REF, *args], env=env, timeout=120)
+        d = Daemon(models_dir=self.folder.name, args=[*LEVEL, *args], env=env, timeout=120 * SLOW)
         if like:
             shutil.rmtree(d.state)
             d.state, d.env = like.state, dict(like.env, **(env or {}))
@@ -129,7 +137,7 @@ class Prepared(unittest.TestCase):
 
     def big(self, name="big"):
         """A model that takes a while to prepare."""
-        tiny_gguf.write(os.path.join(self.folder.name, name + ".gguf"), q8=True, pad_bytes=24 << 20, seed=5)
+        tiny_gguf.write(os.path.join(self.folder.name, name + ".gguf"), q8=True, pad_bytes=int((24 << 20) / SLOW), seed=5)
         return name
 
     def test_made_once_and_used_from_then_on(self):
