@@ -17,6 +17,7 @@
 #include "daemon/runner/internal.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/ipc/fds.h"
 #include "lib/sys/memory.h"
 
 #define READ_BYTES (256u << 10)
@@ -39,19 +40,8 @@ static void worker_violation(struct worker *w, const struct err *why);
 /* The model's files travel with the first bytes of LOAD; afterwards they are the worker's alone. */
 static ssize_t send_with_files(struct worker *w)
 {
-    union {
-        struct cmsghdr align;
-        char room[CMSG_SPACE(LIMIT_MSG_FDS * sizeof(int))];
-    } control = {0};
-    struct iovec iov = {w->out.data + w->out_sent, w->out.len - w->out_sent};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control};
-    size_t bytes = w->files.n * sizeof(int);
-    m.msg_controllen = CMSG_SPACE(bytes);
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    *c = (struct cmsghdr){
-        .cmsg_len = CMSG_LEN(bytes), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-    memcpy(CMSG_DATA(c), w->files.fds, bytes);
-    ssize_t n = sendmsg(w->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t n = fds_send(w->fd, w->out.data + w->out_sent, w->out.len - w->out_sent, w->files.fds,
+                         w->files.n);
     if (n > 0)
         model_files_close(&w->files);
     return n;

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "lib/base/clock.h"
-#include "lib/base/limits.h"
+#include "lib/ipc/fds.h"
 
 #define LOOK_MS 100u /* between looks at is_called */
 
@@ -61,24 +61,10 @@ int errand_start(struct errand *e, const char *const *argv, struct err *err)
 int errand_send(struct errand *e, const struct buf *out, const int *fds, uint32_t n,
                 struct err *err)
 {
-    union {
-        struct cmsghdr align;
-        char room[CMSG_SPACE(LIMIT_MSG_FDS * sizeof(int))];
-    } control = {0};
-    BUG_ON(n < 1 || n > LIMIT_MSG_FDS);
     for (size_t at = 0; at < out->len;) {
-        struct iovec iov = {out->data + at, out->len - at};
-        struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-        if (at == 0) { /* with the first bytes */
-            m.msg_control = &control;
-            m.msg_controllen = CMSG_SPACE(n * sizeof(int));
-            struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-            c->cmsg_len = CMSG_LEN(n * sizeof(int));
-            c->cmsg_level = SOL_SOCKET;
-            c->cmsg_type = SCM_RIGHTS;
-            memcpy(CMSG_DATA(c), fds, n * sizeof(int));
-        }
-        ssize_t sent = sendmsg(e->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+        const char *rest = out->data + at;
+        ssize_t sent = at ? send(e->fd, rest, out->len - at, MSG_DONTWAIT | MSG_NOSIGNAL)
+                          : fds_send(e->fd, rest, out->len, fds, n); /* with the first bytes */
         if (sent < 0 && errno == EAGAIN) {
             if (await(e, POLLOUT, err) < 0)
                 return -err->code;

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "lib/ipc/fds.h"
+
 void asked_init(struct asked *q)
 {
     *q = (struct asked){0};
@@ -19,46 +21,21 @@ void asked_release(struct asked *q)
     arena_release(&q->arena);
 }
 
-static int take_fds(struct asked *q, struct msghdr *m, struct err *err)
-{
-    if (m->msg_flags & MSG_CTRUNC)
-        return err_set(err, E_LIMIT, "more descriptors than %u at once", LIMIT_MSG_FDS);
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            return err_set(err, E_FORMAT, "ancillary data of unknown kind %d", c->cmsg_type);
-        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        if (n > LIMIT_MSG_FDS - q->n_fds)
-            return err_set(err, E_FORMAT, "descriptors that nothing asked for");
-        memcpy(q->fds + q->n_fds, CMSG_DATA(c), n * sizeof(int));
-        q->n_fds += (uint32_t)n;
-    }
-    return 0;
-}
-
 int asked_read(struct asked *q, int fd, struct err *err)
 {
-    union {
-        struct cmsghdr align;
-        char room[CMSG_SPACE(LIMIT_MSG_FDS * sizeof(int))];
-    } control;
     char bytes[16384];
     for (;;) {
         int rc = frame_reader_next(&q->in, &q->frame, err);
         if (rc != 0)
             return rc < 0 ? rc : 0;
-        struct iovec iov = {bytes, sizeof(bytes)};
-        struct msghdr m = {.msg_iov = &iov,
-                           .msg_iovlen = 1,
-                           .msg_control = &control,
-                           .msg_controllen = sizeof(control)};
-        ssize_t n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+        ssize_t n = fds_recv(fd, bytes, sizeof(bytes), 0, q->fds, &q->n_fds, err);
         if (n < 0 && errno == EINTR)
             continue;
+        if (n < 0 && errno == EPROTO)
+            return -err->code;
         if (n <= 0)
             return err_set(err, E_GONE, "nobody asks");
-        rc = take_fds(q, &m, err);
-        if (rc == 0)
-            rc = frame_reader_feed(&q->in, bytes, (size_t)n, err);
+        rc = frame_reader_feed(&q->in, bytes, (size_t)n, err);
         if (rc < 0)
             return rc;
     }

@@ -12,6 +12,7 @@
 
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
+#include "lib/ipc/fds.h"
 #include "worker/serve/serve.h"
 
 #define READ_BYTES (256u << 10)
@@ -275,46 +276,29 @@ static int take_attach_fd(struct serve *s, const int *fds, size_t n, struct err 
 }
 
 /* Descriptors are welcome until LOAD, which must name every one, and one at a time with ATTACH. */
-static int take_fds(struct serve *s, struct msghdr *m, struct err *err)
+static int take_fds(struct serve *s, const int *fds, uint32_t n, struct err *err)
 {
-    if (m->msg_flags & MSG_CTRUNC)
-        return err_set(err, E_LIMIT, "more descriptors than %u at once", LIMIT_MSG_FDS);
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-            return err_set(err, E_FORMAT, "ancillary data of unknown kind %d", c->cmsg_type);
-        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        int fds[LIMIT_MSG_FDS];
-        memcpy(fds, CMSG_DATA(c), MIN_OF(n, (size_t)LIMIT_MSG_FDS) * sizeof(int));
-        if (phase_of(s) != SERVE_FRESH) {
-            if (take_attach_fd(s, fds, n, err) < 0)
-                return -err->code;
-            continue;
-        }
-        if (n > LIMIT_MSG_FDS - s->load.n_fds)
-            return err_set(err, E_FORMAT, "descriptors that nothing asked for");
-        memcpy(s->load.fds + s->load.n_fds, fds, n * sizeof(int));
-        s->load.n_fds += (uint32_t)n;
-    }
+    if (phase_of(s) != SERVE_FRESH)
+        return take_attach_fd(s, fds, n, err);
+    if (n > LIMIT_MSG_FDS - s->load.n_fds)
+        return err_set(err, E_FORMAT, "descriptors that nothing asked for");
+    memcpy(s->load.fds + s->load.n_fds, fds, n * sizeof(int));
+    s->load.n_fds += n;
     return 0;
 }
 
 static int read_frames(struct reader *rd, struct err *err)
 {
-    union {
-        struct cmsghdr align;
-        char room[CMSG_SPACE(LIMIT_MSG_FDS * sizeof(int))];
-    } control;
-    struct iovec iov = {rd->bytes, READ_BYTES};
-    struct msghdr m = {.msg_iov = &iov,
-                       .msg_iovlen = 1,
-                       .msg_control = &control,
-                       .msg_controllen = sizeof(control)};
-    ssize_t n = recvmsg(rd->s->out.fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    int fds[LIMIT_MSG_FDS];
+    uint32_t n_fds = 0;
+    ssize_t n = fds_recv(rd->s->out.fd, rd->bytes, READ_BYTES, MSG_DONTWAIT, fds, &n_fds, err);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
+    if (n < 0 && errno == EPROTO)
+        return -err->code;
     if (n <= 0)
         _exit(0);
-    int rc = take_fds(rd->s, &m, err);
+    int rc = n_fds ? take_fds(rd->s, fds, n_fds, err) : 0;
     if (rc == 0)
         rc = frame_reader_feed(&rd->frames, rd->bytes, (size_t)n, err);
     while (rc == 0 && !rd->is_ending) {
