@@ -21,6 +21,13 @@ static void name_print(const char *digest, const char *ending, char ret[NAME_BYT
     snprintf(ret, NAME_BYTES, "sha256-%s.v%u%s", digest_hex(digest), PREPARED_VERSION, ending);
 }
 
+static void unlink_as(struct store *s, const char *digest, const char *ending)
+{
+    char name[NAME_BYTES];
+    name_print(digest, ending, name);
+    unlinkat(s->prepared_fd, name, 0);
+}
+
 /* The digest of a whole file of this version; false: none of those. */
 static bool name_parse(const char *name, char ret[OCI_DIGEST_CHARS + 1])
 {
@@ -118,16 +125,12 @@ int store_prepared_commit(struct store *s, const char *digest, bool stored, int 
 
 void store_prepared_abandon(struct store *s, const char *digest)
 {
-    char name[NAME_BYTES];
-    name_print(digest, PART, name);
-    unlinkat(s->prepared_fd, name, 0);
+    unlink_as(s, digest, PART);
 }
 
 void store_prepared_remove(struct store *s, const char *digest)
 {
-    char name[NAME_BYTES];
-    name_print(digest, "", name);
-    unlinkat(s->prepared_fd, name, 0);
+    unlink_as(s, digest, "");
 }
 
 /* ---- all of them ---- */

@@ -15,8 +15,8 @@
 
 /* A descriptor for reading, the caller's.  E_NOTFOUND. */
 int store_prepared_open(struct store *s, const char *digest, int *ret_fd, struct err *err) MUST_USE;
-/* An empty file, for reading and writing, to become that one; the caller's.  E_NOROOM in err->sys
- * terms: E_IO with the sum and err->sys ENOSPC when n_bytes and a spare do not fit. */
+/* An empty file, for reading and writing, to become that one; the caller's.  E_IO with the sum and
+ * err->sys ENOSPC when n_bytes and a spare do not fit. */
 int store_prepared_begin(struct store *s, const char *digest, uint64_t n_bytes, int *ret_fd,
                          struct err *err) MUST_USE;
 /* Syncs fd and publishes what it names; blocks as long as the disk takes.  stored: E_NOTFOUND when

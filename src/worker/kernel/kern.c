@@ -94,7 +94,7 @@ static bool has_amx(void)
 static void fill_amx(struct kern *k)
 {
     quant_amx_fill(k);
-    /* Tiles multiply from the file's rows only, and are faster than what is there for strips. */
+    /* Tiles multiply from the file's rows only. */
     memset(k->matmul_panels, 0, sizeof(k->matmul_panels));
 }
 
