@@ -61,6 +61,27 @@ struct report {
     uint64_t total;
 };
 
+/* Returns the row for JSON, r's; NULL where the path is not UTF-8.  there: free_bytes is known. */
+static json_t *put_row(struct report *r, const char *type, struct usage u, bool there,
+                       uint64_t free_bytes, const char *path)
+{
+    table_add(&r->table, type);
+    table_add_number(&r->table, u.n_files);
+    table_add_bytes(&r->table, u.bytes);
+    if (there)
+        table_add_bytes(&r->table, free_bytes);
+    else
+        table_add(&r->table, "-");
+    table_add(&r->table, path);
+    r->total += u.bytes;
+    json_t *row = json_pack("{s:s, s:I, s:I, s:I, s:b, s:s}", "type", type, "files",
+                            (json_int_t)u.n_files, "bytes", (json_int_t)u.bytes, "free_bytes",
+                            (json_int_t)free_bytes, "exists", there, "path", path);
+    if (row)
+        json_array_append_new(r->rows, row);
+    return row;
+}
+
 static void add_row(struct report *r, const char *type, const char *path, enum what what)
 {
     struct usage u = {0, 0};
@@ -70,40 +91,17 @@ static void add_row(struct report *r, const char *type, const char *path, enum w
     bool there = statvfs(path, &fs) == 0;
     if (there)
         free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    table_add(&r->table, type);
-    table_add_number(&r->table, u.n_files);
-    table_add_bytes(&r->table, u.bytes);
-    if (there)
-        table_add_bytes(&r->table, free_bytes);
-    else
-        table_add(&r->table, "-");
-    table_add(&r->table, path);
-    json_t *row = json_pack("{s:s, s:I, s:I, s:I, s:b, s:s}", "type", type, "files",
-                            (json_int_t)u.n_files, "bytes", (json_int_t)u.bytes, "free_bytes",
-                            (json_int_t)free_bytes, "exists", there, "path", path);
-    if (row) /* NULL: the path is not UTF-8 */
-        json_array_append_new(r->rows, row);
-    r->total += u.bytes;
+    put_row(r, type, u, there, free_bytes, path);
 }
 
 /* Weights in their kernels' layout, which the store keeps beside its blobs. */
 static void add_prepared(struct report *r, const json_t *df)
 {
+    const struct usage u = {answer_number(df, "prepared"), answer_number(df, "prepared_bytes")};
     struct buf path;
     buf_init(&path, LIMIT_PATH_BYTES);
     buf_printf(&path, "%s/prepared", answer_text(df, "store"));
-    const uint64_t bytes = answer_number(df, "prepared_bytes");
-    table_add(&r->table, "prepared");
-    table_add_number(&r->table, answer_number(df, "prepared"));
-    table_add_bytes(&r->table, bytes);
-    table_add_bytes(&r->table, answer_number(df, "free_bytes"));
-    table_add(&r->table, buf_str(&path));
-    json_array_append_new(r->rows, json_pack("{s:s, s:I, s:I, s:I, s:b, s:s}", "type", "prepared",
-                                             "files", (json_int_t)answer_number(df, "prepared"),
-                                             "bytes", (json_int_t)bytes, "free_bytes",
-                                             (json_int_t)answer_number(df, "free_bytes"), "exists",
-                                             1, "path", buf_str(&path)));
-    r->total += bytes;
+    put_row(r, "prepared", u, true, answer_number(df, "free_bytes"), buf_str(&path));
     buf_release(&path);
 }
 
@@ -117,21 +115,15 @@ static void add_store(struct report *r, const struct client *c)
         json_decref(df);
         return;
     }
-    uint64_t bytes = answer_number(df, "blob_bytes") + answer_number(df, "partial_bytes");
-    uint64_t n = answer_number(df, "blobs") + answer_number(df, "partial");
-    table_add(&r->table, "store");
-    table_add_number(&r->table, n);
-    table_add_bytes(&r->table, bytes);
-    table_add_bytes(&r->table, answer_number(df, "free_bytes"));
-    table_add(&r->table, answer_text(df, "store"));
-    json_t *row = json_pack("{s:s, s:I, s:I, s:I, s:b, s:s, s:I, s:I}", "type", "store", "files",
-                            (json_int_t)n, "bytes", (json_int_t)bytes, "free_bytes",
-                            (json_int_t)answer_number(df, "free_bytes"), "exists", 1, "path",
-                            answer_text(df, "store"), "unused_bytes",
-                            (json_int_t)answer_number(df, "unused_bytes"), "partial_bytes",
-                            (json_int_t)answer_number(df, "partial_bytes"));
-    json_array_append_new(r->rows, row);
-    r->total += bytes;
+    const struct usage u = {
+        answer_number(df, "blobs") + answer_number(df, "partial"),
+        answer_number(df, "blob_bytes") + answer_number(df, "partial_bytes"),
+    };
+    json_t *row =
+        put_row(r, "store", u, true, answer_number(df, "free_bytes"), answer_text(df, "store"));
+    static const char *const more[] = {"unused_bytes", "partial_bytes"};
+    for (size_t i = 0; i < ARRAY_LEN(more); i++)
+        json_object_set_new(row, more[i], json_integer((json_int_t)answer_number(df, more[i])));
     add_prepared(r, df);
     json_decref(df);
 }
