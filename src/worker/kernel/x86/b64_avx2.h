@@ -16,6 +16,7 @@ typedef struct {
 
 /* 16 vector registers hold one panel's 4 tokens, and a first-level cache of 32 KiB one panel. */
 enum { PANELS = 1 };
+#define MOST_TOKENS 4
 
 INLINED __m256i ymm_load2(const void *p0, const void *p1)
 {

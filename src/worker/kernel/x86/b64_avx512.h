@@ -11,7 +11,10 @@
 
 typedef __m512i b64;
 
+/* Panels that tokens pass over together, and the most tokens that one pass takes, where sums have
+ * registers: of panels in a scratch half of them, since there are two. */
 enum { PANELS = 2 };
+#define MOST_TOKENS 8
 
 INLINED __m128i xmm_load(const void *p)
 {

@@ -48,7 +48,7 @@ INLINED b64 panel_widener(const struct panel_src *s, uint32_t h, const int flags
 /* s += products of the steps from k on, up to two of them: one after the other in 16 bits. */
 INLINED void panel_wide(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
                         const uint32_t k, const uint32_t R, const uint32_t T,
-                        b64 s[PANELS][PANEL_TOKENS], panel_get_fn get, const int flags)
+                        b64 s[PANELS][MOST_TOKENS], panel_get_fn get, const int flags)
 {
     const bool two = panel_steps(flags) == 2, is_signed = flags & IS_SIGNED;
     b64 w0[PANELS], w1[PANELS];
@@ -75,9 +75,9 @@ INLINED void panel_wide(const struct panel_src w[], const struct act_q8 *const x
 /* s += products of the steps k0 to k1 that fit 16 bits together. */
 INLINED void panel_narrow(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
                           const uint32_t k0, const uint32_t k1, const uint32_t R, const uint32_t T,
-                          b64 s[PANELS][PANEL_TOKENS], panel_get_fn get, const int flags)
+                          b64 s[PANELS][MOST_TOKENS], panel_get_fn get, const int flags)
 {
-    b64 p[PANELS][PANEL_TOKENS];
+    b64 p[PANELS][MOST_TOKENS];
     UNROLL
     for (uint32_t k = k0; k < k1; k++) {
         b64 wk[PANELS];
@@ -112,10 +112,10 @@ INLINED b64 panel_begin(const int32_t *off, const int flags)
 
 /* Of each panel and token: sum_h sc[h] (q . x)_h of a block, exact. */
 INLINED void panel_sums(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
-                        const uint32_t R, const uint32_t T, v16 f[PANELS][PANEL_TOKENS],
+                        const uint32_t R, const uint32_t T, v16 f[PANELS][MOST_TOKENS],
                         panel_get_fn get, const int flags)
 {
-    b64 s[PANELS][PANEL_TOKENS];
+    b64 s[PANELS][MOST_TOKENS];
     UNROLL
     for (uint32_t t = 0; t < T; t++) {
         UNROLL

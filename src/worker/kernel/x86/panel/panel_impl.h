@@ -12,7 +12,7 @@
 enum {
     PANEL_ROWS = 16,
     PANEL_BLOCKS = QUANT_CHUNK / QK,
-    PANEL_TOKENS = 4 /* of a tile */
+    PANEL_TOKENS = 4 /* of a tile over panels in the scratch */
 };
 
 /* 16 rows of a block of 32 columns, bytes (+ 128 unless the type has mins) and floats. */
@@ -150,10 +150,10 @@ INLINED v16 panel_add(const struct panel_block *w, const struct act_q8 *x, uint3
 
 /* acc += what a block adds. */
 INLINED void panel_step(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
-                        const uint32_t R, const uint32_t T, v16 acc[PANELS][PANEL_TOKENS],
+                        const uint32_t R, const uint32_t T, v16 acc[PANELS][MOST_TOKENS],
                         panel_get_fn get, const int flags)
 {
-    v16 f[PANELS][PANEL_TOKENS];
+    v16 f[PANELS][MOST_TOKENS];
     panel_sums(w, x, b, R, T, f, get, flags);
     UNROLL
     for (uint32_t t = 0; t < T; t++) {
@@ -181,7 +181,7 @@ INLINED void panel_tile(struct panel_pair *p, const struct kern_act *x, uint32_t
     const size_t stride = panel_block_bytes(flags);
     const char *x0 = (const char *)x->rows + t0 * x->row_bytes;
     const char *group = x0 + p->col0 / 256 * sizeof(struct act_q8), *panels = p->panels;
-    v16 wait[3][PANELS][PANEL_TOKENS], acc[PANELS][PANEL_TOKENS];
+    v16 wait[3][PANELS][MOST_TOKENS], acc[PANELS][MOST_TOKENS];
     for (uint32_t i = 0; i < 8; i++) {
         UNROLL
         for (uint32_t r = 0; r < R; r++) {
@@ -192,7 +192,7 @@ INLINED void panel_tile(struct panel_pair *p, const struct kern_act *x, uint32_t
         const char *xg = group;
         for (uint32_t b = panel_lanes[i]; b < p->n_blocks; b += 8) {
             struct panel_src w[PANELS];
-            const struct act_q8 *xt[PANEL_TOKENS];
+            const struct act_q8 *xt[MOST_TOKENS];
             UNROLL
             for (uint32_t r = 0; r < R; r++)
                 w[r].w = (const struct panel_block *)(panels + r * p->one_bytes);

@@ -9,17 +9,18 @@
 
 /* What a pass reads and where its sums go. */
 struct strip_pass {
-    const char *strip, *x; /* the first token's activations */
-    size_t x_row_bytes;
+    const char *strip;
+    const char *x[MOST_TOKENS]; /* the tokens' activations; of a tile's last ones the same again */
     uint32_t n_cols;
-    size_t ahead; /* what is fetched into the second-level cache */
     uint32_t pass, n_pass;
-    v16 sum[PANEL_TOKENS];
+    size_t ahead; /* where there are several passes: from a strip's bytes to those fetched */
+    v16 sum[MOST_TOKENS];
 };
 
-/* Ahead of the weights in use: further than the processor looks by itself, into the second-level
- * cache; and, where a block takes several tokens' time, from there into the first.  Past the end it
- * does nothing. */
+/* Ahead of the weights in use, further than the processor looks by itself.  One pass reads memory
+ * in order: into the first-level cache.  Of several each fetches its share of the next strip into
+ * the second-level cache, and from there what it needs soon into the first.  Past the end it does
+ * nothing. */
 enum { STRIP_AHEAD_BYTES = 8192, STRIP_NEAR_BYTES = 1024 };
 
 #define STRIP_FETCH(from, n_bytes, hint)                                                           \
@@ -30,7 +31,7 @@ enum { STRIP_AHEAD_BYTES = 8192, STRIP_NEAR_BYTES = 1024 };
     } while (0)
 
 /* Lane l takes in lane l + half, halving until one is left. */
-INLINED v16 lanes_fold(const v16 l[8][PANELS][PANEL_TOKENS], const uint32_t t)
+INLINED v16 lanes_fold(const v16 l[8][PANELS][MOST_TOKENS], const uint32_t t)
 {
 #define MEET(a, b) v16_add(l[a][0][t], l[b][0][t])
     return v16_add(v16_add(MEET(0, 4), MEET(2, 6)), v16_add(MEET(1, 5), MEET(3, 7)));
@@ -45,27 +46,29 @@ INLINED void strip_tile(struct strip_pass *p, const uint32_t T, const int flags,
                         const struct strip_type type)
 {
     _Alignas(64) char blocks[8 * sizeof(struct panel_block)];
-    const char *strip = p->strip, *x = p->x;
+    const char *strip = p->strip;
+    size_t x_at = 0;
     const uint32_t share = strip_group_bytes(8, type) / 8;
+    const bool once = p->n_pass == 1;
     uint32_t turn = 0; /* every n_pass-th group's lines are fetched in each pass */
     UNROLL
     for (uint32_t t = 0; t < T; t++)
         p->sum[t] = v16_zero();
     for (uint32_t c = 0, end; c < p->n_cols; c = end) {
-        v16 acc[8][PANELS][PANEL_TOKENS];
+        v16 acc[8][PANELS][MOST_TOKENS];
         for (uint32_t b = 0; b < 8; b++) {
             UNROLL
             for (uint32_t t = 0; t < T; t++)
                 acc[b][0][t] = v16_zero();
         }
         end = MIN_OF(p->n_cols, c + QUANT_CHUNK);
-        for (; c < end; c += 256, x += sizeof(struct act_q8)) {
+        for (; c < end; c += 256, x_at += sizeof(struct act_q8)) {
             const uint32_t n_blocks = MIN_OF(p->n_cols - c, 256u) / QK;
             const struct strip_group g = strip_group_at(strip, n_blocks, type);
-            const struct act_q8 *xt[PANEL_TOKENS];
+            const struct act_q8 *xt[MOST_TOKENS];
             UNROLL
             for (uint32_t t = 0; t < T; t++)
-                xt[t] = (const struct act_q8 *)(x + t * p->x_row_bytes);
+                xt[t] = (const struct act_q8 *)(p->x[t] + x_at);
             scales(&g, blocks, in_order, flags);
             const bool far = turn == p->pass;
             turn = turn + 1 < p->n_pass ? turn + 1 : 0;
@@ -73,9 +76,11 @@ INLINED void strip_tile(struct strip_pass *p, const uint32_t T, const int flags,
                 UNROLL
                 for (uint32_t n = 0; n < span; n++) {
                     const char *at = strip + (b + n) * share;
-                    if (far)
+                    if (once)
+                        STRIP_FETCH(at + STRIP_AHEAD_BYTES, share, _MM_HINT_T0);
+                    else if (far)
                         STRIP_FETCH(at + p->ahead, share, _MM_HINT_T1);
-                    if (T > 1)
+                    if (!once && T > 1)
                         STRIP_FETCH(at + STRIP_NEAR_BYTES, share, _MM_HINT_T0);
                     const struct panel_src w[PANELS] = {
                         {.w = panel_at(blocks, b + n, flags), .group = &g, .first = b, .n = n}};
@@ -104,26 +109,26 @@ INLINED void strip_out(float *y, uint32_t lo, uint32_t hi, v16 sum)
     memcpy(y, all + lo, (hi - lo) * sizeof(*y));
 }
 
-/* tiles[i]: for 1, 2 and 4 tokens. */
+/* Tiles of 1, 2, 4 (and 8) tokens. */
+enum { STRIP_TILES = MOST_TOKENS == 8 ? 4 : 3 };
+
 static void strip_matmul_few(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                              const struct kern_act *x, float *y, size_t ld_y, size_t strip_bytes,
-                             const strip_tile_fn tiles[3])
+                             const strip_tile_fn tiles[STRIP_TILES])
 {
-    const uint32_t n_pass = x->n_tok / 4 + (x->n_tok & 1) + (x->n_tok >> 1 & 1);
-    struct strip_pass p = {.x_row_bytes = x->row_bytes,
-                           .n_cols = w->n_cols,
-                           .ahead = n_pass > 1 ? strip_bytes : STRIP_AHEAD_BYTES,
-                           .n_pass = n_pass};
+    struct strip_pass p = {.n_cols = w->n_cols,
+                           .ahead = strip_bytes,
+                           .n_pass = (x->n_tok + MOST_TOKENS - 1) / MOST_TOKENS};
     for (uint32_t r = row0, lo, hi; r < row1; r += hi - lo) {
         lo = r % PANELS_ROWS;
         hi = MIN_OF(lo + (row1 - r), (uint32_t)PANELS_ROWS);
         p.strip = (const char *)w->panels + r / PANELS_ROWS * strip_bytes;
-        for (uint32_t t = 0, pass = 0, n; t < x->n_tok; t += n, pass++) {
-            const uint32_t kind = x->n_tok - t >= 4 ? 2 : x->n_tok - t >= 2 ? 1 : 0;
-            n = 1u << kind;
-            p.x = (const char *)x->rows + t * x->row_bytes;
-            p.pass = pass;
-            tiles[kind](&p);
+        p.pass = 0;
+        for (uint32_t t = 0, n; t < x->n_tok; t += n, p.pass++) {
+            n = MIN_OF(x->n_tok - t, (uint32_t)MOST_TOKENS);
+            for (uint32_t i = 0; i < MOST_TOKENS; i++)
+                p.x[i] = (const char *)x->rows + (t + MIN_OF(i, n - 1)) * x->row_bytes;
+            tiles[n > 4 ? STRIP_TILES - 1 : n > 2 ? 2 : n - 1](&p);
             for (uint32_t i = 0; i < n; i++)
                 strip_out(y + (t + i) * ld_y + (r - row0), lo, hi, p.sum[i]);
         }
@@ -223,7 +228,7 @@ KINDS(X)
 /* From the first row that begins a strip on, many tokens go their own way. */
 static void strip_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                          const struct kern_act *x, float *y, size_t ld_y,
-                         const struct strip_many *m, const strip_tile_fn tiles[3])
+                         const struct strip_many *m, const strip_tile_fn tiles[STRIP_TILES])
 {
     uint32_t begin = row1;
     if (x->n_tok >= m->min_tokens)
@@ -240,6 +245,13 @@ static void strip_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
         strip_tile(p, T, (FLAGS) | WITH_BITS(BITS), SPAN, GET, SCALES,                             \
                    (struct strip_type){HEAD, HIGH, Q, WHOLE});                                     \
     }
+#if MOST_TOKENS == 8
+#define TILE_OF_8(TYPE, ...) TILE(TYPE, 8, __VA_ARGS__)
+#define NAME_OF_8(TYPE)      , strip_##TYPE##_8
+#else
+#define TILE_OF_8(TYPE, ...)
+#define NAME_OF_8(TYPE)
+#endif
 #define UNPACK(TYPE, FLAGS, BITS, SPAN, GET, SCALES, HEAD, HIGH, Q, WHOLE)                         \
     static __attribute__((noinline)) void strip_unpack_##TYPE(                                     \
         const char *chunk, uint32_t n_blocks, char *panel, const uint8_t *at)                      \
@@ -255,6 +267,7 @@ static void strip_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
     TILE(TYPE, 1, __VA_ARGS__)                                                                     \
     TILE(TYPE, 2, __VA_ARGS__)                                                                     \
     TILE(TYPE, 4, __VA_ARGS__)                                                                     \
+    TILE_OF_8(TYPE, __VA_ARGS__)                                                                   \
     UNPACK(TYPE, __VA_ARGS__)                                                                      \
     static void prepared_##TYPE(const struct kern_mat *w, uint32_t row0, uint32_t row1,            \
                                 const struct kern_act *x, float *y, size_t ld_y)                   \
@@ -266,12 +279,15 @@ static void strip_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                                         .strip_bytes =                                             \
                                             panels_strip_bytes(DTYPE_##TYPE, w->n_cols),           \
                                         .min_tokens = MIN_TOKENS};                                 \
-        const strip_tile_fn tiles[3] = {strip_##TYPE##_1, strip_##TYPE##_2, strip_##TYPE##_4};     \
+        const strip_tile_fn tiles[STRIP_TILES] = {strip_##TYPE##_1, strip_##TYPE##_2,              \
+                                                  strip_##TYPE##_4 NAME_OF_8(TYPE)};               \
         strip_matmul(w, row0, row1, x, y, ld_y, &many, tiles);                                     \
     }
 STRIP_TYPES(X)
 #undef X
 #undef UNPACK
+#undef TILE_OF_8
+#undef NAME_OF_8
 #undef TILE
 
 static void prepared_fill(struct kern *k)

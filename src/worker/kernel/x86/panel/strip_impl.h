@@ -229,19 +229,24 @@ INLINED void strip_q3_scales(const struct strip_group *g, char *panel, const uin
 typedef void (*strip_scales_fn)(const struct strip_group *g, char *panel, const uint8_t *at,
                                 const int flags);
 
+/* Tokens from which a scratch pays: with registers of 64 bytes, of 32 (measured: docs/SPEED.md). */
+#define FROM(zmm, ymm) (MOST_TOKENS == 8 ? (zmm) : (ymm))
+
 /* X(dtype, kind of panels, tokens from which they pay, flags, bits of q, blocks taken together,
  *   quants, scales, fields: struct strip_type) */
 #define STRIP_TYPES(X)                                                                             \
-    X(Q4_0, offset4, 16, BY(8), 4, 1, strip_nibbles, strip_d, 32, 0, 256, false)                   \
-    X(Q4_1, min4, 16, W_MIN, 4, 1, strip_nibbles, strip_d_m, 64, 0, 256, false)                    \
-    X(Q5_0, offset5, 16, BY(16), 5, 1, strip_fifth, strip_d, 32, 64, 256, false)                   \
-    X(Q5_1, min5, 16, W_MIN, 5, 1, strip_fifth, strip_d_m, 64, 64, 256, false)                     \
-    X(Q8_0, bytes, 16, IS_SIGNED, 8, 1, strip_bytes, strip_d, 32, 0, 512, false)                   \
-    X(Q2_K, half2, 8, W_HALF_MIN, 2, 8, strip_q2_k, strip_q2_scales, 320, 0, 1024, true)           \
-    X(Q3_K, half3, 8, W_HALF | BY(4), 3, 8, strip_q3_k, strip_q3_scales, 256, 512, 1024, true)     \
-    X(Q4_K, min4, 16, W_MIN, 4, 2, strip_q4_k, strip_k_scales, 256, 0, 2048, true)                 \
-    X(Q5_K, min5, 16, W_MIN, 5, 8, strip_q5_k, strip_k_scales, 256, 512, 2048, true)               \
-    X(Q6_K, half6, 8, W_HALF | BY(32), 6, 4, strip_q6_k, strip_q6_scales, 320, 1024, 2048, true)   \
-    X(IQ4_NL, bytes, 16, IS_SIGNED, 8, 1, strip_iq4, strip_d, 32, 0, 256, false)                   \
-    X(IQ4_XS, bytes, 16, IS_SIGNED, 8, 1, strip_iq4, strip_iq4_scales, 128, 0, 2048, true)         \
-    X(MXFP4, bytes, 16, IS_SIGNED, 8, 1, strip_mxfp4, strip_e8m0, 16, 0, 256, false)
+    X(Q4_0, offset4, 9, BY(8), 4, 1, strip_nibbles, strip_d, 32, 0, 256, false)                    \
+    X(Q4_1, min4, 9, W_MIN, 4, 1, strip_nibbles, strip_d_m, 64, 0, 256, false)                     \
+    X(Q5_0, offset5, FROM(9, 5), BY(16), 5, 1, strip_fifth, strip_d, 32, 64, 256, false)           \
+    X(Q5_1, min5, FROM(9, 5), W_MIN, 5, 1, strip_fifth, strip_d_m, 64, 64, 256, false)             \
+    X(Q8_0, bytes, 9, IS_SIGNED, 8, 1, strip_bytes, strip_d, 32, 0, 512, false)                    \
+    X(Q2_K, half2, FROM(4, 3), W_HALF_MIN, 2, 8, strip_q2_k, strip_q2_scales, 320, 0, 1024, true)  \
+    X(Q3_K, half3, FROM(5, 3), W_HALF | BY(4), 3, 8, strip_q3_k, strip_q3_scales, 256, 512, 1024,  \
+      true)                                                                                        \
+    X(Q4_K, min4, FROM(9, 5), W_MIN, 4, 2, strip_q4_k, strip_k_scales, 256, 0, 2048, true)         \
+    X(Q5_K, min5, FROM(9, 3), W_MIN, 5, 8, strip_q5_k, strip_k_scales, 256, 512, 2048, true)       \
+    X(Q6_K, half6, FROM(9, 5), W_HALF | BY(32), 6, 4, strip_q6_k, strip_q6_scales, 320, 1024,      \
+      2048, true)                                                                                  \
+    X(IQ4_NL, bytes, 9, IS_SIGNED, 8, 1, strip_iq4, strip_d, 32, 0, 256, false)                    \
+    X(IQ4_XS, bytes, 9, IS_SIGNED, 8, 1, strip_iq4, strip_iq4_scales, 128, 0, 2048, true)          \
+    X(MXFP4, bytes, 9, IS_SIGNED, 8, 1, strip_mxfp4, strip_e8m0, 16, 0, 256, false)

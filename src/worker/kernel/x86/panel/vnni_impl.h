@@ -34,7 +34,7 @@ INLINED void panel_scales_store(struct panel_block *to, b64 v, const int n, cons
 /* Sums of products of R panels' block with T tokens' block b of 8, steps k0 to k1. */
 INLINED void panel_dots(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
                         const uint32_t k0, const uint32_t k1, const uint32_t R, const uint32_t T,
-                        b64 s[PANELS][PANEL_TOKENS], panel_get_fn get, const int flags)
+                        b64 s[PANELS][MOST_TOKENS], panel_get_fn get, const int flags)
 {
     UNROLL
     for (uint32_t k = k0; k < k1; k++) {
@@ -69,10 +69,10 @@ INLINED b64 panel_begin(const int32_t *off, const int flags)
 
 /* Of each panel and token: sum_h sc[h] (q . x)_h of a block, exact. */
 INLINED void panel_sums(const struct panel_src w[], const struct act_q8 *const x[], uint32_t b,
-                        const uint32_t R, const uint32_t T, v16 f[PANELS][PANEL_TOKENS],
+                        const uint32_t R, const uint32_t T, v16 f[PANELS][MOST_TOKENS],
                         panel_get_fn get, const int flags)
 {
-    b64 s0[PANELS][PANEL_TOKENS], s1[PANELS][PANEL_TOKENS];
+    b64 s0[PANELS][MOST_TOKENS], s1[PANELS][MOST_TOKENS];
     UNROLL
     for (uint32_t t = 0; t < T; t++) {
         UNROLL
