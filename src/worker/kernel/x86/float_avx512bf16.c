@@ -52,7 +52,7 @@ INLINED void tile(const char *w, size_t w_row_bytes, const char *x, size_t x_row
     } while (0)
     for (; c + 32 <= n_cols; c += 32) {
         if (R == 1)
-            _mm_prefetch(w + 2 * (size_t)c + PREFETCH_BYTES, _MM_HINT_T1);
+            _mm_prefetch(w + 2 * (size_t)c + PREFETCH_BYTES, _MM_HINT_T0);
         if (R > 1 && first) {
             UNROLL
             for (uint32_t r = 0; r < R; r++)
