@@ -116,7 +116,7 @@ static void every_byte_is_written(void **state)
 
 /* ---- products ---- */
 
-enum { ROWS = 41, LD = 45, MAX_TOK = 64 };
+enum { ROWS = 41, LD = 45, MAX_TOK = 100 };
 
 struct problem {
     struct kern_mat w;
@@ -227,7 +227,7 @@ static void check(const struct kern *k, const struct problem *p, uint32_t r0, ui
     guarded_free(&out);
 }
 
-static const uint32_t tokens[] = {1, 2, 3, 4, 5, 7, 8, 9, 17, 64};
+static const uint32_t tokens[] = {1, 2, 3, 4, 5, 7, 8, 9, 17, 64, 97};
 
 /* The data is not looked at, only the panels. */
 static void products(const struct kern *k, const struct kern *ref)
@@ -241,7 +241,7 @@ static void products(const struct kern *k, const struct kern *ref)
             problem_init(&p, k, ref, type, widths[c], 0);
             p.w.data = NULL;
             for (size_t n = 0; n < ARRAY_LEN(tokens); n++)
-                if (widths[c] < 8192 || tokens[n] < 8)
+                if (widths[c] < 1056 || (widths[c] < 8192 && tokens[n] < 97) || tokens[n] < 8)
                     check(k, &p, 0, ROWS, rng() % (MAX_TOK - tokens[n] + 1), tokens[n]);
             problem_release(&p);
         }
@@ -263,7 +263,7 @@ static void cuts(const struct kern *k, const struct kern *ref)
         problem_init(&p, k, ref, type, 512, 0);
         for (uint32_t r0 = 0; r0 < ROWS; r0 += 3)
             for (uint32_t r1 = r0 + 1; r1 <= ROWS; r1 += 5) {
-                const uint32_t n = tokens[rng() % (ARRAY_LEN(tokens) - 2)];
+                const uint32_t n = tokens[rng() % (ARRAY_LEN(tokens) - 3)];
                 check(k, &p, r0, r1, rng() % (MAX_TOK - n + 1), n);
             }
         problem_release(&p);

@@ -15,10 +15,17 @@
 
 #include "worker/kernel/x86/amx_impl.h"
 
+#include "worker/kernel/x86/amx_rows_impl.h"
+
+#include "worker/kernel/x86/panel/strip_impl.h"
+
+#include "worker/kernel/x86/amx_strips_impl.h"
+
 #include "tests/support/amx_emulated.h"
 
 void amx_emulated_fill(struct kern *k)
 {
     amx_fill(k);
+    amx_strips_fill(k);
     k->level = "amx-emulated";
 }

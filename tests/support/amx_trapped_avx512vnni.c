@@ -103,6 +103,7 @@ void amx_trapped_fill(struct kern *k)
     struct sigaction act = {.sa_sigaction = on_illegal, .sa_flags = SA_SIGINFO};
     assert_int_equal(sigaction(SIGILL, &act, NULL), 0);
     quant_amx_fill(k);
+    panels_amx_fill(k);
     k->level = "amx-trapped";
 }
 

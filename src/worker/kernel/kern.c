@@ -94,8 +94,7 @@ static bool has_amx(void)
 static void fill_amx(struct kern *k)
 {
     quant_amx_fill(k);
-    /* Tiles multiply from the file's rows only. */
-    memset(k->matmul_panels, 0, sizeof(k->matmul_panels));
+    panels_amx_fill(k);
 }
 
 #elif defined(__aarch64__)

@@ -13,6 +13,8 @@
 
 #include "worker/kernel/x86/amx_impl.h"
 
+#include "worker/kernel/x86/amx_rows_impl.h"
+
 void quant_amx_fill(struct kern *k)
 {
     amx_fill(k);

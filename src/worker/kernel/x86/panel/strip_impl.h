@@ -2,6 +2,7 @@
 /* Groups of 256 weights of 16 rows from strips of the prepared layout (panels.h): a type's bytes of
  * four columns, and its scales.  Nothing has to be turned.  Included once by each panels_*.c, after
  * panel_impl.h. */
+#include "worker/kernel/panels.h"
 
 /* A group of a strip, of which n_blocks blocks of 32 columns exist.  The fields before the quants,
  * and the quants, of which `high` are the upper bits. */

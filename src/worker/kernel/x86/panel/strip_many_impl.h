@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Strips (panels.h) times many tokens: a chunk of columns is unpacked as panel_impl.h has it, and
+ * all tokens pass over that.  Included once, after strip_impl.h; bit for bit quant_impl.h and ref.
+ *
+ * STRIP_AS: flags for the bytes of panels beside the type's own. */
+
+/* A chunk of one strip, columns c0 to c1, to a panel: strip_unpack_TYPE. */
+typedef void (*strip_unpack_fn)(const char *chunk, uint32_t n_blocks, char *panel,
+                                const uint8_t *at);
+
+INLINED void strip_unpack(const char *chunk, uint32_t n_blocks, char *panel, const uint8_t *at,
+                          const int flags, const uint32_t span, panel_get_fn get,
+                          strip_scales_fn scales, const struct strip_type type)
+{
+    for (uint32_t done = 0; done < n_blocks; done += 8, at += 8) {
+        const struct strip_group g = strip_group_at(chunk, MIN_OF(n_blocks - done, 8u), type);
+        scales(&g, panel, at, flags);
+        for (uint32_t b = 0; b < g.n_blocks; b += span) {
+            UNROLL
+            for (uint32_t n = 0; n < span; n++) {
+                struct panel_block *to = panel_at(panel, at[b + n], flags);
+                UNROLL
+                for (uint32_t k = 0; k < 8; k++)
+                    b64_store(to->q[k], get(&g, b, n, k, flags));
+            }
+        }
+        chunk += strip_group_bytes(g.n_blocks, type);
+    }
+}
+
+/* What a type has for many tokens. */
+struct strip_many {
+    strip_unpack_fn unpack;
+    panel_fn tokens;    /* its flags are not read: one body for a kind of panels */
+    kern_matmul_fn few; /* fewer tokens, and rows before the first that begins a strip */
+    size_t block_bytes; /* of a panel */
+    size_t group_bytes, strip_bytes;
+    uint32_t min_tokens;
+};
+
+/* Rows row0 to row1, row0 a strip's first. */
+static void strip_matmul_many(const struct kern_mat *w, uint32_t row0, uint32_t row1,
+                              const struct kern_act *x, float *y, size_t ld_y,
+                              const struct strip_many *m)
+{
+    _Alignas(64) char panels[PANELS * PANEL_BLOCKS * sizeof(struct panel_block)];
+    struct panel_pair p = {
+        .panels = panels, .one_bytes = PANEL_BLOCKS * m->block_bytes, .ld_y = ld_y};
+    const uint32_t n_chunks = (w->n_cols + QUANT_CHUNK - 1) / QUANT_CHUNK;
+    const uint32_t tiles = MIN_OF((x->n_tok + PANEL_TOKENS - 1) / PANEL_TOKENS, 8u);
+    for (uint32_t r = row0; r < row1; r += p.n_rows) {
+        const char *strip = (const char *)w->panels + r / PANELS_ROWS * m->strip_bytes;
+        p.n_rows = MIN_OF(row1 - r, 1u * PANELS * PANEL_ROWS);
+        p.y = y + (r - row0);
+        const uint32_t n_strips = (p.n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
+        const char *next = strip + n_strips * m->strip_bytes; /* read or not: fetched meanwhile */
+        for (uint32_t c = 0; c < w->n_cols; c += QUANT_CHUNK) {
+            uint8_t at[PANEL_BLOCKS];
+            p.col0 = c;
+            p.n_blocks = MIN_OF(w->n_cols - c, (uint32_t)QUANT_CHUNK) / QK;
+            panel_order(p.n_blocks, at);
+            const size_t part = (n_strips * m->strip_bytes + n_chunks - 1) / n_chunks;
+            p.ahead = next + c / QUANT_CHUNK * part;
+            p.ahead_end = p.ahead + (r + p.n_rows < row1 ? part : 0);
+            p.lines = (uint32_t)((part / 64 + p.n_blocks * tiles) / (p.n_blocks * tiles));
+            for (uint32_t i = 0; i < n_strips; i++)
+                m->unpack(strip + i * m->strip_bytes + c / 256 * m->group_bytes, p.n_blocks,
+                          panels + i * p.one_bytes, at);
+            m->tokens(&p, x, 0);
+        }
+    }
+}
+
+/* From the first row that begins a strip on, many tokens go their own way. */
+static void strip_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
+                         const struct kern_act *x, float *y, size_t ld_y,
+                         const struct strip_many *m)
+{
+    uint32_t begin = row1;
+    if (x->n_tok >= m->min_tokens)
+        begin = MIN_OF((row0 + PANELS_ROWS - 1) / PANELS_ROWS * PANELS_ROWS, row1);
+    if (row0 < begin)
+        m->few(w, row0, begin, x, y, ld_y);
+    if (begin < row1)
+        strip_matmul_many(w, begin, row1, x, y + (begin - row0), ld_y, m);
+}
+
+#define UNPACK(TYPE, FLAGS, BITS, SPAN, GET, SCALES, HEAD, HIGH, Q, WHOLE)                         \
+    static __attribute__((noinline)) void strip_unpack_##TYPE(                                     \
+        const char *chunk, uint32_t n_blocks, char *panel, const uint8_t *at)                      \
+    {                                                                                              \
+        strip_unpack(chunk, n_blocks, panel, at, (FLAGS) | STRIP_AS, SPAN, GET, SCALES,            \
+                     (struct strip_type){HEAD, HIGH, Q, WHOLE});                                   \
+    }                                                                                              \
+    enum {                                                                                         \
+        STRIP_GROUP_##TYPE = ((HEAD) + (HIGH) + (Q)) * ((WHOLE) ? 1 : 8),                          \
+        STRIP_FLAGS_##TYPE = FLAGS                                                                 \
+    };
+#define X(TYPE, KIND, MIN_TOKENS, ...) UNPACK(TYPE, __VA_ARGS__)
+STRIP_TYPES(X)
+#undef X
+#undef UNPACK
+
+/* prepared_TYPE: kern.h's matmul_panels.  TOKENS: a panel_fn, from N_MIN tokens on; FEW: below. */
+#define PREPARED(TYPE, TOKENS, N_MIN, FEW)                                                         \
+    static void prepared_##TYPE(const struct kern_mat *w, uint32_t row0, uint32_t row1,            \
+                                const struct kern_act *x, float *y, size_t ld_y)                   \
+    {                                                                                              \
+        const struct strip_many many = {.unpack = strip_unpack_##TYPE,                             \
+                                        .tokens = TOKENS,                                          \
+                                        .few = FEW,                                                \
+                                        .block_bytes = panel_block_bytes(STRIP_FLAGS_##TYPE),      \
+                                        .group_bytes = STRIP_GROUP_##TYPE,                         \
+                                        .strip_bytes =                                             \
+                                            panels_strip_bytes(DTYPE_##TYPE, w->n_cols),           \
+                                        .min_tokens = N_MIN};                                      \
+        strip_matmul(w, row0, row1, x, y, ld_y, &many);                                            \
+    }
