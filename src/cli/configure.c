@@ -25,7 +25,8 @@ enum kind {
     SET_FALSE
 };
 
-/* Flags, the settings they give, and the widest range: the daemon knows each one's own. */
+/* Flags, the settings they give, and the widest range: the daemon knows each one's own.  Behind a
+ * SET_TRUE comes its SET_FALSE. */
 static const struct {
     const char *flag, *key;
     enum kind kind;
@@ -38,6 +39,8 @@ static const struct {
                 {"speculative-num-tokens", "speculative-num-tokens", SET_NUMBER},
                 {"speculative-min-acceptance-rate", "speculative-min-acceptance-rate", SET_REAL},
                 {"speculative-draft-model", "speculative-draft-model", SET_MODEL},
+                {"no-prepare", "no-prepare", SET_TRUE},
+                {"prepare", "no-prepare", SET_FALSE},
                 {"keep-alive", "keep-alive", SET_TIME},
                 {"pin", "pinned", SET_TRUE},
                 {"no-pin", "pinned", SET_FALSE},
@@ -138,11 +141,12 @@ static int read_flags(const struct cli_args *a, json_t *wanted, struct err *err)
 {
     for (size_t i = 0; cli_has(a, "reset") && i < ARRAY_LEN(settings); i++)
         json_object_set_new(wanted, settings[i].key, json_null());
-    if (cli_has(a, "pin") && cli_has(a, "no-pin"))
-        return err_set(err, E_INVALID, "--pin and --no-pin exclude each other");
     for (size_t i = 0; i < ARRAY_LEN(settings); i++) {
         if (!cli_has(a, settings[i].flag))
             continue;
+        if (settings[i].kind == SET_FALSE && cli_has(a, settings[i - 1].flag))
+            return err_set(err, E_INVALID, "--%s and --%s exclude each other", settings[i - 1].flag,
+                           settings[i].flag);
         json_t *v = value_of(a, i, err);
         if (!v)
             return -err->code;

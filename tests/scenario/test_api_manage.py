@@ -116,6 +116,9 @@ class DockerModelRunner(Api):
         self.assertEqual(self.configure("/engines/llama.cpp/_configure",
                                         **{"raw-runtime-flags": "--seed '5' --top-p  0.5"})[0], 202)
         self.assertEqual(self.declared()[0]["Config"], {"seed": 5, "top-p": 0.5})
+        for flags, wanted in ((["-nr", "--seed", "5"], True), (["--repack"], False), (["--no-repack", "-nr"], True)):
+            self.assertEqual(self.configure(**{"runtime-flags": flags})[0], 202)
+            self.assertIs(self.declared()[0]["Config"]["no-prepare"], wanted)
         self.assertEqual(self.configure()[0], 202)
         self.assertEqual(self.declared(), [])
 
@@ -127,7 +130,7 @@ class DockerModelRunner(Api):
             self.refused(self.configure(**{"runtime-flags": [flag]}), 400, None, "unsupported", words)
         for flags in (["--seed=--log-file"], ["--seed", "--log-file"], ["--temp=/etc/passwd"], ["--top-k", "5;rm"],
                       ["--temp", "nan"], ["--temp", "inf"], ["--ctx-size", "1.5"], ["--ctx-size"], ["--seed", "9" * 400],
-                      ["-ctk", "../../f16"], ["--jinja=1"], ["--ctx-size", "1", "--ctx-size", "2"],
+                      ["-ctk", "../../f16"], ["--jinja=1"], ["--no-repack=1"], ["--no-repack", "1"], ["--repack", "-nr"], ["--ctx-size", "1", "--ctx-size", "2"],
                       ["--ctx-size", "-5"], ["--jinja"] * 10000):
             self.refused(self.configure(**{"runtime-flags": flags}), 400, None)
         self.refused(self.configure(**{"runtime-flags": ["--n-gpu-layers", "99"]}), 400, None, words="processor")

@@ -159,6 +159,7 @@ class Daemon(CliCase):
     def test_configure(self):
         self.refused(2, "say what to declare", "configure", "stories")
         self.refused(2, "exclude each other", "configure", "stories", "--pin", "--no-pin")
+        self.refused(2, "--no-prepare and --prepare exclude each other", "configure", "stories", "--prepare", "--no-prepare")
         self.refused(2, "did you mean 'context-size'", "configure", "stories", "--unset", "context-sise")
         self.refused(2, "--keep-alive: 'soon' is not a time", "configure", "stories", "--keep-alive", "soon")
         self.refused(1, "temperature", "configure", "stories", "--temperature", "-3")
@@ -182,6 +183,11 @@ class Daemon(CliCase):
         self.assertEqual(left.get("pinned", False), False)
         self.assertNotIn("chat-template", left)
         self.assertRegex(self.ok("ps"), r"^NAME.*\n$|(59 minutes|1 hour) from now")
+        for flag, wanted in (("--no-prepare", True), ("--prepare", False)):
+            declared = json.loads(self.ok("configure", "stories", flag, "--json"))["settings"]
+            self.assertIs(declared["no-prepare"], wanted)
+            self.assertRegex(self.ok("configure", "show", "stories"), rf"(?m)^stories +no-prepare +{str(wanted).lower()}$")
+        self.assertNotIn("no-prepare", json.loads(self.ok("configure", "stories", "--unset", "no-prepare", "--json"))["settings"])
         self.assertEqual(json.loads(self.ok("configure", "stories", "--reset", "--json")), {"model": "stories", "settings": {}})
         path = os.path.join(self.home, "mine.gguf")
         shutil.copy(STORIES, path)

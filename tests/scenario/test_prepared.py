@@ -193,6 +193,67 @@ class Prepared(unittest.TestCase):
         self.load(d)
         self.prepared(d)
 
+    def declare(self, d, model="tiny", **settings):
+        status, _, answer = d.post("/berth/v1/configure", {"model": model, "settings": {k.replace("_", "-"): v for k, v in settings.items()}})
+        self.assertEqual(status, 200, answer)
+
+    def test_off_for_one_model(self):
+        name = self.big()
+        tiny_gguf.write(os.path.join(self.folder.name, "other.gguf"), q8=True, pad_bytes=PAD, seed=3)
+        plain = self.plain()
+        d = self.daemon()
+        self.declare(d, no_prepare=True)
+        self.load(d)
+        self.load(d, "other")  # the others are
+        self.prepared(d, model="other")
+        self.assertEqual((self.info(d)["prepared"], self.info(d)["settings"]), ("off", {"no-prepare": True}))
+        self.assertEqual(len(self.files(d)), 1)
+        self.assertEqual(self.answers(d), plain)
+        self.assertRegex(berth(d, "inspect", "tiny").stdout, r"prepared +off\n")
+        self.assertRegex(berth(d, "configure", "show").stdout, r"(?m)^tiny +no-prepare +true$")
+        self.assertEqual(d.stop(), 0)
+        d = self.daemon(like=d)  # kept across restarts
+        self.load(d)
+        self.assertEqual(self.info(d)["prepared"], "off")
+        p = berth(d, "configure", "tiny", "--unset", "no-prepare")
+        self.assertEqual(p.returncode, 0, p.stdout)
+        self.load(d)
+        self.prepared(d)
+        self.assertEqual(len(self.files(d)), 2)
+        self.unload(d)
+        p = berth(d, "configure", "tiny", "--no-prepare")  # takes away what is there
+        self.assertEqual((p.returncode, len(self.files(d))), (0, 1), p.stdout)
+        self.load(d)
+        self.assertEqual((self.info(d)["prepared"], len(self.files(d))), ("off", 1))
+        self.assertEqual(self.answers(d), plain)
+        self.load(d, name)  # and what is on its way
+        pid = self.caught(d)
+        self.declare(d, name, no_prepare=True)
+        os.kill(pid, signal.SIGCONT)
+        self.assertTrue(wait_until(lambda: preparer(d.pid) is None and len(self.files(d)) == 1), self.files(d))
+        self.assertEqual(d.output().count("were not prepared"), 0)
+        self.declare(d, name, no_prepare=None)
+        self.load(d, name)
+        self.prepared(d, model=name)
+        self.assertEqual(d.stop(), 0)
+        d = self.daemon(like=d)
+        self.declare(d, name, no_prepare=True)  # not loaded since the start, its digest known from before
+        self.assertEqual(len(self.files(d)), 1)
+
+    def test_on_for_one_model_alone(self):
+        tiny_gguf.write(os.path.join(self.folder.name, "other.gguf"), q8=True, pad_bytes=PAD, seed=3)
+        d = self.daemon("--no-prepare")
+        self.load(d)
+        p = berth(d, "configure", "other", "--prepare")
+        self.assertEqual(p.returncode, 0, p.stdout)
+        self.load(d, "other")
+        self.prepared(d, model="other")
+        self.assertEqual((self.info(d)["prepared"], len(self.files(d))), ("off", 1))
+        status, _, answer = d.post("/engines/_configure", {"model": "other", "runtime-flags": ["--no-repack"]})
+        self.assertEqual(status, 202, answer)
+        self.load(d, "other")
+        self.assertEqual((self.info(d, "other")["prepared"], self.files(d)), ("off", []))
+
     def stream(self, d, model, out, body):
         text = [""] * body.get("n", 1)
         for e in d.stream("/v1/completions", {"model": model, "stream": True, **body}):

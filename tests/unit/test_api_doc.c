@@ -27,6 +27,8 @@ static const struct {
 #define NUM(l, s, track, setting)       {l, s, #track, "a number", setting},
 #define WORD(l, s, track, setting)      {l, s, #track, "a word", setting},
 #define MODEL(l, s, track, setting)     {l, s, #track, "a model's name", setting},
+#define ON(l, s, track, setting)        {l, s, #track, "a switch: true", setting},
+#define OFF(l, s, track, setting)       {l, s, #track, "a switch: false", setting},
 #define SPEC(l, s, track)                                                                          \
     {l, s, #track, "JSON", "`method`, `model` and `num_speculative_tokens`, the settings above"},
 #define PLAIN(l, s, track, why)         {l, s, #track, "", why},

@@ -29,6 +29,36 @@ static void must_print(const struct model_settings *s, const char *wanted)
     json_decref(j);
 }
 
+/* A change that takes a new worker, and whose answers are the same. */
+static void must_reload_for(const struct model_settings *s, const char *text)
+{
+    struct err err = ERR_INIT;
+    struct model_settings t;
+    assert_int_equal(model_settings_copy(&t, s, &err), 0);
+    assert_int_equal(apply(&t, text, &err), 0);
+    assert_true(model_settings_reload(s, &t));
+    assert_true(model_settings_hash(&t) == model_settings_hash(s));
+    model_settings_release(&t);
+}
+
+static void a_switch_is_on_off_or_absent(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct model_settings s;
+    model_settings_init(&s);
+    assert_int_equal(apply(&s, "{\"no-prepare\":false}", &err), 0);
+    assert_true(s.has_no_prepare && !s.no_prepare);
+    must_print(&s, "{\"no-prepare\":false}");
+    must_reload_for(&s, "{\"no-prepare\":true}");
+    must_reload_for(&s, "{\"no-prepare\":null}");
+    assert_int_equal(apply(&s, "{\"no-prepare\":true}", &err), 0);
+    assert_int_equal(apply(&s, "{\"no-prepare\":null}", &err), 0);
+    assert_false(s.has_no_prepare || s.no_prepare);
+    must_print(&s, "{}");
+    model_settings_release(&s);
+}
+
 static void settings_go_both_ways(void **state)
 {
     (void)state;
@@ -36,7 +66,7 @@ static void settings_go_both_ways(void **state)
         "{\"chat-template\":\"{{x}}\",\"context-size\":4096,\"max-num-seqs\":4,"
         "\"max-num-batched-tokens\":64,\"kv-cache-type\":\"f16\",\"kv-cache-memory\":1048576,"
         "\"threads\":2,\"speculative-draft-model\":\"ai/small\","
-        "\"keep-alive\":-1,\"pinned\":true,\"temperature\":0.7,\"top-p\":0.95,"
+        "\"no-prepare\":true,\"keep-alive\":-1,\"pinned\":true,\"temperature\":0.7,\"top-p\":0.95,"
         "\"min-p\":0.05,\"top-k\":40,\"repetition-penalty\":1.1,\"presence-penalty\":-0.5,"
         "\"frequency-penalty\":0.25,\"max-tokens\":100,\"seed\":9007199254740993}";
     struct err err = ERR_INIT;
@@ -58,6 +88,8 @@ static void settings_go_both_ways(void **state)
     assert_int_equal(apply(&t, "{\"speculative-draft-model\":\"\"}", &err), 0);
     assert_null(t.speculative_draft_model);
     assert_string_equal(s.speculative_draft_model, "ai/small");
+    must_reload_for(&s, "{\"no-prepare\":false}"); /* which is something else than absent */
+    must_reload_for(&s, "{\"no-prepare\":null}");
     assert_int_equal(apply(&t, "{\"temperature\":null,\"chat-template\":null}", &err), 0);
     assert_false(t.has_temperature);
     assert_null(t.chat_template);
@@ -84,6 +116,8 @@ static void mistakes_are_named_and_change_nothing(void **state)
         {"{\"keep-alive\":\"soon\"}", "'keep-alive': 'soon' is not a time"},
         {"{\"keep-alive\":-2}", "-1 for ever"},
         {"{\"pinned\":1}", "must be true or false"},
+        {"{\"no-prepare\":\"yes\"}", "'no-prepare' must be true or false, not"},
+        {"{\"no_prepare\":true}", "did you mean 'no-prepare'?"},
         {"{\"seed\":-1}", "must not be negative"},
         {"{\"chat-template\":7}", "must be a string"},
         {"{\"speculative-draft-model\":7}", "must be a model's name"},
@@ -107,6 +141,7 @@ static void mistakes_are_named_and_change_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(settings_go_both_ways),
+                                       cmocka_unit_test(a_switch_is_on_off_or_absent),
                                        cmocka_unit_test(mistakes_are_named_and_change_nothing)};
     return cmocka_run_group_tests_name("settings", tests, NULL, NULL);
 }

@@ -11,7 +11,17 @@
 #include "lib/base/limits.h"
 #include "lib/codec/json.h"
 
-enum kind { KIND_INT, KIND_NUM, KIND_WORD, KIND_MODEL, KIND_SPEC, KIND_PLAIN, KIND_ONLY };
+enum kind {
+    KIND_INT,
+    KIND_NUM,
+    KIND_WORD,
+    KIND_MODEL,
+    KIND_SPEC,
+    KIND_ON,
+    KIND_OFF,
+    KIND_PLAIN,
+    KIND_ONLY
+};
 
 struct row {
     const char *long_name, *short_name;
@@ -26,6 +36,8 @@ static const struct row rows[] = {
 #define WORD(l, s, track, setting)      {l, s, KIND_WORD, setting, ""},
 #define MODEL(l, s, track, setting)     {l, s, KIND_MODEL, setting, ""},
 #define SPEC(l, s, track)               {l, s, KIND_SPEC, "", ""},
+#define ON(l, s, track, setting)        {l, s, KIND_ON, setting, ""},
+#define OFF(l, s, track, setting)       {l, s, KIND_OFF, setting, ""},
 #define PLAIN(l, s, track, why)         {l, s, KIND_PLAIN, "", why},
 #define ONLY(l, s, track, neutral, why) {l, s, KIND_ONLY, neutral, why},
 #include "daemon/api/flag.def"
@@ -150,6 +162,8 @@ static int set_value(const struct row *row, struct str value, json_t *settings, 
         v = json_real(d);
         break;
     case KIND_SPEC: return set_spec(row, value, settings, err);
+    case KIND_ON:
+    case KIND_OFF: v = json_boolean(row->kind == KIND_ON); break;
     case KIND_MODEL:
     case KIND_WORD: v = json_stringn(value.p, value.len); break;
     case KIND_ONLY:
@@ -160,6 +174,11 @@ static int set_value(const struct row *row, struct str value, json_t *settings, 
     case KIND_PLAIN: return 0;
     }
     return put_setting(row, row->setting, v, settings, err);
+}
+
+static bool has_value(const struct row *row)
+{
+    return row->kind != KIND_ON && row->kind != KIND_OFF && row->kind != KIND_PLAIN;
 }
 
 static bool is_fit(const struct row *row, struct str value)
@@ -196,11 +215,11 @@ static int read_flag(const json_t *flags, size_t *i, json_t *settings, struct er
     ++*i;
     if (equals)
         value = (struct str){equals + 1, (size_t)(item.p + item.len - equals - 1)};
-    else if (row->kind != KIND_PLAIN && *i < json_array_size(flags))
+    else if (has_value(row) && *i < json_array_size(flags))
         value = item_at(flags, (*i)++);
-    if (row->kind == KIND_PLAIN && equals)
+    if (!has_value(row) && equals)
         return err_set(err, E_INVALID, "runtime flag '%s' has no value", row->long_name);
-    if (row->kind != KIND_PLAIN && !is_fit(row, value))
+    if (has_value(row) && !is_fit(row, value))
         return err_set(err, E_INVALID, "runtime flag '%s' needs %s after it: no path, no space%s",
                        row->long_name,
                        row->kind == KIND_MODEL ? "a model's name" : "a number or a plain word",

@@ -315,6 +315,7 @@ static int do_settings_set(struct runner *r, struct model *m, void *args, struct
         fingerprint_make(m->worker);
     }
     idle_update(m);
+    prepare_declared(m);
     return 0;
 }
 

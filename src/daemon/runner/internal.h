@@ -245,6 +245,8 @@ void prepare_loaded(struct worker *w, uint64_t n_bytes, bool is_attached);
 int prepare_on_attached(struct worker *w, struct str payload, struct err *err) MUST_USE;
 /* Something has changed: hands over what there is, begins what is wanted. */
 void prepare_next(struct runner *r);
+/* m's settings have changed: where they say so, what is made of it goes, finished or not. */
+void prepare_declared(struct model *m);
 #define PREPARED_TEXT_BYTES 16u
 void prepare_describe(const struct worker *w, char ret[PREPARED_TEXT_BYTES]);
 

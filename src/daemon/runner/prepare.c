@@ -28,6 +28,7 @@ struct prepare_job {
     char digest[DIGEST_BYTES];
     char *name; /* owned: of the model, for the log */
     bool is_stored;
+    bool is_unwanted;         /* so declared since it began */
     struct model_files files; /* owned */
     uint64_t n_bytes, begun_ms;
     atomic_uint percent;
@@ -85,9 +86,12 @@ static void note_failure(struct preparer *p, const char *digest)
         snprintf(p->failed[p->n_failed++ % FAILED_MAX], DIGEST_BYTES, "%s", digest);
 }
 
-static bool is_on(const struct runner *r)
+/* Whether m's workers use prepared weights: as declared of it, else of all. */
+static bool is_on(const struct model *m)
 {
-    return r->cfg.store && !r->cfg.no_prepare;
+    const struct runner_config *cfg = &m->runner->cfg;
+    const struct model_settings *s = &m->settings;
+    return cfg->store && !(s->has_no_prepare ? s->no_prepare : cfg->no_prepare);
 }
 
 /* ---- making one ---- */
@@ -139,6 +143,12 @@ static void job_done(void *ctx)
     struct runner *r = j->r;
     const double s = (double)(loop_now_ms() - j->begun_ms) / 1000.0;
     r->preparer->job = NULL;
+    if (!r->is_stopping) /* what is called off then stays so */
+        atomic_store(&r->preparer->is_called_off, false);
+    if (j->rc == 0 && j->is_unwanted) { /* it was whole before it could be called off */
+        store_prepared_remove(r->cfg.store, j->digest);
+        j->rc = -E_CANCELED;
+    }
     if (j->rc == 0) {
         r->stats.n_prepared++;
         log_info("model %s: prepared %.1f MiB of weights in %.1f s", j->name,
@@ -151,7 +161,7 @@ static void job_done(void *ctx)
             note_failure(r->preparer, j->digest);
     }
     for (struct worker *w = r->workers; w; w = w->next)
-        if (j->rc < 0 && strcmp(w->digest, j->digest) == 0)
+        if (j->rc < 0 && j->rc != -E_CANCELED && strcmp(w->digest, j->digest) == 0)
             w->prepared.has_failed = true;
     job_free(j);
     prepare_next(r);
@@ -223,8 +233,8 @@ static bool try_worker(struct worker *w)
     struct runner *r = w->runner;
     struct err err = ERR_INIT;
     int fd;
-    if (w->state != WORKER_READY || w->prepared.n_bytes == 0 || w->prepared.is_attached ||
-        w->prepared.is_asked || w->prepared.has_failed || !w->digest[0])
+    if (!is_on(w->model) || w->state != WORKER_READY || w->prepared.n_bytes == 0 ||
+        w->prepared.is_attached || w->prepared.is_asked || w->prepared.has_failed || !w->digest[0])
         return true;
     if (store_prepared_open(r->cfg.store, w->digest, &fd, &err) == 0) {
         attach(w, fd);
@@ -244,18 +254,56 @@ static bool try_worker(struct worker *w)
 
 void prepare_next(struct runner *r)
 {
-    if (!is_on(r) || r->is_stopping || r->preparer->job)
+    if (r->is_stopping || r->preparer->job)
         return;
     for (struct worker *w = r->workers; w; w = w->next)
         if (!try_worker(w))
             return;
 }
 
+/* Some worker computes from them, will, or would. */
+static bool is_wanted(const struct runner *r, const char *digest)
+{
+    for (const struct worker *w = r->workers; w; w = w->next)
+        if (w->state != WORKER_ENDING && is_on(w->model) && strcmp(w->digest, digest) == 0)
+            return true;
+    return false;
+}
+
+/* Under which its prepared weights lie, if any do: "" as long as the file was never hashed. */
+static void digest_find(const struct model *m, char ret[DIGEST_BYTES])
+{
+    struct model_files files;
+    struct err ignored = ERR_INIT;
+    snprintf(ret, DIGEST_BYTES, "%s", m->file.digest[0] ? m->file.digest : m->digest);
+    if (ret[0] || model_files_open(m->file.path, &files, &ignored) < 0)
+        return;
+    if (!digests_known(m->runner->digests, &files, ret))
+        ret[0] = '\0';
+    model_files_close(&files);
+}
+
+void prepare_declared(struct model *m)
+{
+    struct preparer *p = m->runner->preparer;
+    char digest[DIGEST_BYTES];
+    if (!m->settings.no_prepare || !m->runner->cfg.store)
+        return;
+    digest_find(m, digest);
+    if (!digest[0] || is_wanted(m->runner, digest))
+        return;
+    store_prepared_remove(m->runner->cfg.store, digest);
+    if (p->job && strcmp(p->job->digest, digest) == 0) {
+        p->job->is_unwanted = true;
+        atomic_store(&p->is_called_off, true);
+    }
+}
+
 int prepare_open(struct worker *w)
 {
     struct err err = ERR_INIT;
     int fd = -1;
-    if (!is_on(w->runner) || !w->digest[0] || w->files.n + w->draft.files.n + 1 > LIMIT_MSG_FDS ||
+    if (!is_on(w->model) || !w->digest[0] || w->files.n + w->draft.files.n + 1 > LIMIT_MSG_FDS ||
         store_prepared_open(w->runner->cfg.store, w->digest, &fd, &err) < 0)
         return -1;
     return fd;
@@ -305,7 +353,7 @@ void prepare_describe(const struct worker *w, char ret[PREPARED_TEXT_BYTES])
     const struct prepare_job *j = w->runner->preparer->job;
     const char *text = w->prepared.n_bytes == 0  ? "none"
                        : w->prepared.is_attached ? "yes"
-                       : is_on(w->runner)        ? "no"
+                       : is_on(w->model)         ? "no"
                                                  : "off";
     snprintf(ret, PREPARED_TEXT_BYTES, "%s", text);
     if (w->prepared.is_asked) /* it lies there, and is about to be taken up */

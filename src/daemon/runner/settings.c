@@ -20,7 +20,8 @@ enum field_kind {
     FIELD_SIZE,
     FIELD_TYPE,
     FIELD_TIME,
-    FIELD_BOOL,
+    FIELD_BOOL,   /* false: absent */
+    FIELD_SWITCH, /* true, false or absent */
     FIELD_FLOAT
 };
 
@@ -50,6 +51,7 @@ static const struct field fields[] = {
      0, 1},
     {"speculative-draft-model", FIELD_MODEL, RELOADS,
      offsetof(struct model_settings, speculative_draft_model), 0, 0, 0},
+    {"no-prepare", FIELD_SWITCH, RELOADS, AT(no_prepare), 0, 0},
     {"keep-alive", FIELD_TIME, 0, offsetof(struct model_settings, keep_alive_s),
      offsetof(struct model_settings, has_keep_alive), 0, 31536000},
     {"pinned", FIELD_BOOL, 0, offsetof(struct model_settings, pinned), 0, 0, 0},
@@ -248,6 +250,7 @@ static int apply_field(struct model_settings *s, const struct field *f, const js
     case FIELD_TEXT: return apply_text(s, f, v, err);
     case FIELD_MODEL: return apply_model(s, f, v, err);
     case FIELD_BOOL: return apply_bool(s, f, v, err);
+    case FIELD_SWITCH: rc = apply_bool(s, f, v, err); break;
     case FIELD_U32:
     case FIELD_U64: rc = apply_int(s, f, v, err); break;
     case FIELD_SIZE:
@@ -274,6 +277,7 @@ static void clear_field(struct model_settings *s, const struct field *f)
         s->speculative_draft_model = NULL;
         return;
     case FIELD_BOOL: s->pinned = false; return;
+    case FIELD_SWITCH: *(bool *)value_of(s, f) = false; break;
     case FIELD_U32:
     case FIELD_TYPE: *(uint32_t *)value_of(s, f) = 0; break;
     case FIELD_FLOAT: *(float *)value_of(s, f) = 0; break;
@@ -367,7 +371,8 @@ static json_t *field_json(const struct model_settings *s, const struct field *f)
     switch (f->kind) {
     case FIELD_TEXT: return json_stringn(s->chat_template, s->chat_template_len);
     case FIELD_MODEL: return json_string(s->speculative_draft_model);
-    case FIELD_BOOL: return json_boolean(s->pinned);
+    case FIELD_BOOL:
+    case FIELD_SWITCH: return json_boolean(*(const bool *)v);
     case FIELD_U32: return json_integer(*(const uint32_t *)v);
     case FIELD_TYPE:
         return json_string(

@@ -18,11 +18,12 @@ struct model_settings {
     /* loading: a change takes a new worker */
     bool has_context_size, has_max_num_seqs, has_max_num_batched_tokens, has_kv_cache_type,
         has_kv_cache_memory, has_threads, has_speculative_num_tokens,
-        has_speculative_min_acceptance_rate;
+        has_speculative_min_acceptance_rate, has_no_prepare;
     uint32_t context_size, max_num_seqs, max_num_batched_tokens, kv_cache_type, threads,
         speculative_num_tokens;
     float speculative_min_acceptance_rate;
     uint64_t kv_cache_memory;
+    bool no_prepare; /* its weights, and its draft model's, are used as their files have them */
     /* staying */
     bool has_keep_alive;
     uint64_t keep_alive_s; /* RUN_FOREVER: for ever */
