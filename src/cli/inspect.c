@@ -54,6 +54,16 @@ static void print_file(const json_t *file)
         fact_print("licence", "%.200s", metadata_text(file, "general.license"));
 }
 
+static void print_prepared(const json_t *m, const char *title, const char *state, const char *bytes)
+{
+    char size[16];
+    text_bytes(answer_number(m, bytes), size);
+    if (answer_number(m, bytes))
+        fact_print(title, "%s, %s", answer_text(m, state), size);
+    else if (*answer_text(m, state))
+        fact_print(title, "%s", answer_text(m, state));
+}
+
 static void print_loaded(const json_t *m)
 {
     char a[16], b[16], c[16], span[32];
@@ -64,14 +74,11 @@ static void print_loaded(const json_t *m)
                text_span((uint64_t)time(NULL) - answer_number(m, "loaded_unix"), span));
     fact_print("context", "%llu tokens", (unsigned long long)answer_number(m, "n_ctx"));
     fact_print("memory", "%s weights, %s cache, %s scratch", a, b, c);
-    text_bytes(answer_number(m, "prepared_bytes"), a);
-    if (answer_number(m, "prepared_bytes"))
-        fact_print("prepared", "%s, %s", answer_text(m, "prepared"), a);
-    else if (*answer_text(m, "prepared"))
-        fact_print("prepared", "%s", answer_text(m, "prepared"));
+    print_prepared(m, "prepared", "prepared", "prepared_bytes");
     text_bytes(answer_number(m, "draft_weight_bytes"), a);
     if (*answer_text(m, "draft_model"))
         fact_print("draft model", "%s, %s of the weights", answer_text(m, "draft_model"), a);
+    print_prepared(m, "draft prepared", "draft_prepared", "draft_prepared_bytes");
     if (*answer_text(m, "draft_refusal"))
         fact_print("draft model", "none: %s", answer_text(m, "draft_refusal"));
     if (answer_number(m, "n_drafted"))

@@ -125,25 +125,26 @@ static void must(int rc, const struct err *err)
     exit(1);
 }
 
-/* Prepares, if need be, and attaches. */
-static void prepare(struct engine *e, const struct gguf *g, const struct engine_config *cfg)
+/* Prepares g, the engine's model or draft model, if need be, and attaches; path NULL: not kept. */
+static void prepare(struct engine *e, enum weights_of of, const struct gguf *g, const char *level,
+                    const char *path)
 {
     struct err err = ERR_INIT;
     struct stat st = {0};
     uint64_t n_bytes = 0;
-    const int fd = prepared_path ? open(prepared_path, O_RDWR | O_CREAT | O_CLOEXEC, 0644)
-                                 : open(".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
+    const int fd = path ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644)
+                        : open(".", O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
     if (fd < 0 || fstat(fd, &st) < 0)
-        must(err_set_sys(&err, E_IO, "%s", prepared_path ? prepared_path : "."), &err);
+        must(err_set_sys(&err, E_IO, "%s", path ? path : "."), &err);
     if (st.st_size == 0) {
         const double begun = now_s();
-        must(engine_prepare(g, cfg->cpu_level, fd, NULL, NULL, &n_bytes, &err), &err);
+        must(engine_prepare(g, level, fd, NULL, NULL, &n_bytes, &err), &err);
         printf("%-16s %9.1f MB %17.2f ms\n", "prepare", (double)n_bytes / 1e6,
                (now_s() - begun) * 1e3);
     }
-    if (engine_prepared_bytes(e)) {
+    if (engine_prepared_bytes(e, of)) {
         const double begun = now_s();
-        must(engine_attach_prepared(e, fd, &err), &err);
+        must(engine_attach_prepared(e, of, fd, &err), &err);
         printf("%-16s %9s %20.2f ms\n", "attach", "", (now_s() - begun) * 1e3);
     }
     close(fd);
@@ -209,7 +210,9 @@ int main(int argc, char **argv)
     }
     printf("%-16s %9s %20.2f ms\n", "open", "", (now_s() - begun) * 1e3);
     if (is_prepared)
-        prepare(e, g, &cfg);
+        prepare(e, WEIGHTS_OF_MODEL, g, cfg.cpu_level, prepared_path);
+    if (is_prepared && cfg.draft)
+        prepare(e, WEIGHTS_OF_DRAFT, cfg.draft, cfg.cpu_level, NULL);
     for (; i < argc; i++)
         run_case(e, argv[i]);
     engine_free(e);

@@ -71,11 +71,12 @@ static void try_prepared(const struct gguf *g, struct engine *e, int not_one)
     uint64_t n = 0;
     if (fd < 0)
         fd = memfd_create("prepared", MFD_CLOEXEC);
-    BUG_ON(engine_attach_prepared(e, not_one, &err) == 0);
+    BUG_ON(engine_attach_prepared(e, WEIGHTS_OF_MODEL, not_one, &err) == 0);
     if (fd < 0 || ftruncate(fd, 0) < 0 || lseek(fd, 0, SEEK_SET) != 0)
         return;
     BUG_ON(engine_prepare(g, NULL, fd, NULL, NULL, &n, &err) < 0);
-    BUG_ON(n != engine_prepared_bytes(e) || (n && engine_attach_prepared(e, fd, &err) < 0));
+    BUG_ON(n != engine_prepared_bytes(e, WEIGHTS_OF_MODEL) ||
+           (n && engine_attach_prepared(e, WEIGHTS_OF_MODEL, fd, &err) < 0));
 }
 
 static void try_engine(const struct gguf *g, int fd, const struct tokenizer *t,

@@ -142,6 +142,7 @@ class Debug(CliCase):
         self.refused(1, "context", "debug", "plan", "stories", "--max-model-len", "1")
         both = self.ok("debug", "plan", "stories", "--speculative-draft-model", "stories-chat")
         self.assertRegex(both, r"draft model +\d+ bytes of the weights, \d+ of each block, 4 guesses\n")
+        self.assertRegex(both, r"(?m)^prepared weights +\d+ bytes on the disk.*\nof the draft model +\d+ bytes on the disk")
         self.refused(1, "no model", "debug", "plan", "stories", "--speculative-draft-model", "none")
 
 

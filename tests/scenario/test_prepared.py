@@ -15,7 +15,7 @@ import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
 import tiny_gguf  # noqa: E402
-from berth_test import BERTH, SLOW, Daemon, wait_until  # noqa: E402
+from berth_test import BERTH, MODELS, SLOW, Daemon, wait_until  # noqa: E402
 
 
 
@@ -87,9 +87,12 @@ class Prepared(unittest.TestCase):
     def info(self, d, model="tiny"):
         return d.get(f"/berth/v1/models/{model}")[2]
 
-    def prepared(self, d, what="yes", model="tiny"):
-        ok = wait_until(lambda: self.info(d, model).get("prepared") == what)
-        self.assertTrue(ok, f"{self.info(d, model).get('prepared')}\n{d.output()}")
+    def prepared(self, d, what="yes", model="tiny", of="prepared"):
+        ok = wait_until(lambda: self.info(d, model).get(of) == what)
+        self.assertTrue(ok, f"{self.info(d, model).get(of)}\n{d.output()}")
+
+    def drafts(self, d, what="yes", model="tiny"):
+        self.prepared(d, what, model, "draft_prepared")
 
     def logged(self, d, text):
         self.assertTrue(wait_until(lambda: text in d.output()), f"{text}\n{d.output()}")
@@ -391,6 +394,197 @@ class Prepared(unittest.TestCase):
         self.assertEqual(self.info(d, "local/tiny:v1")["prepared"], "yes")
         self.assertEqual(d.request("DELETE", "/models/local/tiny:v1")[0], 200)
         self.assertEqual(self.files(d), [])
+
+    def draft(self, name="small", pad_bytes=PAD // 2):
+        """A model that guesses for the others."""
+        tiny_gguf.write(os.path.join(self.folder.name, name + ".gguf"), q8=True, pad_bytes=pad_bytes, seed=11)
+        return name
+
+    def files_of(self, d, *models):
+        return sorted(f"sha256-{self.info(d, m)['digest'].removeprefix('sha256:')}.v1" for m in models)
+
+    def test_a_draft_model(self):
+        plain = self.plain()
+        name = self.draft()
+        d = self.daemon()
+        self.declare(d, speculative_draft_model=name)
+        self.load(d)
+        self.prepared(d)
+        self.drafts(d)
+        self.assertEqual(self.answers(d), plain)
+        self.assertTrue(wait_until(lambda: self.info(d)["n_drafted"] > 0))
+        self.assertEqual(len(self.files(d)), 2)
+        self.load(d, name)  # where it is the model, it has the same file, at once
+        self.assertEqual(self.info(d, name)["prepared"], "yes")
+        self.assertEqual(self.files(d), self.files_of(d, "tiny", name))
+        info = self.info(d)
+        self.assertEqual(info["draft_prepared_bytes"], self.info(d, name)["prepared_bytes"])
+        self.assertNotIn("draft_prepared", self.info(d, name))
+        self.assertEqual(self.metric(d, "berth_prepared_total"), 2)
+        self.assertRegex(berth(d, "inspect", "tiny").stdout, r"draft prepared +yes, ")
+        self.assertIn("): guesses from prepared weights", d.output())
+        self.unload(d, name)
+        d.post("/berth/v1/prune", {})
+        self.assertEqual(len(self.files(d)), 2)  # it still guesses
+        self.assertEqual(d.stop(), 0)
+        d = self.daemon(like=d)
+        self.load(d)  # LOAD takes both along
+        info = self.info(d)
+        self.assertEqual((info["prepared"], info["draft_prepared"]), ("yes", "yes"))
+        self.assertEqual(self.answers(d), plain)
+        self.assertEqual(self.metric(d, "berth_prepared_total"), 0)
+        self.unload(d)
+        d.post("/berth/v1/prune", {})
+        self.assertEqual(self.files(d), [])
+
+    def test_a_draft_model_by_its_path_which_was_a_model_before(self):
+        name = self.draft()
+        d = self.daemon("--speculative-draft-model", os.path.join(self.folder.name, name + ".gguf"))
+        self.load(d, name)
+        self.prepared(d, model=name)
+        self.load(d)
+        info = self.info(d)
+        self.assertEqual(info["draft_prepared"], "yes")
+        self.prepared(d)
+        self.declare(d, speculative_draft_model="tiny")  # itself: one file, used twice
+        self.load(d)
+        info = self.info(d)
+        self.assertEqual((info["prepared"], info["draft_prepared"]), ("yes", "yes"))
+        self.assertEqual(len(self.files(d)), 2)
+
+    def test_a_draft_model_under_way(self):
+        name = self.draft(pad_bytes=int((24 << 20) / SLOW))
+        big = self.big()
+        body = {"prompt": "hello", "max_tokens": 24, "temperature": 0.8, "ignore_eos": True, "seed": 1}
+        texts = []
+        for args in (["--no-prepare"], []):
+            d = self.daemon(*args)
+            out = {}
+            if not args:
+                self.load(d, big)
+                self.prepared(d, model=big)
+            self.declare(d, big, speculative_draft_model=name)
+            self.load(d, big)
+            pid = None if args else self.caught(d)
+            t = threading.Thread(target=self.stream, args=(d, big, out, body))
+            t.start()
+            if pid:
+                self.assertTrue(wait_until(lambda: self.info(d, big)["n_running"] == 1))
+                info = self.info(d, big)
+                self.assertEqual(info["prepared"], "yes")
+                self.assertRegex(info["draft_prepared"], r"^\d+ %$")
+                os.kill(pid, signal.SIGCONT)
+                self.drafts(d, model=big)
+                self.assertEqual(self.info(d, big)["n_running"], 1)
+            t.join()
+            texts.append(out[id(body)])
+            self.assertEqual(d.stop(), 0)
+        self.assertEqual(texts[0], texts[1])
+        self.assertEqual(len(texts[1][0]), 24)
+
+    def test_a_draft_model_that_cannot_be_prepared(self):
+        name = self.draft(pad_bytes=int((24 << 20) / SLOW))
+        plain = self.plain()
+        d = self.daemon()
+        self.load(d)
+        self.prepared(d)
+        self.declare(d, speculative_draft_model=name)
+        self.load(d)
+        os.kill(self.caught(d), signal.SIGKILL)
+        self.logged(d, f"model {name}: its weights were not prepared, it runs from its file: ")
+        self.drafts(d, "no")
+        self.assertEqual(self.info(d)["prepared"], "yes")
+        self.assertEqual(self.answers(d), plain)
+        for i in range(3 if SLOW == 1 else 1):  # the daemon is killed meanwhile
+            d.stop(signal.SIGKILL)
+            d = self.daemon(like=d)
+            self.load(d)
+            self.caught(d)
+        d.stop(signal.SIGKILL)
+        d = self.daemon(like=d)
+        self.assertEqual(len(self.files(d)), 1)
+        self.load(d)
+        self.drafts(d)
+        self.assertEqual(self.answers(d), plain)
+        self.load(d, name)
+        wrong = self.files_of(d, name)[0]  # not its own: deleted and made again
+        size = os.stat(self.path(d, wrong)).st_size
+        self.unload(d)
+        self.unload(d, name)
+        os.unlink(self.path(d, wrong))
+        with open(self.path(d, wrong), "wb") as f:
+            f.write(b"\0" * size)
+        self.load(d)
+        self.logged(d, f"model {name}: the prepared weights in the store are not its own and were deleted")
+        self.drafts(d)
+        self.assertEqual(self.answers(d), plain)
+        self.assertEqual(d.output().count("were deleted"), 1)
+
+    def test_a_draft_model_of_the_store(self):
+        d = self.daemon()
+        for model in ("v1", "v2"):
+            path = os.path.join(self.folder.name, self.draft("draft" + model, int((12 << 20) / SLOW)) + ".gguf")
+            p = berth(d, "package", "--gguf", path, "--context-size", "512" if model == "v1" else "1024", "local/draft:" + model)
+            self.assertEqual(p.returncode, 0, p.stdout)
+        self.declare(d, speculative_draft_model="local/draft:v1")
+        self.load(d)
+        self.prepared(d)
+        self.drafts(d)
+        self.assertEqual(len(self.files(d)), 2)
+        self.unload(d)
+        d.post("/berth/v1/prune", {})
+        self.assertEqual(len(self.files(d)), 1)  # it is in the store
+        self.load(d)
+        self.assertEqual(self.info(d)["draft_prepared"], "yes")
+        self.prepared(d)
+        self.assertEqual(d.request("DELETE", "/models/local/draft:v1")[0], 200)
+        self.assertEqual(self.files(d), self.files_of(d, "tiny"))
+        self.declare(d, speculative_draft_model="local/draft:v2")
+        self.load(d)
+        pid = self.caught(d)
+        self.assertEqual(d.request("DELETE", "/models/local/draft:v2")[0], 200)
+        os.kill(pid, signal.SIGCONT)
+        self.assertTrue(wait_until(lambda: preparer(d.pid) is None and len(self.files(d)) == 1), self.files(d))
+
+    def test_a_draft_model_off(self):
+        name = self.draft(pad_bytes=int((24 << 20) / SLOW))
+        d = self.daemon("--no-prepare")
+        self.declare(d, speculative_draft_model=name)
+        self.load(d)
+        time.sleep(0.3)
+        info = self.info(d)
+        self.assertEqual((info["prepared"], info["draft_prepared"], self.files(d)), ("off", "off", []))
+        self.assertEqual(d.stop(), 0)
+        d = self.daemon(like=d)
+        self.declare(d, no_prepare=True)  # of the model: then of what guesses for it, too
+        self.load(d)
+        time.sleep(0.3)
+        info = self.info(d)
+        self.assertEqual((info["prepared"], info["draft_prepared"], self.files(d)), ("off", "off", []))
+        self.declare(d, no_prepare=None)
+        self.declare(d, name, no_prepare=True)  # of what guesses alone
+        self.load(d)
+        self.prepared(d)
+        self.assertEqual(self.info(d)["draft_prepared"], "off")
+        self.assertEqual(len(self.files(d)), 1)
+        self.declare(d, name, no_prepare=None)
+        self.unload(d)
+        self.load(d)
+        pid = self.caught(d)
+        self.declare(d, no_prepare=True)  # while it is made
+        os.kill(pid, signal.SIGCONT)
+        self.assertTrue(wait_until(lambda: preparer(d.pid) is None and self.files(d) == []), self.files(d))
+        self.assertEqual(d.output().count("were not prepared"), 0)
+
+    def test_a_draft_model_that_is_left_away(self):
+        stories = os.path.join(MODELS, "stories.gguf")
+        d = self.daemon("--speculative-draft-model", stories)
+        self.load(d)
+        self.prepared(d)
+        self.assertIn("draft_refusal", self.info(d))
+        self.assertNotIn("draft_prepared", self.info(d))
+        self.assertEqual(len(self.files(d)), 1)
+        self.assertEqual(d.stop(), 0)
 
     def test_no_room(self):
         room = os.path.join(self.folder.name, "room")

@@ -102,14 +102,14 @@ int run_prepare(const struct gguf *g, const char *cpu_level)
     return fd;
 }
 
-static void prepare(const struct run_set *s)
+static void prepare(const struct run_set *s, enum weights_of of)
 {
     struct err err = ERR_INIT;
-    const int fd = run_prepare(s->prepare, engine_get_plan(s->e)->config.cpu_level);
-    if (engine_attach_prepared(s->e, fd, &err))
+    const int fd = run_prepare(s->prepare[of], engine_get_plan(s->e)->config.cpu_level);
+    if (engine_attach_prepared(s->e, of, fd, &err))
         fail_msg("%s", err.msg);
     close(fd);
-    assert_true(engine_is_prepared(s->e));
+    assert_true(engine_is_prepared(s->e, of));
 }
 
 void run_all(struct run_set *s)
@@ -117,8 +117,9 @@ void run_all(struct run_set *s)
     bool more = true;
     for (s->step = 0; more; s->step++) {
         const uint32_t n_left = submit_due(s);
-        if (s->prepare && s->step == s->prepare_at)
-            prepare(s);
+        for (int of = 0; of < WEIGHTS_N; of++)
+            if (s->prepare[of] && s->step == s->prepare_at[of])
+                prepare(s, (enum weights_of)of);
         more = engine_step(s->e, on_event, s) || n_left;
         const char *broken = s->validate ? engine_validate(s->e) : NULL;
         if (broken)

@@ -35,10 +35,11 @@ struct run_set {
     struct run *runs;
     uint32_t n;
     uint32_t step;
-    bool validate;              /* the cache after every step */
-    const struct gguf *prepare; /* NULL, or what e runs: from step prepare_at on it computes from
-                                   prepared weights, made now */
-    uint32_t prepare_at;
+    bool validate; /* the cache after every step */
+    /* NULL, or what e runs and what guesses for it: from step prepare_at on it computes from
+     * prepared weights of it, made now. */
+    const struct gguf *prepare[WEIGHTS_N];
+    uint32_t prepare_at[WEIGHTS_N];
 };
 
 struct engine *run_open(const struct gguf *g, const struct engine_config *cfg);

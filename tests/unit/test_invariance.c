@@ -119,10 +119,10 @@ static void run_together(const struct gguf *g, struct run *got, const struct run
                         .runs = got,
                         .n = N_RUNS,
                         .validate = true,
-                        .prepare = prepared ? g : NULL,
-                        .prepare_at = 20};
+                        .prepare = {prepared ? g : NULL},
+                        .prepare_at = {20}};
     run_all(&s);
-    s.prepare = NULL;
+    s.prepare[WEIGHTS_OF_MODEL] = NULL;
     struct engine_stats st;
     engine_stats(e, &st);
     if (preempts)

@@ -371,6 +371,7 @@ static void load_messages_come_back_whole(void **state)
                                   .max_num_seqs = 5,
                                   .max_num_batched_tokens = 6,
                                   .block_size = 7,
+                                  .has_prepared = {[WEIGHTS_OF_DRAFT] = true},
                                   .n_speculate = 5,
                                   .min_acceptance = 0.25f,
                                   .kv_type = 1,
@@ -391,6 +392,7 @@ static void load_messages_come_back_whole(void **state)
     assert_true(got.kv_cache_bytes == 1ull << 40 && got.kv_type == 1 && got.block_size == 7);
     assert_true(got.n_draft_fds == 1 && got.may_lack_draft && got.n_speculate == 5 &&
                 got.min_acceptance == 0.25f);
+    assert_true(got.has_prepared[WEIGHTS_OF_DRAFT] && !got.has_prepared[WEIGHTS_OF_MODEL]);
     for (size_t n = 0; n < b.len; n++)
         assert_int_equal(msg_load_decode((struct str){b.data, n}, &a, &got, &err), -E_FORMAT);
     buf_clear(&b); /* files that are all the draft model's */
@@ -398,14 +400,23 @@ static void load_messages_come_back_whole(void **state)
     none.n_draft_fds = 2;
     assert_int_equal(msg_load_encode(&b, &none, &err), 0);
     assert_int_equal(msg_load_decode((struct str){b.data, b.len}, &a, &got, &err), -E_FORMAT);
+    buf_clear(&b); /* prepared weights of a draft model, and none is named */
+    none.n_draft_fds = 0;
+    assert_int_equal(msg_load_encode(&b, &none, &err), 0);
+    assert_int_equal(msg_load_decode((struct str){b.data, b.len}, &a, &got, &err), -E_FORMAT);
     buf_clear(&b);
     const struct msg_loaded is = {
+        .prepared = {{.n_bytes = 1ull << 40}, {.n_bytes = 4096, .is_used = true}},
         .n_ctx = 9, .has_text = true, .arch = STR_LIT("llama"), .summary = STR_LIT("s"),
         .draft_refusal = STR_LIT("other words")};
     assert_int_equal(msg_loaded_encode(&b, &is, &err), 0);
     assert_int_equal(msg_loaded_decode((struct str){b.data, b.len}, &a, &loaded, &err), 0);
     assert_true(loaded.n_ctx == 9 && loaded.has_text && !loaded.has_chat_template &&
                 str_is(loaded.arch, "llama") && str_is(loaded.draft_refusal, "other words"));
+    assert_true(loaded.prepared[WEIGHTS_OF_MODEL].n_bytes == 1ull << 40 &&
+                !loaded.prepared[WEIGHTS_OF_MODEL].is_used);
+    assert_true(loaded.prepared[WEIGHTS_OF_DRAFT].n_bytes == 4096 &&
+                loaded.prepared[WEIGHTS_OF_DRAFT].is_used);
     buf_append_char(&b, 'x');
     assert_int_equal(msg_loaded_decode((struct str){b.data, b.len}, &a, &loaded, &err), -E_FORMAT);
     arena_release(&a);

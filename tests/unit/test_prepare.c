@@ -31,7 +31,7 @@ static int setup(void **state)
     model = tiny_model_open(&m);
     tiny_model_build(&m, &file);
     struct engine *e = run_open(model, &cfg);
-    n_bytes = engine_prepared_bytes(e);
+    n_bytes = engine_prepared_bytes(e, WEIGHTS_OF_MODEL);
     engine_free(e);
     return 0;
 }
@@ -83,7 +83,7 @@ static void writes_what_the_engine_takes(void **state)
         fail_msg("%s", err.msg);
     assert_int_equal(last_done, n_bytes);
     struct engine *e = run_open(model, &cfg);
-    assert_int_equal(engine_attach_prepared(e, out, &err), 0);
+    assert_int_equal(engine_attach_prepared(e, WEIGHTS_OF_MODEL, out, &err), 0);
     engine_free(e);
     close(out);
 }

@@ -27,13 +27,13 @@ static float *logits_of(const struct gguf *g, const char *level, int fd, uint32_
     const uint32_t n_vocab = engine_hparams(e)->n_vocab;
     float *out = mem_try_alloc((size_t)N_TOK * n_vocab, sizeof *out, &err);
     assert_non_null(out);
-    if (fd >= 0 && engine_attach_prepared(e, fd, &err))
+    if (fd >= 0 && engine_attach_prepared(e, WEIGHTS_OF_MODEL, fd, &err))
         fail_msg("%s", err.msg);
-    assert_int_equal(engine_is_prepared(e), fd >= 0);
+    assert_int_equal(engine_is_prepared(e, WEIGHTS_OF_MODEL), fd >= 0);
     tiny_tokens(tokens, N_TOK, n_vocab);
     assert_int_equal(engine_logits(e, tokens, N_TOK, out, &err), 0);
     if (fd >= 0) /* twice is once too often */
-        assert_int_equal(engine_attach_prepared(e, fd, &err), -E_INVALID);
+        assert_int_equal(engine_attach_prepared(e, WEIGHTS_OF_MODEL, fd, &err), -E_INVALID);
     engine_free(e);
     *ret_n = N_TOK * n_vocab;
     return out;
@@ -43,7 +43,7 @@ static bool wants(const struct gguf *g, const char *level)
 {
     const struct engine_config cfg = {.cpu_level = level};
     struct engine *e = run_open(g, &cfg);
-    const bool ret = engine_prepared_bytes(e) > 0;
+    const bool ret = engine_prepared_bytes(e, WEIGHTS_OF_MODEL) > 0;
     engine_free(e);
     return ret;
 }
@@ -118,13 +118,13 @@ static void nothing_to_do(void **state)
     struct engine *e = run_open(g, &cfg);
     int fd = build_fd("", 0);
     (void)state;
-    assert_int_equal(engine_prepared_bytes(e), 0);
+    assert_int_equal(engine_prepared_bytes(e, WEIGHTS_OF_MODEL), 0);
     assert_int_equal(engine_prepare(g, "ref", fd, NULL, NULL, &n, &err), 0);
     assert_int_equal(n, 0);
     assert_int_equal(lseek(fd, 0, SEEK_END), 0);
     close(fd);
     fd = run_prepare(other, "ref");
-    assert_int_equal(engine_attach_prepared(e, fd, &err), -E_FORMAT);
+    assert_int_equal(engine_attach_prepared(e, WEIGHTS_OF_MODEL, fd, &err), -E_FORMAT);
     close(fd);
     engine_free(e);
     gguf_close(other);
@@ -134,10 +134,10 @@ static void nothing_to_do(void **state)
 static void refused(struct engine *e, int fd, const char *why)
 {
     struct err err = ERR_INIT;
-    assert_int_equal(engine_attach_prepared(e, fd, &err), -E_FORMAT);
+    assert_int_equal(engine_attach_prepared(e, WEIGHTS_OF_MODEL, fd, &err), -E_FORMAT);
     if (!strstr(err.msg, why))
         fail_msg("'%s' does not say '%s'", err.msg, why);
-    assert_false(engine_is_prepared(e));
+    assert_false(engine_is_prepared(e, WEIGHTS_OF_MODEL));
 }
 
 static void damaged_files(void **state)
@@ -147,7 +147,7 @@ static void damaged_files(void **state)
     struct gguf *g = a_model(DTYPE_Q8_0);
     struct engine *e = run_open(g, &cfg);
     const int fd = run_prepare(g, "ref");
-    const off_t n = (off_t)engine_prepared_bytes(e);
+    const off_t n = (off_t)engine_prepared_bytes(e, WEIGHTS_OF_MODEL);
     (void)state;
     assert_int_equal(ftruncate(fd, n - 1), 0);
     refused(e, fd, "bytes");
@@ -171,7 +171,7 @@ static void damaged_files(void **state)
     refused(e, pair[0], "bytes");
     close(pair[0]);
     close(pair[1]);
-    if (engine_attach_prepared(e, whole, &err)) /* after all that */
+    if (engine_attach_prepared(e, WEIGHTS_OF_MODEL, whole, &err)) /* after all that */
         fail_msg("%s", err.msg);
     close(whole);
     engine_free(e);
@@ -271,10 +271,10 @@ static void swapped_in_the_middle(void **state)
                                 .runs = sets[k],
                                 .n = N,
                                 .validate = true,
-                                .prepare = k ? g : NULL,
-                                .prepare_at = at};
+                                .prepare = {k ? g : NULL},
+                                .prepare_at = {at}};
             run_all(&s);
-            assert_int_equal(engine_is_prepared(e), k == 1);
+            assert_int_equal(engine_is_prepared(e, WEIGHTS_OF_MODEL), k == 1);
             engine_free(e);
         }
         for (uint32_t i = 0; i < N; i++) {
@@ -288,13 +288,127 @@ static void swapped_in_the_middle(void **state)
     gguf_close(g);
 }
 
+enum { N_DRAFTED = 6, DRAFTED_PROMPT = 30 };
+struct drafted {
+    struct run runs[N_DRAFTED];
+    struct engine_stats stats;
+};
+
+/* With a draft model; m and d: when the two are swapped, 0 before the first step, -1 never. */
+static void run_drafted(const struct gguf *g, const struct gguf *draft, const char *level, int m,
+                        int d, struct drafted *ret)
+{
+    static int32_t prompts[N_DRAFTED][DRAFTED_PROMPT];
+    const struct engine_config cfg = {.n_threads = 2,
+                                      .cpu_level = level,
+                                      .draft = draft,
+                                      .draft_always = true,
+                                      .max_num_batched_tokens = 40};
+    struct engine *e = run_open(g, &cfg);
+    for (uint32_t i = 0; i < N_DRAFTED; i++) {
+        struct run *r = &ret->runs[i];
+        run_request(r, 1 + i, prompts[i], DRAFTED_PROMPT, TINY_VOCAB);
+        r->req.params.temperature = i % 2 ? 1.1f : 0;
+        r->req.params.max_tokens = 60;
+        r->submit_at_step = i * 5;
+    }
+    struct run_set s = {.e = e,
+                        .runs = ret->runs,
+                        .n = N_DRAFTED,
+                        .validate = true,
+                        .prepare = {m >= 0 ? g : NULL, d >= 0 ? draft : NULL},
+                        .prepare_at = {m >= 0 ? (uint32_t)m : 0, d >= 0 ? (uint32_t)d : 0}};
+    run_all(&s);
+    assert_int_equal(engine_is_prepared(e, WEIGHTS_OF_MODEL), m >= 0);
+    assert_int_equal(engine_is_prepared(e, WEIGHTS_OF_DRAFT), d >= 0);
+    engine_stats(e, &ret->stats);
+    engine_free(e);
+}
+
+/* Answers, and guesses too: as many, and as many of them right, in as many steps. */
+static void check_drafted(const struct drafted *want, const struct drafted *got)
+{
+    for (uint32_t i = 0; i < N_DRAFTED; i++) {
+        const struct run_choice *a = &want->runs[i].choices[0], *b = &got->runs[i].choices[0];
+        assert_int_equal(a->n, b->n);
+        assert_memory_equal(a->tokens, b->tokens, a->n * sizeof *a->tokens);
+        assert_memory_equal(a->logprobs, b->logprobs, a->n * sizeof *a->logprobs);
+    }
+    assert_memory_equal(&want->stats, &got->stats, sizeof want->stats);
+}
+
+/* A draft model's weights swapped under answers: before, with or after the model's, or alone. */
+static void a_draft_swapped_in_the_middle(void **state)
+{
+    static const int at[][2] = {{-1, 0}, {-1, 7}, {-1, 20}, {0, 0}, {7, 7}, {4, 15}, {15, 4}};
+    static struct drafted want, got;
+    const char *levels[16];
+    const int n_levels = kern_levels(levels);
+#ifdef BERTH_SAN
+    const int first = n_levels - 1; /* what is new here is not the level's */
+#else
+    const int first = 0;
+#endif
+    const struct tiny_model other = tiny_model_as(tiny_model_find("qwen3"), DTYPE_Q8_0);
+    struct gguf *g = a_model(DTYPE_Q4_0), *draft = tiny_model_open(&other);
+    (void)state;
+    for (int l = first; l < n_levels; l++) {
+        if (!wants(g, levels[l]) || !wants(draft, levels[l]))
+            continue;
+        for (int same = 0; same < 2; same++) { /* the model guesses for itself */
+            const struct gguf *by = same ? g : draft;
+            run_drafted(g, by, levels[l], -1, -1, &want);
+            assert_true(want.stats.n_drafted > 0 && want.stats.n_accepted > 0);
+            for (size_t i = 0; i < ARRAY_LEN(at); i++) {
+                run_drafted(g, by, levels[l], at[i][0], at[i][1], &got);
+                check_drafted(&want, &got);
+            }
+        }
+    }
+    gguf_close(draft);
+    gguf_close(g);
+}
+
+/* One file serves a model in either role; it is checked in either. */
+static void files_of_a_draft(void **state)
+{
+    struct err err = ERR_INIT;
+    struct gguf *g = a_model(DTYPE_Q4_0), *draft = a_model(DTYPE_Q8_0);
+    const int of_model = run_prepare(g, "ref"), of_draft = run_prepare(draft, "ref");
+    const struct engine_config cfg = {.cpu_level = "ref", .draft = draft},
+                               plain = {.cpu_level = "ref"};
+    struct engine *e = run_open(g, &cfg), *alone = run_open(draft, &plain);
+    (void)state;
+    assert_int_equal(engine_prepared_bytes(e, WEIGHTS_OF_DRAFT),
+                     engine_prepared_bytes(alone, WEIGHTS_OF_MODEL));
+    assert_int_equal(engine_prepared_bytes(alone, WEIGHTS_OF_DRAFT), 0);
+    assert_int_equal(engine_attach_prepared(e, WEIGHTS_OF_DRAFT, of_model, &err), -E_FORMAT);
+    assert_non_null(strstr(err.msg, "the draft model: prepared weights"));
+    assert_int_equal(engine_attach_prepared(e, WEIGHTS_OF_MODEL, of_draft, &err), -E_FORMAT);
+    assert_false(engine_is_prepared(e, WEIGHTS_OF_MODEL));
+    assert_false(engine_is_prepared(e, WEIGHTS_OF_DRAFT));
+    assert_int_equal(engine_attach_prepared(e, WEIGHTS_OF_DRAFT, of_draft, &err), 0);
+    assert_int_equal(engine_attach_prepared(e, WEIGHTS_OF_DRAFT, of_draft, &err), -E_INVALID);
+    assert_false(engine_is_prepared(e, WEIGHTS_OF_MODEL));
+    assert_true(engine_is_prepared(e, WEIGHTS_OF_DRAFT));
+    assert_int_equal(engine_attach_prepared(alone, WEIGHTS_OF_MODEL, of_draft, &err), 0);
+    assert_int_equal(engine_attach_prepared(alone, WEIGHTS_OF_DRAFT, of_draft, &err), -E_INVALID);
+    engine_free(alone);
+    engine_free(e);
+    close(of_model);
+    close(of_draft);
+    gguf_close(draft);
+    gguf_close(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(same_logits),   cmocka_unit_test(same_bytes_every_time),
-        cmocka_unit_test(nothing_to_do), cmocka_unit_test(damaged_files),
-        cmocka_unit_test(other_models),  cmocka_unit_test(no_room),
-        cmocka_unit_test(progress),      cmocka_unit_test(swapped_in_the_middle),
+        cmocka_unit_test(same_logits),      cmocka_unit_test(same_bytes_every_time),
+        cmocka_unit_test(nothing_to_do),    cmocka_unit_test(damaged_files),
+        cmocka_unit_test(other_models),     cmocka_unit_test(no_room),
+        cmocka_unit_test(progress),         cmocka_unit_test(swapped_in_the_middle),
+        cmocka_unit_test(files_of_a_draft), cmocka_unit_test(a_draft_swapped_in_the_middle),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

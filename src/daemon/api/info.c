@@ -152,6 +152,8 @@ static void put_running(const struct model_info *m, struct buf *out)
     if (m->draft_model) {
         put_text(out, "draft_model", m->draft_model);
         put_number(out, "draft_weight_bytes", m->draft_weight_bytes);
+        put_text(out, "draft_prepared", m->draft_prepared);
+        put_number(out, "draft_prepared_bytes", m->draft_prepared_bytes);
     }
     if (m->draft_refusal)
         put_text(out, "draft_refusal", m->draft_refusal);

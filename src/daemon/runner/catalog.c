@@ -247,7 +247,8 @@ static int do_is_used(struct runner *r, void *args, struct err *err)
         const struct worker *w = m->worker; /* one that ends needs nothing any more */
         const bool is_live = w && w->state != WORKER_ENDING;
         g->is_left |= (has_digest(m, g->digest) && (is_live || m->first)) ||
-                      (is_live && strcmp(w->digest, g->digest) == 0);
+                      (is_live && (strcmp(w->digest, g->digest) == 0 ||
+                                   strcmp(w->draft.file_digest, g->digest) == 0));
     }
     return 0;
 }
@@ -415,8 +416,12 @@ static void info_fill_worker(const struct worker *w, struct model_info *i)
     i->weight_bytes = w->loaded.weight_bytes;
     i->kv_bytes = w->loaded.kv_bytes;
     i->scratch_bytes = w->loaded.scratch_bytes;
-    prepare_describe(w, i->prepared);
-    i->prepared_bytes = w->prepared.is_attached ? w->prepared.n_bytes : 0;
+    const struct prepared_state *own = &w->prepared.of[WEIGHTS_OF_MODEL],
+                                *drafts = &w->prepared.of[WEIGHTS_OF_DRAFT];
+    prepare_describe(w, WEIGHTS_OF_MODEL, i->prepared);
+    i->prepared_bytes = own->is_attached ? own->n_bytes : 0;
+    prepare_describe(w, WEIGHTS_OF_DRAFT, i->draft_prepared);
+    i->draft_prepared_bytes = drafts->is_attached ? drafts->n_bytes : 0;
     i->draft_weight_bytes = w->loaded.draft_weight_bytes;
     i->draft_model = w->draft.name ? mem_dup(w->draft.name, strlen(w->draft.name)) : NULL;
     i->draft_refusal =

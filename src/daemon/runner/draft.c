@@ -3,6 +3,7 @@
  *
  * It is no model of its own here: it has no worker and no requests, its memory is part of the plan
  * of the worker that holds it, and its files are held as long as that is. */
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/runner/internal.h"
@@ -24,6 +25,26 @@ const char *draft_of(const struct model *m)
                : NULL;
 }
 
+/* What is declared of it as a model of its own. */
+static void take_declared(struct worker *w, const char *name)
+{
+    struct model_settings s;
+    struct err ignored = ERR_INIT;
+    if (state_get(w->runner->declared, name, &s, &ignored) < 0)
+        return;
+    w->draft.no_prepare = s.no_prepare;
+    model_settings_release(&s);
+}
+
+/* m: the model of that path, if it is known as one. */
+static int file_open(struct worker *w, const char *path, const struct model *m, struct err *err)
+{
+    w->draft.path = mem_dup(path, strlen(path));
+    if (m)
+        take_declared(w, m->file.name);
+    return model_files_open(path, &w->draft.files, err);
+}
+
 static int stored_open(struct worker *w, const char *name, struct err *err)
 {
     struct store *s = w->runner->cfg.store;
@@ -32,6 +53,7 @@ static int stored_open(struct worker *w, const char *name, struct err *err)
     struct err ignored = ERR_INIT;
     if (!s || shelf_find(w->runner->shelf, name, false, stored, w->draft.digest, &ignored) < 0)
         return models_not_found(&w->runner->models, str_from(name), w->runner->models_dirs, err);
+    take_declared(w, stored);
     int rc = store_model_read(s, w->draft.digest, &m, err);
     if (rc == 0 && strcmp(m.format, "gguf") != 0)
         rc = err_set(err, E_UNSUPPORTED, "%s is a %s model, and only GGUF models are loaded", name,
@@ -42,17 +64,26 @@ static int stored_open(struct worker *w, const char *name, struct err *err)
     return rc < 0 ? rc : model_files_copy(&w->draft.opened.files, &w->draft.files, err);
 }
 
+static const struct model *model_of_path(const struct runner *r, const char *path)
+{
+    const struct model *m = r->models.first;
+    while (m && (m->file.digest[0] || strcmp(m->file.path, path) != 0))
+        m = m->next;
+    return m;
+}
+
 int draft_open(struct worker *w, struct err *err)
 {
     const char *name = draft_of(w->model);
     if (!name)
         return 0;
-    const struct model *m = models_find(&w->runner->models, str_from(name));
+    const struct model *m = name[0] == '/' ? model_of_path(w->runner, name)
+                                           : models_find(&w->runner->models, str_from(name));
     int rc;
     if (name[0] == '/')
-        rc = model_files_open(name, &w->draft.files, err);
+        rc = file_open(w, name, m, err);
     else if (m && !m->file.digest[0])
-        rc = model_files_open(m->file.path, &w->draft.files, err);
+        rc = file_open(w, m->file.path, m, err);
     else
         rc = stored_open(w, name, err);
     if (rc == 0 && w->files.n + w->draft.files.n > LIMIT_MSG_FDS)
@@ -90,8 +121,9 @@ static void let_go(struct worker *w)
     if (w->runner->cfg.store)
         store_model_close(w->runner->cfg.store, &w->draft.opened);
     mem_free(w->draft.name);
-    w->draft.name = NULL;
-    w->draft.digest[0] = '\0';
+    mem_free(w->draft.path);
+    w->draft.name = w->draft.path = NULL;
+    w->draft.digest[0] = w->draft.file_digest[0] = '\0';
 }
 
 void draft_refused(struct worker *w, struct str why)
@@ -103,6 +135,14 @@ void draft_refused(struct worker *w, struct str why)
              w->model->file.name, text.msg);
     w->draft.refusal = mem_dup(text.msg, strlen(text.msg));
     let_go(w);
+}
+
+void draft_set_digest(struct worker *w, const char *digest)
+{
+    if (!w->draft.name) /* left away meanwhile */
+        return;
+    snprintf(w->draft.file_digest, sizeof(w->draft.file_digest), "%s", digest);
+    prepare_next(w->runner);
 }
 
 void draft_close(struct worker *w)

@@ -86,12 +86,18 @@ struct worker {
         struct model_files files;          /* until LOAD is made */
         struct store_opened opened;        /* as above, of a stored one */
         char digest[OCI_DIGEST_CHARS + 1]; /* "": not the store's */
+        char *path;                        /* owned; of a file beside the store; else NULL */
+        char file_digest[DIGEST_BYTES];    /* of that file, "" as long as it is not known */
+        bool no_prepare;                   /* declared of it when it was opened */
     } draft;
-    struct {              /* prepare.c */
-        uint64_t n_bytes; /* of its prepared weights; 0: none are wanted */
-        bool is_given;    /* a file went with LOAD */
-        bool is_asked;    /* ATTACH has gone, ATTACHED has not come */
-        bool is_attached, has_failed;
+    struct { /* prepare.c */
+        struct prepared_state {
+            uint64_t n_bytes; /* of its prepared weights; 0: none are wanted */
+            bool is_given;    /* a file went with LOAD */
+            bool is_attached, has_failed;
+        } of[WEIGHTS_N];
+        bool is_asked; /* ATTACH has gone, ATTACHED has not come */
+        enum weights_of asked;
     } prepared;
     enum worker_state state;
     bool was_loading; /* it never became READY */
@@ -228,6 +234,8 @@ int draft_open(struct worker *w, struct err *err) MUST_USE;
 void draft_hand_over(struct worker *w);
 /* The worker is loaded without it, and says why: its files are not in use any more. */
 void draft_refused(struct worker *w, struct str why);
+/* The digest of its file is known, or (empty) will not be. */
+void draft_set_digest(struct worker *w, const char *digest);
 void draft_close(struct worker *w);
 
 /* prepare.c */
@@ -238,17 +246,19 @@ void preparer_call_off(struct preparer *p);
 /* Waits for that.  The loop still runs, which gets the news. */
 void preparer_end(struct preparer *p);
 void preparer_free(struct preparer *p); /* NULL is fine */
-/* Those of w's digest, if it is known and they are there: a descriptor, else -1. */
-int prepare_open(struct worker *w) MUST_USE;
+/* Whether w computes from prepared weights where there are some. */
+bool prepare_is_on(const struct worker *w, enum weights_of of);
+/* Those of w's digests, if these are known and they are there: descriptors, else -1. */
+void prepare_open(struct worker *w, int ret_fds[WEIGHTS_N]);
 /* LOADED has come. */
-void prepare_loaded(struct worker *w, uint64_t n_bytes, bool is_attached);
+void prepare_loaded(struct worker *w, const struct msg_prepared prepared[WEIGHTS_N]);
 int prepare_on_attached(struct worker *w, struct str payload, struct err *err) MUST_USE;
 /* Something has changed: hands over what there is, begins what is wanted. */
 void prepare_next(struct runner *r);
 /* m's settings have changed: where they say so, what is made of it goes, finished or not. */
 void prepare_declared(struct model *m);
 #define PREPARED_TEXT_BYTES 16u
-void prepare_describe(const struct worker *w, char ret[PREPARED_TEXT_BYTES]);
+void prepare_describe(const struct worker *w, enum weights_of of, char ret[PREPARED_TEXT_BYTES]);
 
 /* queue.c: the requests of one model. */
 /* Sends what waits for m, starting its worker when there is none.  A failure ends what waits. */

@@ -86,12 +86,27 @@ static void note_failure(struct preparer *p, const char *digest)
         snprintf(p->failed[p->n_failed++ % FAILED_MAX], DIGEST_BYTES, "%s", digest);
 }
 
-/* Whether m's workers use prepared weights: as declared of it, else of all. */
-static bool is_on(const struct model *m)
+/* As declared of its model, else of all; a draft model can be declared to have none for anybody. */
+bool prepare_is_on(const struct worker *w, enum weights_of of)
 {
-    const struct runner_config *cfg = &m->runner->cfg;
-    const struct model_settings *s = &m->settings;
+    const struct runner_config *cfg = &w->runner->cfg;
+    const struct model_settings *s = &w->model->settings;
+    if (of == WEIGHTS_OF_DRAFT && (!w->draft.name || w->draft.no_prepare))
+        return false;
     return cfg->store && !(s->has_no_prepare ? s->no_prepare : cfg->no_prepare);
+}
+
+/* Under which they lie; "": it is not known, or there is no draft model. */
+static const char *digest_of(const struct worker *w, enum weights_of of)
+{
+    if (of == WEIGHTS_OF_MODEL)
+        return w->digest;
+    return w->draft.digest[0] ? w->draft.digest : w->draft.file_digest;
+}
+
+static const char *name_of(const struct worker *w, enum weights_of of)
+{
+    return of == WEIGHTS_OF_MODEL ? w->model->file.name : w->draft.name;
 }
 
 /* ---- making one ---- */
@@ -137,6 +152,15 @@ static void job_free(struct prepare_job *j)
     mem_free(j);
 }
 
+/* Nobody who is loaded waits for them any more. */
+static void mark_failed(struct runner *r, const char *digest)
+{
+    for (struct worker *w = r->workers; w; w = w->next)
+        for (int of = 0; of < WEIGHTS_N; of++)
+            if (strcmp(digest_of(w, (enum weights_of)of), digest) == 0)
+                w->prepared.of[of].has_failed = true;
+}
+
 static void job_done(void *ctx)
 {
     struct prepare_job *j = ctx;
@@ -160,9 +184,8 @@ static void job_done(void *ctx)
         if (j->err.sys != ENOSPC)
             note_failure(r->preparer, j->digest);
     }
-    for (struct worker *w = r->workers; w; w = w->next)
-        if (j->rc < 0 && j->rc != -E_CANCELED && strcmp(w->digest, j->digest) == 0)
-            w->prepared.has_failed = true;
+    if (j->rc < 0 && j->rc != -E_CANCELED)
+        mark_failed(r, j->digest);
     job_free(j);
     prepare_next(r);
 }
@@ -174,36 +197,43 @@ static void job_run(void *ctx)
     loop_post(j->r->loop, &j->done);
 }
 
+static bool is_stored(const struct worker *w, enum weights_of of)
+{
+    return of == WEIGHTS_OF_MODEL ? w->model->file.digest[0] : w->draft.digest[0];
+}
+
 /* The files that w has, open: of a stored model its blobs, else those of its path, if they are
  * still the ones that were hashed. */
-static int files_open(struct worker *w, struct model_files *ret, struct err *err)
+static int files_open(struct worker *w, enum weights_of of, struct model_files *ret,
+                      struct err *err)
 {
+    const bool is_draft = of == WEIGHTS_OF_DRAFT;
+    const char *path = is_draft ? w->draft.path : w->model->file.path;
     char digest[DIGEST_BYTES];
-    if (w->model->file.digest[0])
-        return model_files_copy(&w->opened.files, ret, err);
-    int rc = model_files_open(w->model->file.path, ret, err);
-    if (rc == 0 &&
-        (!digests_known(w->runner->digests, ret, digest) || strcmp(digest, w->digest) != 0)) {
+    if (is_stored(w, of))
+        return model_files_copy(is_draft ? &w->draft.opened.files : &w->opened.files, ret, err);
+    int rc = model_files_open(path, ret, err);
+    if (rc == 0 && (!digests_known(w->runner->digests, ret, digest) ||
+                    strcmp(digest, digest_of(w, of)) != 0)) {
         model_files_close(ret);
-        rc = err_set(err, E_NOTFOUND, "%s is not the file any more that was loaded",
-                     w->model->file.path);
+        rc = err_set(err, E_NOTFOUND, "%s is not the file any more that was loaded", path);
     }
     return rc;
 }
 
-static int job_start(struct worker *w, struct err *err)
+static int job_start(struct worker *w, enum weights_of of, struct err *err)
 {
     struct runner *r = w->runner;
     struct prepare_job *j = mem_alloc(sizeof(*j));
     *j = (struct prepare_job){.r = r,
-                              .name = mem_dup(w->model->file.name, strlen(w->model->file.name)),
-                              .is_stored = w->model->file.digest[0] != '\0',
-                              .n_bytes = w->prepared.n_bytes,
+                              .name = mem_dup(name_of(w, of), strlen(name_of(w, of))),
+                              .is_stored = is_stored(w, of),
+                              .n_bytes = w->prepared.of[of].n_bytes,
                               .begun_ms = loop_now_ms(),
                               .err = ERR_INIT};
-    memcpy(j->digest, w->digest, sizeof(j->digest));
+    snprintf(j->digest, sizeof(j->digest), "%s", digest_of(w, of));
     j->done = (struct loop_task){.fn = job_done, .ctx = j};
-    int rc = files_open(w, &j->files, err);
+    int rc = files_open(w, of, &j->files, err);
     if (rc == 0)
         rc = pool_run(r->preparer->pool, job_run, j, err);
     if (rc < 0)
@@ -215,41 +245,54 @@ static int job_start(struct worker *w, struct err *err)
 
 /* ---- handing one over ---- */
 
-static void attach(struct worker *w, int fd)
+static void attach(struct worker *w, enum weights_of of, int fd)
 {
     struct err err = ERR_INIT;
-    if (w->files.n || worker_put(w, MSG_ATTACH, NULL, 0, &err) < 0) {
+    const uint8_t whose = (uint8_t)of;
+    if (w->files.n || worker_put(w, MSG_ATTACH, &whose, sizeof(whose), &err) < 0) {
         close(fd);
         return;
     }
     model_files_add(&w->files, fd);
     w->prepared.is_asked = true;
+    w->prepared.asked = of;
     worker_flush(w);
 }
 
-/* It has one, or will never have one; else what it waits for was begun. */
-static bool try_worker(struct worker *w)
+/* It has them, is asked to take them, or will never have them; else what it waits for was begun. */
+static bool try_weights(struct worker *w, enum weights_of of)
 {
     struct runner *r = w->runner;
+    struct prepared_state *s = &w->prepared.of[of];
+    const char *digest = digest_of(w, of);
     struct err err = ERR_INIT;
     int fd;
-    if (!is_on(w->model) || w->state != WORKER_READY || w->prepared.n_bytes == 0 ||
-        w->prepared.is_attached || w->prepared.is_asked || w->prepared.has_failed || !w->digest[0])
+    if (!prepare_is_on(w, of) || s->n_bytes == 0 || s->is_attached || s->has_failed || !digest[0])
         return true;
-    if (store_prepared_open(r->cfg.store, w->digest, &fd, &err) == 0) {
-        attach(w, fd);
-        return true;
-    }
-    if (has_failed(r->preparer, w->digest)) {
-        w->prepared.has_failed = true;
+    if (store_prepared_open(r->cfg.store, digest, &fd, &err) == 0) {
+        attach(w, of, fd);
         return true;
     }
-    if (job_start(w, &err) == 0)
+    if (has_failed(r->preparer, digest)) {
+        s->has_failed = true;
+        return true;
+    }
+    if (job_start(w, of, &err) == 0)
         return false;
-    log_warn("model %s: its weights were not prepared, it runs from its file: %s",
-             w->model->file.name, err.msg);
-    w->prepared.has_failed = true;
+    log_warn("model %s: its weights were not prepared, it runs from its file: %s", name_of(w, of),
+             err.msg);
+    s->has_failed = true;
     return true;
+}
+
+/* One file is handed over at a time: what comes after it is tried when it is taken. */
+static bool try_worker(struct worker *w)
+{
+    bool ret = true;
+    for (int of = 0; ret && of < WEIGHTS_N; of++)
+        if (w->state == WORKER_READY && !w->prepared.is_asked)
+            ret = try_weights(w, (enum weights_of)of);
+    return ret;
 }
 
 void prepare_next(struct runner *r)
@@ -265,8 +308,10 @@ void prepare_next(struct runner *r)
 static bool is_wanted(const struct runner *r, const char *digest)
 {
     for (const struct worker *w = r->workers; w; w = w->next)
-        if (w->state != WORKER_ENDING && is_on(w->model) && strcmp(w->digest, digest) == 0)
-            return true;
+        for (int of = 0; w->state != WORKER_ENDING && of < WEIGHTS_N; of++)
+            if (prepare_is_on(w, (enum weights_of)of) &&
+                strcmp(digest_of(w, (enum weights_of)of), digest) == 0)
+                return true;
     return false;
 }
 
@@ -283,46 +328,66 @@ static void digest_find(const struct model *m, char ret[DIGEST_BYTES])
     model_files_close(&files);
 }
 
+/* What is being made under this digest. */
+static void call_off(struct runner *r, const char *digest)
+{
+    struct prepare_job *j = r->preparer->job;
+    if (!j || strcmp(j->digest, digest) != 0)
+        return;
+    j->is_unwanted = true;
+    atomic_store(&r->preparer->is_called_off, true);
+}
+
 void prepare_declared(struct model *m)
 {
-    struct preparer *p = m->runner->preparer;
     char digest[DIGEST_BYTES];
     if (!m->settings.no_prepare || !m->runner->cfg.store)
         return;
     digest_find(m, digest);
-    if (!digest[0] || is_wanted(m->runner, digest))
-        return;
-    store_prepared_remove(m->runner->cfg.store, digest);
-    if (p->job && strcmp(p->job->digest, digest) == 0) {
-        p->job->is_unwanted = true;
-        atomic_store(&p->is_called_off, true);
+    if (digest[0] && !is_wanted(m->runner, digest)) {
+        store_prepared_remove(m->runner->cfg.store, digest);
+        call_off(m->runner, digest);
+    }
+    for (const struct worker *w = m->runner->workers; w; w = w->next)
+        if (w->model == m && !is_wanted(m->runner, digest_of(w, WEIGHTS_OF_DRAFT)))
+            call_off(m->runner, digest_of(w, WEIGHTS_OF_DRAFT));
+}
+
+void prepare_open(struct worker *w, int ret_fds[WEIGHTS_N])
+{
+    uint32_t n_fds = w->files.n + w->draft.files.n;
+    for (int i = 0; i < WEIGHTS_N; i++) {
+        const enum weights_of of = (enum weights_of)i;
+        struct err err = ERR_INIT;
+        ret_fds[of] = -1;
+        if (prepare_is_on(w, of) && digest_of(w, of)[0] && n_fds < LIMIT_MSG_FDS &&
+            store_prepared_open(w->runner->cfg.store, digest_of(w, of), &ret_fds[of], &err) < 0)
+            ret_fds[of] = -1;
+        w->prepared.of[of].is_given = ret_fds[of] >= 0;
+        n_fds += w->prepared.of[of].is_given;
     }
 }
 
-int prepare_open(struct worker *w)
-{
-    struct err err = ERR_INIT;
-    int fd = -1;
-    if (!is_on(w->model) || !w->digest[0] || w->files.n + w->draft.files.n + 1 > LIMIT_MSG_FDS ||
-        store_prepared_open(w->runner->cfg.store, w->digest, &fd, &err) < 0)
-        return -1;
-    return fd;
-}
-
 /* The file is none, or of a berth with other kernels: away with it. */
-static void refused(struct worker *w)
+static void refused(struct worker *w, enum weights_of of)
 {
-    store_prepared_remove(w->runner->cfg.store, w->digest);
+    store_prepared_remove(w->runner->cfg.store, digest_of(w, of));
     log_warn("model %s: the prepared weights in the store are not its own and were deleted",
-             w->model->file.name);
+             name_of(w, of));
 }
 
-void prepare_loaded(struct worker *w, uint64_t n_bytes, bool is_attached)
+void prepare_loaded(struct worker *w, const struct msg_prepared prepared[WEIGHTS_N])
 {
-    w->prepared.n_bytes = n_bytes;
-    w->prepared.is_attached = is_attached;
-    if (w->prepared.is_given && !is_attached)
-        refused(w);
+    for (int i = 0; i < WEIGHTS_N; i++) {
+        const enum weights_of of = (enum weights_of)i;
+        struct prepared_state *s = &w->prepared.of[of];
+        if (of == WEIGHTS_OF_DRAFT && !w->draft.name) /* there is none, or it was left away */
+            continue;
+        s->n_bytes = prepared[of].n_bytes;
+        s->is_attached = prepared[of].is_used;
+        if (s->is_given && !s->is_attached)
+            refused(w, of);
+    }
     prepare_next(w->runner);
 }
 
@@ -334,30 +399,32 @@ int prepare_on_attached(struct worker *w, struct str payload, struct err *err)
         rc = err_set(err, E_FORMAT, "ATTACHED that answers no ATTACH");
     if (rc < 0)
         return rc;
+    const enum weights_of of = w->prepared.asked;
     w->prepared.is_asked = false;
-    w->prepared.is_attached = m.code == 0;
-    if (m.code == 0) {
-        log_info("worker %d (%s): computes from prepared weights", (int)w->child.pid,
-                 w->model->file.name);
-        return 0;
-    }
-    w->prepared.has_failed = true;
-    log_warn("worker %d (%s): %.*s", (int)w->child.pid, w->model->file.name, STR_ARG(m.why));
+    w->prepared.of[of].is_attached = m.code == 0;
+    w->prepared.of[of].has_failed = m.code != 0;
+    if (m.code == 0)
+        log_info("worker %d (%s): %s from prepared weights", (int)w->child.pid, w->model->file.name,
+                 of == WEIGHTS_OF_MODEL ? "computes" : "guesses");
+    else
+        log_warn("worker %d (%s): %.*s", (int)w->child.pid, w->model->file.name, STR_ARG(m.why));
     if (m.code == E_FORMAT)
-        refused(w);
+        refused(w, of);
+    prepare_next(w->runner);
     return 0;
 }
 
-void prepare_describe(const struct worker *w, char ret[PREPARED_TEXT_BYTES])
+void prepare_describe(const struct worker *w, enum weights_of of, char ret[PREPARED_TEXT_BYTES])
 {
     const struct prepare_job *j = w->runner->preparer->job;
-    const char *text = w->prepared.n_bytes == 0  ? "none"
-                       : w->prepared.is_attached ? "yes"
-                       : is_on(w->model)         ? "no"
-                                                 : "off";
+    const struct prepared_state *s = &w->prepared.of[of];
+    const char *digest = digest_of(w, of), *text = s->n_bytes == 0        ? "none"
+                                                   : s->is_attached       ? "yes"
+                                                   : prepare_is_on(w, of) ? "no"
+                                                                          : "off";
     snprintf(ret, PREPARED_TEXT_BYTES, "%s", text);
-    if (w->prepared.is_asked) /* it lies there, and is about to be taken up */
+    if (w->prepared.is_asked && w->prepared.asked == of) /* it is there, about to be taken up */
         snprintf(ret, PREPARED_TEXT_BYTES, "100 %%");
-    if (j && !w->prepared.is_attached && w->digest[0] && strcmp(j->digest, w->digest) == 0)
+    if (j && !s->is_attached && digest[0] && strcmp(j->digest, digest) == 0)
         snprintf(ret, PREPARED_TEXT_BYTES, "%u %%", MIN_OF(atomic_load(&j->percent), 100u));
 }

@@ -152,8 +152,6 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
     int rc = msg_loaded_decode(payload, &a, &m, err);
     if (rc == 0 && m.draft_refusal.len && !w->draft.is_common)
         rc = err_set(err, E_FORMAT, "message LOADED says it lacks what it may not lack");
-    const uint64_t prepared_bytes = m.prepared_bytes;
-    const bool is_prepared = m.is_prepared;
     if (rc == 0) {
         w->state = WORKER_READY;
         w->was_loading = false;
@@ -188,7 +186,7 @@ static int on_loaded(struct worker *w, struct str payload, struct err *err)
     idle_update(w->model);
     model_serve(w->runner, w->model);
     if (w->state == WORKER_READY)
-        prepare_loaded(w, prepared_bytes, is_prepared);
+        prepare_loaded(w, m.prepared);
     return 0;
 }
 

@@ -112,6 +112,8 @@ struct model_info {
     char *draft_model; /* READY, owned by the list: what guesses for it; NULL: no second model */
     char *draft_refusal; /* READY, owned by the list: why the daemon's own does not; NULL: no such */
     uint64_t draft_weight_bytes; /* of weight_bytes */
+    char draft_prepared[16];     /* as prepared, of the draft model */
+    uint64_t draft_prepared_bytes;
     /* ever, since the daemon started: */
     uint64_t n_requests, n_prompt_tokens, n_cached_tokens, n_generated_tokens, n_loads, n_crashes;
     int64_t last_used_unix;         /* 0: never */

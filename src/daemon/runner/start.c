@@ -22,7 +22,7 @@ static const char *current_log_level(void)
                                          : "error";
 }
 
-static int worker_put_load(struct worker *w, bool has_prepared, struct err *err)
+static int worker_put_load(struct worker *w, struct err *err)
 {
     const struct runner_config *cfg = &w->runner->cfg;
     const struct model_files *draft = &w->draft.files;
@@ -49,7 +49,8 @@ static int worker_put_load(struct worker *w, bool has_prepared, struct err *err)
                                                                   : cfg->max_num_batched_tokens,
         .block_size = cfg->block_size,
         .no_prefix_cache = cfg->no_prefix_cache,
-        .has_prepared = has_prepared,
+        .has_prepared = {w->prepared.of[WEIGHTS_OF_MODEL].is_given,
+                         w->prepared.of[WEIGHTS_OF_DRAFT].is_given},
         .n_speculate =
             set->has_speculative_num_tokens ? set->speculative_num_tokens : cfg->n_speculate,
         .min_acceptance = set->has_speculative_min_acceptance_rate
@@ -136,6 +137,7 @@ struct digest_news {
     struct loop_task task;
     struct runner *r;
     uint64_t worker_id;
+    bool is_drafts;
     char digest[DIGEST_BYTES];
 };
 
@@ -143,21 +145,43 @@ static void take_digest(void *ctx)
 {
     struct digest_news *n = ctx;
     for (struct worker *w = n->r->workers; w; w = w->next) {
-        if (w->id == n->worker_id) {
+        if (w->id != n->worker_id)
+            continue;
+        if (n->is_drafts)
+            draft_set_digest(w, n->digest);
+        else
             worker_set_digest(w, n->digest);
-            break;
-        }
+        break;
     }
     mem_free(n);
 }
 
-static void on_digest(void *ctx, uint64_t worker_id, const char *digest)
+static void tell_digest(struct runner *r, uint64_t worker_id, bool is_drafts, const char *digest)
 {
     struct digest_news *n = mem_alloc(sizeof(*n));
-    *n = (struct digest_news){.r = ctx, .worker_id = worker_id};
+    *n = (struct digest_news){.r = r, .worker_id = worker_id, .is_drafts = is_drafts};
     n->task = (struct loop_task){.fn = take_digest, .ctx = n};
     snprintf(n->digest, sizeof(n->digest), "%s", digest);
-    loop_post(n->r->loop, &n->task);
+    loop_post(r->loop, &n->task);
+}
+
+static void on_digest(void *ctx, uint64_t worker_id, const char *digest)
+{
+    tell_digest(ctx, worker_id, false, digest);
+}
+
+static void on_draft_digest(void *ctx, uint64_t worker_id, const char *digest)
+{
+    tell_digest(ctx, worker_id, true, digest);
+}
+
+/* Of a draft model only its prepared weights are looked for by it, and nothing waits for it. */
+static void draft_digest_start(struct worker *w)
+{
+    bool is_small;
+    if (w->draft.path && prepare_is_on(w, WEIGHTS_OF_DRAFT))
+        digests_get(w->runner->digests, &w->draft.files, w->id, on_draft_digest, w->runner,
+                    w->draft.file_digest, &is_small);
 }
 
 /* A small file is hashed while it is loaded, and its requests wait for that; a large one's digest
@@ -256,16 +280,18 @@ int worker_start(struct runner *r, struct model *m, struct err *err)
         return rc;
     }
     digest_start(w);
-    int prepared_fd = prepare_open(w);
-    w->prepared.is_given = prepared_fd >= 0;
-    rc = worker_put_load(w, w->prepared.is_given, err);
+    draft_digest_start(w);
+    int prepared_fds[WEIGHTS_N];
+    prepare_open(w, prepared_fds);
+    rc = worker_put_load(w, err);
     if (rc == 0)
         rc = worker_connect(w, err);
     if (rc == 0)
         rc = worker_watch(w, err);
     draft_hand_over(w);
-    if (prepared_fd >= 0)
-        model_files_add(&w->files, prepared_fd);
+    for (int of = 0; of < WEIGHTS_N; of++)
+        if (prepared_fds[of] >= 0)
+            model_files_add(&w->files, prepared_fds[of]);
     if (rc < 0)
         err_wrap(err, "model %s could not be started", m->file.name);
     if (rc < 0) {

@@ -66,6 +66,9 @@ bool get_str(struct cursor *c, size_t max, struct str *ret); /* borrowed */
  * PANELS_VERSION; a static assertion there holds the two together. */
 #define PREPARED_VERSION 1
 
+/* Whose weights: those of a worker's model, or of the one that guesses for it. */
+enum weights_of { WEIGHTS_OF_MODEL, WEIGHTS_OF_DRAFT, WEIGHTS_N };
+
 /* Flags of TOKENIZE. */
 #define MSG_TOKENIZE_ADD_SPECIAL   1u /* put what the model wants around a text */
 #define MSG_TOKENIZE_PARSE_SPECIAL 2u /* text that spells a control token is that token */
@@ -80,12 +83,12 @@ struct msg_load { /* LOAD: how to open and run the model; the files' descriptors
     bool may_lack_draft;  /* of another vocabulary, it is left away and the model loaded */
     uint32_t n_threads, n_ctx, max_num_seqs, max_num_batched_tokens, block_size, kv_type;
     bool no_prefix_cache;
-    bool has_prepared;    /* one more descriptor behind the files': the model's prepared weights */
-    uint32_t n_speculate; /* tokens guessed ahead of each answer; 0: none */
-    float min_acceptance; /* part of its guesses that must come true, or it gets no more */
-    uint64_t kv_cache_bytes;  /* 0: as many blocks as max_num_seqs x n_ctx need */
-    struct str cpu_level;     /* empty: best */
-    struct str chat_template; /* empty: the model's own */
+    bool has_prepared[WEIGHTS_N]; /* one more descriptor behind the files': its prepared weights */
+    uint32_t n_speculate;         /* tokens guessed ahead of each answer; 0: none */
+    float min_acceptance;         /* part of its guesses that must come true, or it gets no more */
+    uint64_t kv_cache_bytes;      /* 0: as many blocks as max_num_seqs x n_ctx need */
+    struct str cpu_level;         /* empty: best */
+    struct str chat_template;     /* empty: the model's own */
 };
 struct msg_plan {           /* PLAN: with every 0 of LOAD replaced */
     uint64_t weight_bytes;  /* mapped */
@@ -108,13 +111,16 @@ struct msg_progress {     /* PROGRESS */
     struct str what;      /* a few words */
     uint64_t done, total; /* total 0: unknown */
 };
+struct msg_prepared { /* of LOADED: the prepared weights of the model or its draft model */
+    uint64_t n_bytes; /* of their file; 0: its kernels want none */
+    bool is_used;     /* it computes from those that came with LOAD */
+};
 struct msg_loaded { /* LOADED */
     uint64_t weight_bytes, kv_bytes, scratch_bytes;
     uint64_t draft_weight_bytes; /* of weight_bytes the draft model's; 0: there is none */
     uint32_t n_ctx, n_vocab, n_layer;
     uint64_t n_params;
-    uint64_t prepared_bytes; /* of its prepared weights; 0: its kernels want none */
-    bool is_prepared;        /* it computes from those that came with LOAD */
+    struct msg_prepared prepared[WEIGHTS_N];
     bool has_chat_template, has_text;
     struct str arch, quant, cpu_level, summary;
     struct str draft_refusal; /* why the draft model was left away; empty: it was not */

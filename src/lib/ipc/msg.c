@@ -87,7 +87,8 @@ int msg_load_encode(struct buf *out, const struct msg_load *m, struct err *err)
     put_u32(out, m->block_size);
     put_u32(out, m->kv_type);
     put_u8(out, m->no_prefix_cache);
-    put_u8(out, m->has_prepared);
+    for (int i = 0; i < WEIGHTS_N; i++)
+        put_u8(out, m->has_prepared[i]);
     put_u32(out, m->n_speculate);
     put_f32(out, m->min_acceptance);
     put_u64(out, m->kv_cache_bytes);
@@ -119,7 +120,9 @@ int msg_load_decode(struct str payload, struct arena *a, struct msg_load *ret, s
     get_u32(&c, &ret->block_size);
     get_u32(&c, &ret->kv_type);
     get_bool(&c, &ret->no_prefix_cache);
-    get_bool(&c, &ret->has_prepared);
+    for (int i = 0; i < WEIGHTS_N; i++)
+        get_bool(&c, &ret->has_prepared[i]);
+    c.bad = c.bad || (ret->has_prepared[WEIGHTS_OF_DRAFT] && !ret->n_draft_fds);
     get_u32(&c, &ret->n_speculate);
     get_f32(&c, &ret->min_acceptance);
     get_u64(&c, &ret->kv_cache_bytes);
@@ -138,8 +141,10 @@ int msg_loaded_encode(struct buf *out, const struct msg_loaded *m, struct err *e
     put_u32(out, m->n_vocab);
     put_u32(out, m->n_layer);
     put_u64(out, m->n_params);
-    put_u64(out, m->prepared_bytes);
-    put_u8(out, m->is_prepared);
+    for (int i = 0; i < WEIGHTS_N; i++) {
+        put_u64(out, m->prepared[i].n_bytes);
+        put_u8(out, m->prepared[i].is_used);
+    }
     put_u8(out, m->has_chat_template);
     put_u8(out, m->has_text);
     put_str(out, m->arch);
@@ -163,8 +168,10 @@ int msg_loaded_decode(struct str payload, struct arena *a, struct msg_loaded *re
     get_u32(&c, &ret->n_vocab);
     get_u32(&c, &ret->n_layer);
     get_u64(&c, &ret->n_params);
-    get_u64(&c, &ret->prepared_bytes);
-    get_bool(&c, &ret->is_prepared);
+    for (int i = 0; i < WEIGHTS_N; i++) {
+        get_u64(&c, &ret->prepared[i].n_bytes);
+        get_bool(&c, &ret->prepared[i].is_used);
+    }
     get_bool(&c, &ret->has_chat_template);
     get_bool(&c, &ret->has_text);
     get_str(&c, MSG_NAME_BYTES, &ret->arch);

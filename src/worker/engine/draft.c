@@ -9,12 +9,13 @@
 #include "lib/base/mem.h"
 
 /* What a step weighs in the figures of its way, after the first ones, which weigh the same. */
-#define FADE 0.1
+#define FADE    0.1
 #define N_PACES 13u
 
 struct draft {
     struct hparams hp;
     struct weights weights;
+    struct prepared prepared;
     struct kv kv;
     struct forward forward;
     struct team *team;        /* borrowed */
@@ -35,8 +36,8 @@ struct draft {
     bool always, guesses, is_typical;
     uint32_t n_decodes;
     struct pace paces[N_PACES]; /* of 1, 2, 3 and 4, 5 to 8 ... answers at once */
-    float *logits;    /* [max_num_seqs][n_vocab], in logits_mem */
-    void *logits_mem; /* owned */
+    float *logits;              /* [max_num_seqs][n_vocab], in logits_mem */
+    void *logits_mem;           /* owned */
 };
 
 /* ---- load ---- */
@@ -121,6 +122,7 @@ void draft_free(struct draft *d)
         return;
     forward_release(&d->forward);
     kv_release(&d->kv);
+    prepared_detach(&d->prepared, &d->weights);
     weights_release(&d->weights);
     hparams_release(&d->hp);
     mem_free(d->tokens);
@@ -132,6 +134,23 @@ void draft_free(struct draft *d)
     mem_free(d->padded);
     mem_free(d->logits_mem);
     mem_free(d);
+}
+
+int draft_plan_prepared(struct draft *d, const struct kern *kern, struct err *err)
+{
+    int r = prepared_plan_make(&d->weights, kern, &d->prepared.plan, err);
+    return r ? err_wrap(err, "the draft model") : 0;
+}
+
+const struct prepared *draft_prepared(const struct draft *d)
+{
+    return &d->prepared;
+}
+
+int draft_attach_prepared(struct draft *d, const struct kern *kern, int fd, struct err *err)
+{
+    int r = prepared_attach(&d->prepared, &d->weights, kern, fd, err);
+    return r ? err_wrap(err, "the draft model") : 0;
 }
 
 struct kv *draft_kv(struct draft *d)

@@ -20,6 +20,7 @@
 
 #include "worker/engine/plan.h"
 #include "worker/engine/sched.h"
+#include "worker/engine/weights/prepared.h"
 
 struct draft;
 
@@ -48,6 +49,12 @@ int draft_new(const struct engine_plan *p, uint32_t n_vocab, const struct kern *
               struct team *team, struct sampler *samplers, struct draft **ret_draft,
               struct err *err) MUST_USE;
 void draft_free(struct draft *d); /* NULL is fine */
+/* As engine.h has it of the model: what prepared weights it would have for kern, planned once and
+ * only if they are wanted; which it has; and those of fd from its next guess on. */
+int draft_plan_prepared(struct draft *d, const struct kern *kern, struct err *err) MUST_USE;
+const struct prepared *draft_prepared(const struct draft *d);
+int draft_attach_prepared(struct draft *d, const struct kern *kern, int fd,
+                          struct err *err) MUST_USE;
 /* Its cache, for the scheduler, which gives a sequence's blocks back when it stops running. */
 struct kv *draft_kv(struct draft *d);
 

@@ -21,7 +21,6 @@ struct engine {
     struct hparams hp;
     struct kern kern;
     struct weights weights;
-    struct prepared_plan prepared_plan;
     struct prepared prepared;
     struct kv kv;
     struct forward forward;
@@ -83,7 +82,7 @@ static int load(struct engine *e, const struct gguf *g, const struct engine_conf
     if (r == 0)
         r = weights_bind(g, &e->hp, arch, &e->kern, &e->weights, err);
     if (r == 0 && wants_prepared(&e->kern, cfg->cpu_level))
-        r = prepared_plan_make(&e->weights, &e->kern, &e->prepared_plan, err);
+        r = prepared_plan_make(&e->weights, &e->kern, &e->prepared.plan, err);
     if (r)
         return r;
     e->plan.config.cpu_level = e->kern.level; /* the caller's string need not last */
@@ -103,6 +102,8 @@ static int load(struct engine *e, const struct gguf *g, const struct engine_conf
         r = init_samplers(e, err);
     if (r == 0 && c->draft)
         r = draft_new(&e->plan, e->hp.n_vocab, &e->kern, e->team, e->samplers, &e->draft, err);
+    if (r == 0 && e->draft && wants_prepared(&e->kern, cfg->cpu_level))
+        r = draft_plan_prepared(e->draft, &e->kern, err);
     if (r)
         return r;
     e->sched.draft_kv = e->draft ? draft_kv(e->draft) : NULL;
@@ -149,21 +150,33 @@ void engine_free(struct engine *e)
     mem_free(e);
 }
 
-uint64_t engine_prepared_bytes(const struct engine *e)
+/* NULL: there is no draft model. */
+static const struct prepared *prepared_of(const struct engine *e, enum weights_of of)
 {
-    return e->prepared_plan.n_bytes;
+    if (of == WEIGHTS_OF_MODEL)
+        return &e->prepared;
+    return e->draft ? draft_prepared(e->draft) : NULL;
 }
 
-bool engine_is_prepared(const struct engine *e)
+uint64_t engine_prepared_bytes(const struct engine *e, enum weights_of of)
 {
-    return e->prepared.map;
+    const struct prepared *p = prepared_of(e, of);
+    return p ? p->plan.n_bytes : 0;
 }
 
-int engine_attach_prepared(struct engine *e, int fd, struct err *err)
+bool engine_is_prepared(const struct engine *e, enum weights_of of)
 {
-    if (e->prepared.map)
-        return err_set(err, E_INVALID, "the prepared weights are in use already");
-    return prepared_attach(&e->prepared, &e->weights, &e->kern, &e->prepared_plan, fd, err);
+    const struct prepared *p = prepared_of(e, of);
+    return p && p->map;
+}
+
+int engine_attach_prepared(struct engine *e, enum weights_of of, int fd, struct err *err)
+{
+    if (of == WEIGHTS_OF_MODEL)
+        return prepared_attach(&e->prepared, &e->weights, &e->kern, fd, err);
+    if (!e->draft)
+        return err_set(err, E_INVALID, "prepared weights of a draft model, and there is none");
+    return draft_attach_prepared(e->draft, &e->kern, fd, err);
 }
 
 int engine_prepare(const struct gguf *g, const char *cpu_level, int fd,

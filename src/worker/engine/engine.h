@@ -9,7 +9,7 @@
 #define WORKER_ENGINE_ENGINE_H
 
 #include "lib/base/buf.h"
-#include "lib/ipc/gen.h"
+#include "lib/ipc/frame.h"
 #include "worker/kernel/kern.h"
 #include "worker/model/hparams.h"
 
@@ -73,17 +73,17 @@ int engine_new(const struct gguf *g, const struct engine_config *cfg, struct eng
                struct err *err) MUST_USE;
 void engine_free(struct engine *e); /* NULL is fine */
 
-/* The file of weights in the kernels' own layout (prepared.h): its bytes, 0 when there is nothing
- * that they want so. */
-uint64_t engine_prepared_bytes(const struct engine *e);
-bool engine_is_prepared(const struct engine *e);
+/* The file of weights in the kernels' own layout (prepared.h), of the model or of its draft model:
+ * its bytes, 0 when there is nothing that they want so. */
+uint64_t engine_prepared_bytes(const struct engine *e, enum weights_of of);
+bool engine_is_prepared(const struct engine *e, enum weights_of of);
 /* Computes from fd, such a file, from the next step on; borrowed, not needed after return.  Results
  * are the same bit for bit, so that requests under way go on.  E_FORMAT when it is not this
- * engine's, E_IO; then nothing has changed. */
-int engine_attach_prepared(struct engine *e, int fd, struct err *err) MUST_USE;
-/* Writes that file without an engine: of g, for the kernels that cpu_level allows (engine_config).
- * fd: an empty file, or -1 to be told of its length only.  *ret_bytes: that; 0: there is nothing to
- * prepare, nothing was written.  fn may be NULL. */
+ * engine's, E_INVALID when it has one already or no draft model, E_IO; then nothing has changed. */
+int engine_attach_prepared(struct engine *e, enum weights_of of, int fd, struct err *err) MUST_USE;
+/* Writes that file without an engine: of g, a model or a draft model, for the kernels that
+ * cpu_level allows (engine_config). fd: an empty file, or -1 to be told of its length only.
+ * *ret_bytes: that; 0: there is nothing to prepare, nothing was written.  fn may be NULL. */
 int engine_prepare(const struct gguf *g, const char *cpu_level, int fd,
                    void (*fn)(void *ctx, uint64_t done, uint64_t total), void *ctx,
                    uint64_t *ret_bytes, struct err *err) MUST_USE;

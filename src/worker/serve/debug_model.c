@@ -81,6 +81,16 @@ static int show(const struct gguf *g, struct err *err)
     return rc;
 }
 
+static void print_prepared(const struct gguf *g, const char *level, const char *title,
+                           struct buf *out)
+{
+    struct err unbound = ERR_INIT; /* a load would tell; this is about memory */
+    uint64_t n_bytes = 0;
+    if (engine_prepare(g, level, -1, NULL, NULL, &n_bytes, &unbound) == 0)
+        buf_printf(out, "%-20s%16llu bytes on the disk, mapped instead\n", title,
+                   (unsigned long long)n_bytes);
+}
+
 /* draft: its open files, none when there is none. */
 static int plan(const struct gguf *g, const struct debug_request *r,
                 const struct model_files *draft, struct err *err)
@@ -89,21 +99,18 @@ static int plan(const struct gguf *g, const struct debug_request *r,
     struct gguf *guesses = NULL;
     struct engine_plan p;
     struct buf out;
-    struct err unbound = ERR_INIT; /* a load would tell; this is about memory */
-    uint64_t n_prepared = 0;
     int rc = 0;
     if (draft->n)
-        rc = gguf_open(draft->fds, (const char *const *)draft->paths, draft->n, GGUF_HEADER_ONLY,
-                       &guesses, err);
+        rc = gguf_open(draft->fds, (const char *const *)draft->paths, draft->n, 0, &guesses, err);
     cfg.draft = guesses;
     buf_init(&out, LIMIT_MSG_SMALL_BYTES);
     if (rc == 0)
         rc = engine_plan(g, &cfg, &p, err);
     if (rc == 0) {
         engine_plan_print(&p, &out);
-        if (engine_prepare(g, cfg.cpu_level, -1, NULL, NULL, &n_prepared, &unbound) == 0)
-            buf_printf(&out, "prepared weights    %16llu bytes on the disk, mapped instead\n",
-                       (unsigned long long)n_prepared);
+        print_prepared(g, cfg.cpu_level, "prepared weights", &out);
+        if (guesses)
+            print_prepared(guesses, cfg.cpu_level, "of the draft model", &out);
         rc = buf_status(&out, "the plan", err);
     }
     if (rc == 0)

@@ -179,14 +179,20 @@ static int admission_await(struct serve *s, const struct engine_plan *plan, stru
     return is_admitted ? 0 : err_set(err, E_CANCELED, "the load was called off");
 }
 
-/* Prepared weights that came with the model; where they are of no use it runs without, and the
- * daemon hears that it does. */
+/* Prepared weights that came with the model, behind its files; where they are of no use it runs
+ * without, and the daemon hears that it does. */
 static void prepared_take(const struct load_job *job, struct loaded_model *m)
 {
-    struct err err = ERR_INIT;
-    if (job->msg.has_prepared &&
-        engine_attach_prepared(m->engine, job->fds[job->n_fds - 1], &err) < 0)
-        log_warn("%s", err.msg);
+    const int *fd = job->fds + job->msg.n_fds;
+    for (int of = 0; of < WEIGHTS_N; of++) {
+        struct err err = ERR_INIT;
+        if (!job->msg.has_prepared[of])
+            continue;
+        if ((of == WEIGHTS_OF_MODEL || m->draft) &&
+            engine_attach_prepared(m->engine, (enum weights_of)of, *fd, &err) < 0)
+            log_warn("%s", err.msg);
+        fd++;
+    }
 }
 
 static int engine_load(struct serve *s, struct loaded_model *m, struct err *err)
@@ -212,6 +218,12 @@ static int engine_load(struct serve *s, struct loaded_model *m, struct err *err)
     return 0;
 }
 
+static struct msg_prepared prepared_describe(const struct loaded_model *m, enum weights_of of)
+{
+    return (struct msg_prepared){.n_bytes = engine_prepared_bytes(m->engine, of),
+                                 .is_used = engine_is_prepared(m->engine, of)};
+}
+
 static int describe(const struct loaded_model *m, struct arena *arena, struct msg_loaded *ret,
                     struct err *err)
 {
@@ -226,6 +238,8 @@ static int describe(const struct loaded_model *m, struct arena *arena, struct ms
     if (!summary)
         return -err->code;
     *ret = (struct msg_loaded){
+        .prepared = {prepared_describe(m, WEIGHTS_OF_MODEL),
+                     prepared_describe(m, WEIGHTS_OF_DRAFT)},
         .weight_bytes = plan->weight_bytes,
         .kv_bytes = plan->kv_bytes,
         .scratch_bytes = plan->scratch_bytes,
@@ -234,8 +248,6 @@ static int describe(const struct loaded_model *m, struct arena *arena, struct ms
         .n_vocab = h->n_vocab,
         .n_layer = h->n_layer,
         .n_params = plan->n_params,
-        .prepared_bytes = engine_prepared_bytes(m->engine),
-        .is_prepared = engine_is_prepared(m->engine),
         .has_chat_template = m->chat,
         .has_text = m->has_text,
         .arch = str_from(h->arch),

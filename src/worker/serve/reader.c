@@ -47,7 +47,10 @@ static int on_load(struct serve *s, const struct frame *f, struct err *err)
     int rc = msg_load_decode((struct str){copy, f->payload.len}, &job->arena, &job->msg, err);
     if (rc < 0)
         return rc;
-    if (job->msg.n_fds == 0 || job->msg.n_fds + job->msg.has_prepared != job->n_fds)
+    uint32_t n_fds = job->msg.n_fds;
+    for (int i = 0; i < WEIGHTS_N; i++)
+        n_fds += job->msg.has_prepared[i];
+    if (job->msg.n_fds == 0 || n_fds != job->n_fds)
         return err_set(err, E_FORMAT, "LOAD names %u files and %u came", job->msg.n_fds,
                        job->n_fds);
     pthread_mutex_lock(&s->lock);
@@ -224,11 +227,17 @@ static int on_admit(struct serve *s, const struct frame *f, struct err *err)
 /* Carried out between two steps. */
 static int on_attach(struct serve *s, const struct frame *f, struct err *err)
 {
-    if (f->payload.len)
-        return err_set(err, E_FORMAT, "message ATTACH has the wrong length");
+    struct cursor c = payload_cursor(f);
+    uint8_t of = 0;
+    if (get_u8(&c, &of) && of >= WEIGHTS_N)
+        return err_set(err, E_FORMAT, "message ATTACH names weights %u", of);
+    int rc = payload_check(&c, "ATTACH", err);
+    if (rc < 0)
+        return rc;
     pthread_mutex_lock(&s->lock);
     bool is_due = s->attach_fd >= 0 && !s->has_attach;
     s->has_attach = is_due;
+    s->attach_of = (enum weights_of)of;
     pthread_cond_signal(&s->for_scheduler);
     pthread_mutex_unlock(&s->lock);
     return is_due ? 0 : err_set(err, E_FORMAT, "message ATTACH came without its file");

@@ -444,8 +444,9 @@ static void attach(struct scheduler *sc)
     struct buf b;
     pthread_mutex_lock(&s->lock);
     const int fd = s->attach_fd;
+    const enum weights_of of = s->attach_of;
     pthread_mutex_unlock(&s->lock);
-    const int rc = engine_attach_prepared(s->model.engine, fd, &why);
+    const int rc = engine_attach_prepared(s->model.engine, of, fd, &why);
     close(fd);
     pthread_mutex_lock(&s->lock);
     s->attach_fd = -1;

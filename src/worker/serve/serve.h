@@ -92,6 +92,7 @@ struct serve {
     bool is_planned, is_admitted; /* PLAN has been sent; ADMIT has come */
     int attach_fd;                /* owned; -1: none has come */
     bool has_attach;              /* ATTACH has */
+    enum weights_of attach_of;    /* whose it is */
     struct job *buckets[SERVE_BUCKETS];
     uint32_t n_requests;
     size_t queued_bytes;

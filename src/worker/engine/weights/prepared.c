@@ -215,30 +215,33 @@ static int header_check(const struct header *h, const struct prepared_plan *p, s
     return 0;
 }
 
-int prepared_attach(struct prepared *ret, struct weights *w, const struct kern *k,
-                    const struct prepared_plan *p, int fd, struct err *err)
+int prepared_attach(struct prepared *p, struct weights *w, const struct kern *k, int fd,
+                    struct err *err)
 {
+    const struct prepared_plan *plan = &p->plan;
     struct stat st;
-    if (p->n_bytes == 0)
+    if (p->map)
+        return err_set(err, E_INVALID, "the prepared weights are in use already");
+    if (plan->n_bytes == 0)
         return err_set(err, E_FORMAT, "prepared weights: this model has none");
     if (fstat(fd, &st) < 0)
         return err_set_sys(err, E_IO, "prepared weights");
-    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != p->n_bytes)
+    if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != plan->n_bytes)
         return err_set(err, E_FORMAT, "prepared weights: %lld bytes, and %llu were expected",
-                       (long long)st.st_size, (unsigned long long)p->n_bytes);
-    void *map = mmap(NULL, (size_t)p->n_bytes, PROT_READ, MAP_SHARED, fd, 0);
+                       (long long)st.st_size, (unsigned long long)plan->n_bytes);
+    void *map = mmap(NULL, (size_t)plan->n_bytes, PROT_READ, MAP_SHARED, fd, 0);
     if (map == MAP_FAILED)
         return err_set_sys(err, E_IO, "prepared weights: mapping %llu bytes",
-                           (unsigned long long)p->n_bytes);
-    int r = header_check(map, p, err);
+                           (unsigned long long)plan->n_bytes);
+    int r = header_check(map, plan, err);
     if (r) {
-        munmap(map, (size_t)p->n_bytes);
+        munmap(map, (size_t)plan->n_bytes);
         return r;
     }
     struct attaching a = {.k = k, .base = map, .at = HEADER_BYTES};
     weights_each(w, attach_mat, &a);
-    BUG_ON(a.at != p->n_bytes);
-    *ret = (struct prepared){.map = map, .n_bytes = (size_t)p->n_bytes};
+    BUG_ON(a.at != plan->n_bytes);
+    p->map = map;
     return 0;
 }
 
@@ -249,6 +252,6 @@ void prepared_detach(struct prepared *p, struct weights *w)
         return;
     if (w->layers)
         weights_each(w, attach_mat, &none);
-    munmap(p->map, p->n_bytes);
-    *p = (struct prepared){0};
+    munmap(p->map, (size_t)p->plan.n_bytes);
+    p->map = NULL;
 }

@@ -27,15 +27,16 @@ typedef void (*prepared_progress_fn)(void *ctx, uint64_t done, uint64_t total);
 int prepared_write(struct weights *w, const struct kern *k, const struct prepared_plan *p, int fd,
                    prepared_progress_fn fn, void *ctx, struct err *err) MUST_USE;
 
-/* A mapped one. */
+/* What some weights would have, and the file they have. */
 struct prepared {
-    void *map; /* owned; NULL: none */
-    size_t n_bytes;
+    struct prepared_plan plan;
+    void *map; /* owned, of plan.n_bytes; NULL: none */
 };
-/* Maps fd (borrowed) and has w's matrices point into it.  E_FORMAT when it is not what p says: of
- * another model, layout or length; E_IO.  On failure w is as it was. */
-int prepared_attach(struct prepared *ret, struct weights *w, const struct kern *k,
-                    const struct prepared_plan *p, int fd, struct err *err) MUST_USE;
+/* Maps fd (borrowed) and has w's matrices point into it.  E_FORMAT when it is not what p->plan
+ * says: of another model, layout or length; E_INVALID when there is one already; E_IO.  On failure
+ * p and w are as they were. */
+int prepared_attach(struct prepared *p, struct weights *w, const struct kern *k, int fd,
+                    struct err *err) MUST_USE;
 /* w's matrices are those of the file again. */
 void prepared_detach(struct prepared *p, struct weights *w);
 
