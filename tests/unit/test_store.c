@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/store/model.h"
 #include "daemon/store/store.h"
 #include "lib/base/limits.h"
 #include "lib/base/mem.h"
@@ -535,6 +536,61 @@ static void test_killed_at_any_moment(void **state)
     store_close(s);
 }
 
+/* Of n models with a name each, in milliseconds of this thread's time: as `berth df` and each
+ * scrape of the metrics ask for it, and as a list does. */
+static void time_usage(struct store *s, uint32_t n, double ret_ms[2])
+{
+    struct err err = ERR_INIT;
+    struct store_usage u = {0};
+    struct store_list l = {0};
+    struct timespec at[3];
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at[0]);
+    if (store_usage(s, &u, &err) < 0)
+        fail_msg("%s", err.msg);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at[1]);
+    assert_int_equal(u.n_models, n);
+    assert_int_equal(store_list(s, &l, &err), 0);
+    for (size_t i = 0; i < l.n; i++) {
+        struct store_model m;
+        if (store_model_read(s, l.items[i].digest, &m, &err) < 0)
+            fail_msg("%s", err.msg);
+        assert_int_equal(m.n_names, 1);
+        assert_string_equal(m.names[0], l.items[i].name);
+        store_model_release(&m);
+    }
+    store_list_release(&l);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &at[2]);
+    for (int i = 0; i < 2; i++)
+        ret_ms[i] = (double)(at[i + 1].tv_sec - at[i].tv_sec) * 1e3 +
+                    (double)(at[i + 1].tv_nsec - at[i].tv_nsec) / 1e6;
+}
+
+/* Four times as many models take about four times as long, and not sixteen; a list looks for the
+ * names of each in the whole index, which may show a little. */
+static void test_many_names(void **state)
+{
+    (void)state;
+    struct store *s = open_store();
+    struct err err = ERR_INIT;
+    char digest[OCI_DIGEST_CHARS + 1], name[64];
+    double few[2], many[2];
+    for (uint32_t i = 0; i < 1200; i++) {
+        if (put_model(s, i, 1, digest, &err) < 0)
+            fail_msg("%s", err.msg);
+        snprintf(name, sizeof(name), "registry.example/m:v%u", i);
+        if (store_tag(s, name, digest, &err) < 0)
+            fail_msg("%s", err.msg);
+        if (i + 1 == 300)
+            time_usage(s, 300, few);
+    }
+    time_usage(s, 1200, many);
+    printf("usage: %.1f ms of 300 models, %.1f of 1200; reading them all: %.1f and %.1f\n", few[0],
+           many[0], few[1], many[1]);
+    assert_true(many[0] < 7 * few[0]);
+    assert_true(many[1] < 14 * few[1]);
+    store_close(s);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_dir, remove_dir)
@@ -548,6 +604,7 @@ int main(void)
         TEST(test_one_process_at_a_time),
         TEST(test_foreign_folders),
         TEST(test_nested_indexes),
+        TEST(test_many_names),
         TEST(test_no_room),
         TEST(test_full),
         TEST(test_killed_at_any_moment),

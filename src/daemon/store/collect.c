@@ -46,11 +46,26 @@ void digest_set_release(struct digest_set *d)
     *d = (struct digest_set){0};
 }
 
-bool digest_set_has(struct digest_set *d, const char *digest)
+static void sort(struct digest_set *d)
 {
     if (!d->is_sorted && d->n)
         qsort(d->items, d->n, sizeof(*d->items), compare);
     d->is_sorted = true;
+}
+
+void digest_set_unite(struct digest_set *d)
+{
+    size_t n = 0;
+    sort(d);
+    for (size_t i = 0; i < d->n; i++)
+        if (n == 0 || strcmp(d->items[n - 1], d->items[i]) != 0)
+            memmove(d->items[n++], d->items[i], sizeof(*d->items));
+    d->n = n;
+}
+
+bool digest_set_has(struct digest_set *d, const char *digest)
+{
+    sort(d);
     return d->n && bsearch(digest, d->items, d->n, sizeof(*d->items), compare);
 }
 
@@ -288,25 +303,46 @@ static int count_file(struct store *s, const char *name, const struct stat *st, 
     return 0;
 }
 
+/* What the index names, each once, however many names it has. */
+static int add_heads(const json_t *index, struct digest_set *ret, struct err *err)
+{
+    char digest[OCI_DIGEST_CHARS + 1];
+    const char *name;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < index_len(index); i++)
+        if (index_entry(index, i, digest, &name))
+            rc = digest_set_add(ret, digest, err);
+    digest_set_unite(ret);
+    return rc;
+}
+
+/* What all models need.  A manifest that cannot be read names nothing here; `berth verify` tells of
+ * it. */
+static int add_needed(struct store *s, struct digest_set *ret, uint32_t *ret_models,
+                      struct err *err)
+{
+    struct digest_set heads = {0};
+    int rc = index_refresh(s, err);
+    if (rc == 0)
+        rc = add_heads(s->index, &heads, err);
+    for (size_t i = 0; rc == 0 && i < heads.n; i++) {
+        struct err ignored = ERR_INIT;
+        if (digest_set_add_model(s, ret, heads.items[i], &ignored) < 0)
+            continue;
+    }
+    *ret_models = (uint32_t)heads.n;
+    digest_set_release(&heads);
+    return rc;
+}
+
 int store_usage(struct store *s, struct store_usage *ret, struct err *err)
 {
     struct digest_set keep = {0};
     struct store_usage u = {0};
     struct counting c = {&u, &keep, false};
-    struct err ignored = ERR_INIT;
     struct statvfs v;
     pthread_mutex_lock(&s->lock);
-    int rc = index_refresh(s, err);
-    /* A manifest that cannot be read names nothing here; `berth verify` tells of it. */
-    for (size_t i = 0; rc == 0 && i < index_len(s->index); i++) {
-        char digest[OCI_DIGEST_CHARS + 1];
-        const char *name;
-        if (index_entry(s->index, i, digest, &name) && !digest_set_has(&keep, digest)) {
-            u.n_models++;
-            if (digest_set_add_model(s, &keep, digest, &ignored) < 0)
-                continue;
-        }
-    }
+    int rc = add_needed(s, &keep, &u.n_models, err);
     if (rc == 0)
         rc = store_each_file(s, s->blobs_fd, count_file, &c, err);
     c.is_ingest = true;

@@ -37,6 +37,17 @@ bool index_entry(const json_t *index, size_t i, char digest[OCI_DIGEST_CHARS + 1
     return true;
 }
 
+const char *index_name_of(const json_t *index, size_t i, const char *digest)
+{
+    const json_t *e = entry_at(index, i);
+    const char *d = json_string_value(json_object_get(e, "digest"));
+    const char *n;
+    if (!d || strcmp(d, digest) != 0)
+        return NULL;
+    n = json_string_value(json_object_get(json_object_get(e, "annotations"), REF_ANNOTATION));
+    return n ? n : "";
+}
+
 uint64_t index_entry_bytes(const json_t *index, size_t i)
 {
     json_int_t n = json_integer_value(json_object_get(entry_at(index, i), "size"));

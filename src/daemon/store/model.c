@@ -36,23 +36,24 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
+/* Straight from the index, of which a list would copy every entry for each model. */
 static int names_take(struct store *s, struct store_model *m, struct err *err)
 {
-    struct store_list l = {0};
-    int rc = store_list(s, &l, err);
-    if (rc < 0)
-        return rc;
-    m->names = arena_try_alloc(&m->arena, MAX_OF(l.n, 1) * sizeof(*m->names), err);
-    rc = m->names ? 0 : -err->code;
-    for (size_t i = 0; rc == 0 && i < l.n; i++) {
-        const struct store_entry *e = &l.items[i];
-        if (strcmp(e->digest, m->digest) != 0 || !e->name[0])
+    pthread_mutex_lock(&s->lock);
+    int rc = index_refresh(s, err);
+    const size_t n = rc == 0 ? index_len(s->index) : 0;
+    m->names = arena_try_alloc(&m->arena, MAX_OF(n, 1) * sizeof(*m->names), err);
+    if (!m->names)
+        rc = -err->code;
+    for (size_t i = 0; rc == 0 && i < n; i++) {
+        const char *name = index_name_of(s->index, i, m->digest);
+        if (!name || !name[0])
             continue;
-        m->names[m->n_names] = arena_try_dup(&m->arena, e->name, strlen(e->name), err);
+        m->names[m->n_names] = arena_try_dup(&m->arena, name, strlen(name), err);
         rc = m->names[m->n_names] ? 0 : -err->code;
         m->n_names += rc == 0;
     }
-    store_list_release(&l);
+    pthread_mutex_unlock(&s->lock);
     if (rc == 0)
         qsort(m->names, m->n_names, sizeof(*m->names), compare_names);
     return rc;

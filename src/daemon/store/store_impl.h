@@ -42,6 +42,8 @@ int index_replace(struct store *s, json_t *next, struct err *err) MUST_USE;
 /* The i-th manifest's digest and name ("" untagged); false when it is none of ours. */
 bool index_entry(const json_t *index, size_t i, char digest[OCI_DIGEST_CHARS + 1],
                  const char **name);
+/* The name of the i-th if it is of this digest, borrowed; NULL otherwise. */
+const char *index_name_of(const json_t *index, size_t i, const char *digest);
 size_t index_len(const json_t *index);
 uint64_t index_entry_bytes(const json_t *index, size_t i);
 
@@ -97,7 +99,10 @@ struct digest_set {
 };
 void digest_set_release(struct digest_set *d);
 int digest_set_add(struct digest_set *d, const char *digest, struct err *err) MUST_USE;
+/* Sorts after additions, so: all additions first, then the questions. */
 bool digest_set_has(struct digest_set *d, const char *digest);
+/* Of what is there more than once, one stays. */
+void digest_set_unite(struct digest_set *d);
 /* Adds manifest and all that it names.  E_NOTFOUND, E_CORRUPT, E_FORMAT when it cannot be known. */
 int digest_set_add_model(struct store *s, struct digest_set *d, const char *digest,
                          struct err *err) MUST_USE;
