@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 import unittest
 import urllib.parse
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "support"))
-from berth_test import MODELS, SLOW, Daemon  # noqa: E402
+from berth_test import MODELS, SLOW, Daemon, wait_until  # noqa: E402
 
 CNCF, DOCKER = "application/vnd.cncf.model.", "application/vnd.docker.ai."
 
@@ -110,6 +112,44 @@ class Kinds(unittest.TestCase):
         inner = subprocess.run(["zstd", "-q", "-c"], input=tar_of([("m.gguf", self.gguf)]), stdout=subprocess.PIPE,
                                check=True).stdout
         self.assertEqual(self.run_one("zstd", self.cncf("weight.v1.tar+zstd", None, inner)), self.answer)
+
+    def packed(self, name):
+        """A model with an archive that takes a while, as after an import: not unpacked."""
+        inner = gzip.compress(tar_of([("filler", bytes(int((400 << 20) / SLOW)))]), 1)
+        status, line = self.load(self.cncf("weight.v1.raw", "any.gguf", self.gguf, (CNCF + "doc.v1.tar+gzip", None, inner)))
+        self.assertEqual((status, line["type"]), (200, "success"), line)
+        digest = "sha256:" + line["message"].split("sha256:")[1][:64]
+        self.d.post(f"/models/{digest}/tag?" + urllib.parse.urlencode({"repo": "ai/" + name, "tag": "v"}), b"")
+        record = os.path.join(self.d.state, ".local/share/berth/store/unpacked", hashlib.sha256(inner).hexdigest())
+        os.unlink(record)
+        return f"ai/{name}:v", record
+
+    def test_others_answer_while_one_is_unpacked(self):
+        name, record = self.packed("packed")
+        answers, longest, begun = [], 0, time.monotonic()
+        t = threading.Thread(target=lambda: answers.append(self.d.post("/berth/v1/load", {"model": name})))
+        t.start()
+        while t.is_alive():
+            at = time.monotonic()
+            status, _, body = self.d.post("/v1/completions", {"model": "ai/plain:v", "prompt": "a", "max_tokens": 1})
+            self.assertEqual(status, 200, body)
+            longest = max(longest, time.monotonic() - at)
+        t.join()
+        self.assertEqual(answers[0][0], 200, answers)
+        self.assertTrue(os.path.exists(record))
+        self.assertLess(longest, (time.monotonic() - begun) / 2)
+
+    def test_unloaded_while_it_is_unpacked(self):
+        name, record = self.packed("unloaded")
+        answers = []
+        t = threading.Thread(target=lambda: answers.append(self.d.post("/berth/v1/load", {"model": name})))
+        t.start()
+        self.assertTrue(wait_until(lambda: self.d.get("/berth/v1/models/" + name)[2]["state"] == "loading", step=0.001))
+        self.d.post("/berth/v1/unload", {"model": name})
+        self.assertFalse(os.path.exists(record))  # it was not waited for
+        t.join()
+        self.assertEqual(answers[0][2]["error"]["code"], "model_unloaded", answers)
+        self.assertTrue(wait_until(lambda: os.path.exists(record)))  # for the next load
 
     def test_archives_that_cannot_be_taken(self):
         """They are kept as artifacts, and refused, with the reason, when they are to run."""

@@ -151,11 +151,14 @@ static int do_unload(struct runner *r, struct model *m, void *args, struct err *
     supervise_reset(m);
     m->failure.code = 0;
     m->has_keep_alive = false;
-    *was_loaded = m->worker && m->worker->state != WORKER_ENDING;
+    /* Without a worker its requests wait for one: what it is unpacked from, or a restart's pause.
+     */
+    *was_loaded = m->worker ? m->worker->state != WORKER_ENDING : m->n_requests > 0;
     if (!*was_loaded)
         return 0;
     err_set(&why, E_UNLOADED, "model %s was unloaded on request", m->file.name);
-    worker_retire(m->worker, &why);
+    if (m->worker)
+        worker_retire(m->worker, &why);
     model_fail_all(r, m, &why);
     return 0;
 }
@@ -463,6 +466,8 @@ static int info_fill(const struct model *m, struct model_info *i, struct err *er
         i->state = MODEL_BROKEN;
         i->retry_in_s = supervise_retry_in_s(m);
     }
+    if (m->unpacking[0] && m->first)
+        i->state = MODEL_LOADING;
     if (m->failure.code)
         snprintf(i->failure, sizeof(i->failure), "%s", m->failure.msg);
     for (const struct run_request *q = m->first; q; q = q->next) {

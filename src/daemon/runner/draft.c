@@ -45,6 +45,17 @@ static int file_open(struct worker *w, const char *path, const struct model *m, 
     return model_files_open(path, &w->draft.files, err);
 }
 
+bool draft_digest(const struct model *m, char ret[OCI_DIGEST_CHARS + 1])
+{
+    const struct runner *r = m->runner;
+    const char *name = draft_of(m);
+    char stored[LIMIT_MODEL_NAME_BYTES + 1];
+    struct err ignored = ERR_INIT;
+    const struct model *d = name ? models_find(&r->models, str_from(name)) : NULL;
+    return name && name[0] != '/' && !(d && !d->file.digest[0]) && r->cfg.store &&
+           shelf_find(r->shelf, name, false, stored, ret, &ignored) == 0;
+}
+
 static int stored_open(struct worker *w, const char *name, struct err *err)
 {
     struct store *s = w->runner->cfg.store;

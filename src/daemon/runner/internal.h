@@ -154,6 +154,7 @@ struct runner {
     uint64_t last_worker_id;
     struct digests *digests;
     struct preparer *preparer;
+    struct unpacker *unpacker;
     struct state state; /* under state_lock, which no callback and no loop task takes */
     pthread_mutex_t state_lock;
     json_t *declared;          /* state.models as the loop thread knows it */
@@ -225,9 +226,23 @@ int model_files_copy(const struct model_files *from, struct model_files *ret,
 /* One more at its end, without a name; takes fd. */
 void model_files_add(struct model_files *f, int fd);
 
+/* unpack.c */
+struct unpacker;
+struct unpacker *unpacker_new(void) MUST_USE;
+/* Any thread: what is being unpacked ends soon, unfinished. */
+void unpacker_call_off(struct unpacker *u);
+/* Waits for that.  The loop still runs, which gets the news. */
+void unpacker_end(struct unpacker *u);
+void unpacker_free(struct unpacker *u); /* NULL is fine */
+/* 1: m or its draft model is being unpacked, model_serve is called when that is done; 0: there is
+ * nothing to unpack. */
+int unpack_first(struct runner *r, struct model *m, struct err *err) MUST_USE;
+
 /* draft.c */
 /* What guesses for m when it is loaded, a name or an absolute path; NULL: no second model. */
 const char *draft_of(const struct model *m);
+/* Its digest, when it is a model of the store. */
+bool draft_digest(const struct model *m, char ret[OCI_DIGEST_CHARS + 1]);
 /* Opens it, if there is one. */
 int draft_open(struct worker *w, struct err *err) MUST_USE;
 /* Its files go with the model's from now on, behind them. */
@@ -263,6 +278,8 @@ void prepare_describe(const struct worker *w, enum weights_of of, char ret[PREPA
 /* queue.c: the requests of one model. */
 /* Sends what waits for m, starting its worker when there is none.  A failure ends what waits. */
 void model_serve(struct runner *r, struct model *m);
+/* It has no worker and gets none: why is its failure, and its requests'. */
+void model_cannot_start(struct runner *r, struct model *m, const struct err *why);
 /* Ends every request of m with why. */
 void model_fail_all(struct runner *r, struct model *m, const struct err *why);
 /* Those that its worker had. */

@@ -75,6 +75,9 @@ struct model {
     uint64_t restart_at_ms, broken_until_ms, trial_id;
     uint32_t n_faults_row, n_breaks;
     char digest[80]; /* of its file as it was last loaded; "" while unknown */
+    /* unpack.c */
+    char unpacking[OCI_DIGEST_CHARS + 1]; /* what is unpacked before it is started; "": nothing */
+    uint32_t n_unpacked;
 };
 
 struct models {

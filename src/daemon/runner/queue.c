@@ -34,6 +34,14 @@ void model_fail_sent(struct runner *r, struct model *m, const struct err *why)
     }
 }
 
+void model_cannot_start(struct runner *r, struct model *m, const struct err *why)
+{
+    m->failure = *why;
+    r->stats.n_load_failures++;
+    log_error("%s", why->msg);
+    model_fail_all(r, m, why);
+}
+
 void model_serve(struct runner *r, struct model *m)
 {
     struct err err = ERR_INIT;
@@ -48,10 +56,9 @@ void model_serve(struct runner *r, struct model *m)
     }
     if (supervise_must_wait(m))
         return;
-    if (worker_start(r, m, &err) < 0) {
-        m->failure = err;
-        r->stats.n_load_failures++;
-        log_error("%s", err.msg);
-        model_fail_all(r, m, &err);
-    }
+    int rc = unpack_first(r, m, &err);
+    if (rc == 0)
+        rc = worker_start(r, m, &err);
+    if (rc < 0)
+        model_cannot_start(r, m, &err);
 }

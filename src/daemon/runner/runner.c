@@ -84,6 +84,7 @@ static void runner_release(struct runner *r)
     loop_free(r->loop);
     digests_close(r->digests);
     preparer_free(r->preparer);
+    unpacker_free(r->unpacker);
     json_decref(r->declared);
     state_close(&r->state);
     pthread_mutex_destroy(&r->state_lock);
@@ -154,6 +155,7 @@ int runner_new(const struct runner_config *cfg, struct runner **ret_runner, stru
     r->models.on_new = take_declared;
     r->models.on_moved = models_moved;
     r->preparer = preparer_new();
+    r->unpacker = unpacker_new();
     r->shelf = shelf_new(cfg->store, cfg->default_registry);
     pthread_mutex_init(&r->state_lock, NULL);
     int rc = state_open(cfg->state_dir, &r->state, err);
@@ -179,6 +181,7 @@ static int do_stop(struct runner *r, void *args, struct err *err)
     (void)err;
     r->is_stopping = true;
     preparer_call_off(r->preparer);
+    unpacker_call_off(r->unpacker);
     err_set(&why, E_STOPPING, "the daemon is stopping");
     for (struct model *m = r->models.first; m; m = m->next)
         model_fail_all(r, m, &why);
@@ -213,6 +216,7 @@ void runner_free(struct runner *r)
     digests_close(r->digests); /* before the loop ends, which takes its last news */
     r->digests = NULL;
     preparer_end(r->preparer);
+    unpacker_end(r->unpacker);
     int rc = runner_call(r, do_free, NULL, &err);
     BUG_ON(rc < 0);
     pthread_join(r->thread, NULL);

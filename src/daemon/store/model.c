@@ -247,6 +247,23 @@ static int files_append(struct store_model *m, const struct store_file *f, uint3
     return 0;
 }
 
+static bool is_for_running(const struct oci_descriptor *d)
+{
+    return d->role != ROLE_CODE && d->role != ROLE_DATASET;
+}
+
+bool store_model_is_packed(struct store *s, struct store_model *m)
+{
+    bool ret = false;
+    for (uint32_t i = 0; !ret && i < m->manifest.n_layers; i++) {
+        const struct oci_descriptor *d = &m->manifest.layers[i];
+        struct unpacked u = {0};
+        ret = oci_media_packing(d->media) != PACKING_RAW && is_for_running(d) &&
+              !unpacked_find(s, d, &m->arena, &u);
+    }
+    return ret;
+}
+
 int store_model_files(struct store *s, struct store_model *m, struct err *err)
 {
     struct store_file *raw =
@@ -257,12 +274,12 @@ int store_model_files(struct store *s, struct store_model *m, struct err *err)
         return 0;
     for (uint32_t i = 0; rc == 0 && i < m->manifest.n_layers; i++) {
         const struct oci_descriptor *d = &m->manifest.layers[i];
-        bool is_run = d->role != ROLE_CODE && d->role != ROLE_DATASET;
+        bool is_run = is_for_running(d);
         if (oci_media_packing(d->media) == PACKING_RAW) {
             rc = raw_file(m, i, &raw[n_raw++], err);
         } else if (is_run) {
             struct unpacked u = {0};
-            rc = unpacked_get(s, d, &m->arena, &u, err);
+            rc = unpacked_get(s, d, &m->arena, m->is_called_off, &u, err);
             if (rc == 0)
                 rc = files_append(m, u.files, u.n_files, err);
         }

@@ -4,6 +4,8 @@
 #ifndef DAEMON_STORE_MODEL_H
 #define DAEMON_STORE_MODEL_H
 
+#include <stdatomic.h>
+
 #include "daemon/store/store.h"
 #include "lib/oci/config.h"
 #include "lib/sys/model_files.h"
@@ -32,6 +34,9 @@ struct store_model {
         *files; /* [n_files], after store_model_files; sorted by role, then as there */
     uint32_t n_files;
     struct arena arena; /* owns all of the above */
+    /* The caller's, after store_model_read: unpacking ends with E_CANCELED soon after it becomes
+     * true.  NULL: never. */
+    const atomic_bool *is_called_off;
 };
 
 /* Reads manifest and config, verified; ret is the caller's to release in any case.  E_NOTFOUND,
@@ -44,6 +49,8 @@ void store_model_release(struct store_model *m);
  * belong to the layer for collection: this may take as long as writing the model does.  E_FORMAT,
  * E_LIMIT for a hostile archive; E_IO. */
 int store_model_files(struct store *s, struct store_model *m, struct err *err) MUST_USE;
+/* Whether that would unpack something. */
+bool store_model_is_packed(struct store *s, struct store_model *m);
 
 /* A model's files, open.  As long as it is, nothing of it is collected. */
 struct store_opened {

@@ -75,9 +75,12 @@ struct unpacked {
 /* 1 when it was unpacked before, 0 when not. */
 int unpacked_read(struct store *s, const char *layer, struct arena *a, struct unpacked *ret,
                   struct err *err) MUST_USE;
-/* Unpacks it now if need be. */
+/* Whether it was, and all of it is still there. */
+bool unpacked_find(struct store *s, const struct oci_descriptor *d, struct arena *a,
+                   struct unpacked *ret);
+/* Unpacks it now if need be; is_called_off as in struct store_model. */
 int unpacked_get(struct store *s, const struct oci_descriptor *d, struct arena *a,
-                 struct unpacked *ret, struct err *err) MUST_USE;
+                 const atomic_bool *is_called_off, struct unpacked *ret, struct err *err) MUST_USE;
 void unpacked_forget(struct store *s, const char *layer);
 
 /* prepared.c: away with what was not finished, and with other versions. */

@@ -111,20 +111,28 @@ static int record_write(struct store *s, const char *layer, const struct unpacke
 
 struct unpacking {
     struct store *store;
-    struct arena *arena; /* the caller's */
+    struct arena *arena;              /* the caller's */
+    const atomic_bool *is_called_off; /* NULL: never */
     struct tar_reader *tar;
     struct store_writer *writer; /* of the entry that is open */
     struct unpacked u;
     uint32_t cap;
 };
 
+static int check_wanted(const struct unpacking *un, struct err *err)
+{
+    return un->is_called_off && atomic_load(un->is_called_off)
+               ? err_set(err, E_CANCELED, "unpacking was called off")
+               : 0;
+}
+
 static int on_begin(void *ctx, const struct tar_entry *e, struct err *err)
 {
     struct unpacking *un = ctx;
     struct unpacked *u = &un->u;
     uint64_t offset;
-    if (e->is_dir)
-        return 0;
+    if (e->is_dir || check_wanted(un, err) < 0)
+        return e->is_dir ? 0 : -err->code;
     for (uint32_t i = 0; i < u->n_files; i++) {
         if (strcmp(u->files[i].path, e->path) == 0)
             return err_set(err, E_FORMAT, "the archive has the file '%s' twice", e->path);
@@ -150,7 +158,8 @@ static int on_begin(void *ctx, const struct tar_entry *e, struct err *err)
 static int on_data(void *ctx, const void *p, size_t n, struct err *err)
 {
     struct unpacking *un = ctx;
-    return store_write(un->writer, p, n, err);
+    int rc = check_wanted(un, err);
+    return rc < 0 ? rc : store_write(un->writer, p, n, err);
 }
 
 static int on_end(void *ctx, struct err *err)
@@ -204,9 +213,9 @@ static int stream(struct unpacking *un, const struct oci_descriptor *d, struct e
 }
 
 static int unpack(struct store *s, const struct oci_descriptor *d, struct arena *a,
-                  struct unpacked *ret, struct err *err)
+                  const atomic_bool *is_called_off, struct unpacked *ret, struct err *err)
 {
-    struct unpacking un = {.store = s, .arena = a};
+    struct unpacking un = {.store = s, .arena = a, .is_called_off = is_called_off};
     const struct tar_sink sink = {&un, on_begin, on_data, on_end};
     const struct tar_limits limits = {LIMIT_OCI_BLOB_BYTES, (uint64_t)2 * LIMIT_OCI_LAYERS};
     un.tar = tar_reader_new(&sink, &limits);
@@ -229,11 +238,10 @@ static int unpack(struct store *s, const struct oci_descriptor *d, struct arena 
     return 0;
 }
 
-int unpacked_get(struct store *s, const struct oci_descriptor *d, struct arena *a,
-                 struct unpacked *ret, struct err *err)
+bool unpacked_find(struct store *s, const struct oci_descriptor *d, struct arena *a,
+                   struct unpacked *ret)
 {
     struct err ignored = ERR_INIT;
-    pthread_mutex_lock(&s->unpack_lock);
     /* A record that cannot be read is made again, and so are blobs that went. */
     bool is_there = unpacked_read(s, d->digest, a, ret, &ignored) == 1;
     for (uint32_t i = 0; is_there && i < ret->n_files; i++) {
@@ -241,7 +249,16 @@ int unpacked_get(struct store *s, const struct oci_descriptor *d, struct arena *
         is_there = store_blob_size(s, ret->files[i].digest, &size, &ignored) == 1 &&
                    size == ret->files[i].size;
     }
-    int rc = is_there ? 0 : unpack(s, d, a, ret, err);
+    return is_there;
+}
+
+int unpacked_get(struct store *s, const struct oci_descriptor *d, struct arena *a,
+                 const atomic_bool *is_called_off, struct unpacked *ret, struct err *err)
+{
+    if (unpacked_find(s, d, a, ret)) /* without waiting for another archive */
+        return 0;
+    pthread_mutex_lock(&s->unpack_lock);
+    int rc = unpacked_find(s, d, a, ret) ? 0 : unpack(s, d, a, is_called_off, ret, err);
     pthread_mutex_unlock(&s->unpack_lock);
     return rc;
 }
