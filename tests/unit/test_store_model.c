@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -362,6 +363,54 @@ static void test_hostile_archives(void **state)
     }
 }
 
+/* An archive of many files, some of the same bytes, that ends badly: what it takes to find that
+ * out, in milliseconds of this thread's time. */
+static double time_refusal(const struct buf *tar)
+{
+    const struct layer layers[] = {{CNCF "weight.v1.tar", NULL, tar->data, tar->len}};
+    char digest[OCI_DIGEST_CHARS + 1];
+    struct store_model m;
+    struct timespec a, b;
+    struct err err = ERR_INIT;
+    model_make(CNCF "config.v1+json", "{\"modelfs\":{}}", layers, 1, "bad:v", digest);
+    const int before = count("blobs/sha256");
+    assert_int_equal(store_model_read(store, digest, &m, &err), 0);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a);
+    assert_int_equal(store_model_files(store, &m, &err), -E_FORMAT);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b);
+    assert_int_equal(count("blobs/sha256"), before);
+    assert_int_equal(count("unpacked"), 0);
+    store_model_release(&m);
+    return (double)(b.tv_sec - a.tv_sec) * 1e3 + (double)(b.tv_nsec - a.tv_nsec) / 1e6;
+}
+
+/* Every manifest is read to know what may go, once, and not for each of its files. */
+static void test_hostile_archive_among_many(void **state)
+{
+    (void)state;
+    const struct layer layers[] = {{CNCF "weight.v1.raw", "a.gguf", "weights", 0}};
+    char digest[OCI_DIGEST_CHARS + 1], text[64], config[64];
+    struct buf tar;
+    buf_init(&tar, 4 << 20);
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(text, sizeof(text), "file%u.txt", i);
+        snprintf(config, sizeof(config), "bytes of %u", i / 2);
+        tar_add(&tar, text, config);
+    }
+    tar_add(&tar, "file0.txt", "");
+    tar_put_end(&tar);
+    const double few_ms = time_refusal(&tar);
+    for (unsigned i = 0; i < 300; i++) {
+        snprintf(config, sizeof(config), "{\"modelfs\":{},\"n\":%u}", i);
+        snprintf(text, sizeof(text), "m:v%u", i);
+        model_make(CNCF "config.v1+json", config, layers, 1, text, digest);
+    }
+    const double many_ms = time_refusal(&tar);
+    printf("refused after %.1f ms alone, %.1f ms among 300 models\n", few_ms, many_ms);
+    assert_true(many_ms < 8 * few_ms);
+    buf_release(&tar);
+}
+
 /* ---- streams ---- */
 
 static int load(const void *p, size_t n, size_t piece, char ret[OCI_DIGEST_CHARS + 1],
@@ -662,6 +711,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_docker, begin, end),
         cmocka_unit_test_setup_teardown(test_archives, begin, end),
         cmocka_unit_test_setup_teardown(test_hostile_archives, begin, end),
+        cmocka_unit_test_setup_teardown(test_hostile_archive_among_many, begin, end),
         cmocka_unit_test_setup_teardown(test_streams, begin, end),
         cmocka_unit_test_setup_teardown(test_hostile_streams, begin, end),
         cmocka_unit_test_setup_teardown(test_many, begin, end),

@@ -172,15 +172,21 @@ int collect_set_locked(struct store *s, const struct digest_set *gone, struct di
     return 0;
 }
 
-void store_drop_unneeded(struct store *s, const char *digest)
+void store_drop_unneeded(struct store *s, struct digest_set *gone)
 {
     struct digest_set keep = {0};
     struct err err = ERR_INIT;
     pthread_mutex_lock(&s->lock);
-    const struct store_held *h = store_held_find_locked(s, digest);
-    if (h && h->n == 1 && index_refresh(s, &err) == 0 &&
-        digest_set_add_index(s, &keep, s->index, &err) == 0 && !digest_set_has(&keep, digest))
-        unlinkat(s->blobs_fd, digest_hex(digest), 0);
+    bool is_known = gone->n && index_refresh(s, &err) == 0 &&
+                    digest_set_add_index(s, &keep, s->index, &err) == 0;
+    sort(gone);
+    for (size_t i = 0, n; is_known && i < gone->n; i += n) {
+        const struct store_held *h = store_held_find_locked(s, gone->items[i]);
+        for (n = 1; i + n < gone->n && strcmp(gone->items[i], gone->items[i + n]) == 0;)
+            n++;
+        if (h && h->n == n && !digest_set_has(&keep, gone->items[i]))
+            unlinkat(s->blobs_fd, digest_hex(gone->items[i]), 0);
+    }
     pthread_mutex_unlock(&s->lock);
     digest_set_release(&keep);
 }

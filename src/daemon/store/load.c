@@ -131,13 +131,14 @@ static void finish(struct store_load *l, bool is_good)
     struct store *s = l->store;
     if (l->writer)
         store_write_abandon(l->writer, false);
-    for (size_t i = 0; !is_good && i < l->taken.n; i++) {
+    for (size_t i = 0; !is_good && i < l->taken.n; i++)
         if (!digest_set_has(&l->held, l->taken.items[i]))
             store_hold(s, l->taken.items[i]); /* of a blob whose name was another */
-        store_drop_unneeded(s, l->taken.items[i]);
+    if (!is_good)
+        store_drop_unneeded(s, &l->taken);
+    for (size_t i = 0; !is_good && i < l->taken.n; i++)
         if (!digest_set_has(&l->held, l->taken.items[i]))
             store_unhold(s, l->taken.items[i]);
-    }
     for (size_t i = 0; i < l->held.n; i++)
         store_unhold(s, l->held.items[i]);
     tar_reader_free(l->tar);
@@ -168,6 +169,15 @@ static int model_check(struct store_load *l, struct err *err)
     return rc;
 }
 
+static void drop_one(struct store *s, const char *digest)
+{
+    struct digest_set gone = {0};
+    struct err ignored = ERR_INIT;
+    if (digest_set_add(&gone, digest, &ignored) == 0)
+        store_drop_unneeded(s, &gone);
+    digest_set_release(&gone);
+}
+
 int store_load_commit(struct store_load *l, char ret[OCI_DIGEST_CHARS + 1], struct err *err)
 {
     struct store_writer *w = NULL;
@@ -190,7 +200,7 @@ int store_load_commit(struct store_load *l, char ret[OCI_DIGEST_CHARS + 1], stru
     if (rc == 0) {
         rc = store_tag(l->store, NULL, ret, err);
         if (rc < 0)
-            store_drop_unneeded(l->store, ret);
+            drop_one(l->store, ret);
         store_unhold(l->store, ret);
     }
     finish(l, rc == 0);

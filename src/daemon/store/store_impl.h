@@ -115,7 +115,8 @@ int digest_set_add_index(struct store *s, struct digest_set *d, const json_t *in
 /* Deletes those of gone that keep has not, and that nobody holds. */
 int collect_set_locked(struct store *s, const struct digest_set *gone, struct digest_set *keep,
                        struct err *err) MUST_USE;
-/* Deletes a blob that no model of the index needs and that only the caller, once, holds. */
-void store_drop_unneeded(struct store *s, const char *digest);
+/* Deletes those blobs that no model of the index needs and that only the caller holds, as often as
+ * they are in gone: all in one call, which reads every manifest. */
+void store_drop_unneeded(struct store *s, struct digest_set *gone);
 
 #endif

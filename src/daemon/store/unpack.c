@@ -212,6 +212,18 @@ static int stream(struct unpacking *un, const struct oci_descriptor *d, struct e
     return rc;
 }
 
+/* What was brought goes again. */
+static void drop(const struct unpacking *un)
+{
+    struct digest_set gone = {0};
+    struct err ignored = ERR_INIT;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < un->u.n_files; i++)
+        rc = digest_set_add(&gone, un->u.files[i].digest, &ignored);
+    store_drop_unneeded(un->store, &gone);
+    digest_set_release(&gone);
+}
+
 static int unpack(struct store *s, const struct oci_descriptor *d, struct arena *a,
                   const atomic_bool *is_called_off, struct unpacked *ret, struct err *err)
 {
@@ -227,11 +239,10 @@ static int unpack(struct store *s, const struct oci_descriptor *d, struct arena 
         rc = err_set(err, E_LIMIT, "the archive has more than %u files", LIMIT_OCI_LAYERS);
     if (rc == 0)
         rc = record_write(s, d->digest, &un.u, err);
-    for (uint32_t i = 0; i < un.u.n_files; i++) {
-        if (rc < 0)
-            store_drop_unneeded(s, un.u.files[i].digest);
+    if (rc < 0)
+        drop(&un);
+    for (uint32_t i = 0; i < un.u.n_files; i++)
         store_unhold(s, un.u.files[i].digest);
-    }
     if (rc < 0)
         return err_wrap(err, "layer %s", d->digest);
     *ret = un.u;
