@@ -3,8 +3,12 @@
  * started again as `berth worker --prepare ...`, is that process. */
 #include "tests/support/cmocka_all.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -118,6 +122,30 @@ static void failures_have_a_sentence(void **state)
     buf_release(&plain);
 }
 
+/* As the disk's fault, which passes, and not as the model's. */
+static void full_disk(void **state)
+{
+    struct err err = ERR_INIT;
+    char dir[] = "/tmp/berth-prepare.XXXXXX", path[64];
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    if (mount("none", dir, "tmpfs", 0, "size=16k") < 0) {
+        rmdir(dir);
+        print_message("SKIPPED: no tmpfs can be mounted here (%s)\n", strerror(errno));
+        skip();
+        return;
+    }
+    snprintf(path, sizeof(path), "%s/out", dir);
+    const int out = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    const int rc = run(file.data, file.len, out, n_bytes, NULL, &err);
+    close(out);
+    umount(dir);
+    rmdir(dir);
+    assert_int_equal(rc, -E_IO);
+    assert_non_null(strstr(err.msg, "No space left"));
+    assert_int_equal(err.sys, ENOSPC);
+}
+
 static void called_off(void **state)
 {
     struct err err = ERR_INIT;
@@ -202,6 +230,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_what_the_engine_takes),
         cmocka_unit_test(failures_have_a_sentence),
+        cmocka_unit_test(full_disk),
         cmocka_unit_test(called_off),
         cmocka_unit_test(hostile_questions_end_it),
     };

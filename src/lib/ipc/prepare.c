@@ -3,12 +3,16 @@
  * docs/PROTOCOL-ipc.md. */
 #include "lib/ipc/prepare.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include "lib/base/limits.h"
 #include "lib/ipc/errand.h"
+
+#define FULL_BYTES (1u << 20) /* with less than that free, a disk is full */
 
 static int request_make(const struct prepare_request *q, struct buf *out, struct err *err)
 {
@@ -80,6 +84,15 @@ static int exchange(struct errand *e, const struct prepare_request *q, struct er
     return rc;
 }
 
+/* A worker's refusal has no errno; whether it is for lack of room decides if it is tried again. */
+static void look_for_room(const struct prepare_request *q, struct err *err)
+{
+    struct statvfs v;
+    if (err->code == E_IO && fstatvfs(q->out_fd, &v) == 0 && v.f_blocks &&
+        (uint64_t)v.f_bavail * (uint64_t)v.f_frsize < FULL_BYTES)
+        err->sys = ENOSPC;
+}
+
 int prepare_run(const struct prepare_request *q, struct err *err)
 {
     struct errand e = {.what = "preparing the weights",
@@ -92,5 +105,9 @@ int prepare_run(const struct prepare_request *q, struct err *err)
     snprintf(file, sizeof(file), "%llu", (unsigned long long)q->n_bytes);
     const char *const argv[] = {"berth", "worker", "--prepare", file, memory, NULL};
     int rc = errand_start(&e, argv, err);
-    return rc < 0 ? rc : errand_finish(&e, exchange(&e, q, err), err);
+    if (rc == 0)
+        rc = errand_finish(&e, exchange(&e, q, err), err);
+    if (rc < 0)
+        look_for_room(q, err);
+    return rc;
 }

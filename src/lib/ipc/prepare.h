@@ -24,7 +24,8 @@ struct prepare_request {
     void (*progress)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;
 };
-/* E_CANCELED; E_GONE when the worker died, with how; whatever it says, with its sentence.  The file
+/* E_CANCELED; E_GONE when the worker died, with how; whatever it says, with its sentence; E_IO has
+ * sys ENOSPC where the disk is full.  The file
  * is whole when it returns 0, and not synced. */
 int prepare_run(const struct prepare_request *q, struct err *err) MUST_USE;
 
