@@ -108,6 +108,34 @@ class Crashes(Faults):
                 self.d.post("/berth/v1/unload", {"model": "big"})
         self.text("big")
 
+    def paused(self, then):
+        """Sixty requests, of which some wait in the pause before the second restart, when then(model) is called: their answers."""
+        slow = self.slow()
+        self.start("--max-num-seqs", "1")
+        self.text(slow)
+        with concurrent.futures.ThreadPoolExecutor(60) as pool:
+            there = [pool.submit(self.ask, slow, ignore_eos=True, max_tokens=100) for _ in range(60)]
+            self.running(30, slow)
+            for _ in range(2):
+                crashes = self.info(slow)["n_crashes"]
+                self.assertTrue(wait_until(lambda: self.info(slow).get("n_running"), step=0.001))
+                os.kill(self.info(slow)["pid"], signal.SIGKILL)
+                self.assertTrue(wait_until(lambda: self.info(slow)["n_crashes"] > crashes, step=0.001))
+            then(slow)
+            left = concurrent.futures.wait(there, 30 * SLOW).not_done
+            self.text(slow)  # with this one those that were forgotten would be served
+            self.assertEqual(len(left), 0)
+        return [f.result() for f in there]
+
+    def test_unloaded_in_the_pause_before_a_restart(self):
+        answers = self.paused(lambda slow: self.d.post("/berth/v1/unload", {"model": slow}))
+        self.assertIn("model_unloaded", [a["error"]["code"] for status, _, a in answers if status != 200])
+
+    def test_configured_in_the_pause_before_a_restart(self):
+        answers = self.paused(lambda slow: self.d.post("/berth/v1/configure", {"model": slow, "settings": {"keep-alive": "5m"}}))
+        self.assertEqual({a["error"]["code"] for status, _, a in answers if status != 200}, {"worker_crashed"})
+        self.assertIn(200, [a[0] for a in answers])
+
     def children(self):
         with open(f"/proc/{self.d.pid}/task/{self.d.pid}/children", encoding="ascii") as f:
             mine = [int(p) for p in f.read().split()]

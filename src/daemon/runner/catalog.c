@@ -317,6 +317,8 @@ static int do_settings_set(struct runner *r, struct model *m, void *args, struct
         model_fail_all(r, m, &why);
     } else if (m->worker && m->worker->state == WORKER_READY) {
         fingerprint_make(m->worker);
+    } else if (!m->worker) {
+        model_serve(r, m); /* what waited in the pause before a restart, which is over */
     }
     idle_update(m);
     prepare_declared(m);
