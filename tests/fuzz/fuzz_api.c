@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Bodies of completions, chat completions and of what declares settings of models: any bytes to a
  * checked request or an error that is JSON.  The first byte chooses the route; an accepted request
- * must pass its own check, its JSON texts must parse again; accepted settings, told as the API tells
- * them, must be accepted again and be the same. */
+ * must pass its own check, its JSON texts must parse again; accepted settings, told as the API
+ * tells them, must be accepted again and be the same. */
 #include <stdint.h>
 
 #include "daemon/api/manage.h"
@@ -49,7 +49,7 @@ static void check_shape(const struct api_body *b, struct str bytes)
     BUG_ON(shape_init(&s, b, "cmpl-0", 0, &err) < 0);
     buf_init(&out, LIMIT_ANSWER_BYTES);
     shape_collect(&s, 0, &ev);
-    shape_whole(&s, &(struct shape_usage){1, 0, 1}, &out);
+    shape_whole(&s, &(struct shape_usage){.n_prompt = 1, .n_generated = 1}, &out);
     BUG_ON(buf_status(&out, "answer", &err) < 0);
     check_json((struct str){out.data, out.len});
     buf_release(&out);

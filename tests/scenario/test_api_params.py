@@ -198,6 +198,20 @@ class Answered(Echo):
         self.assertRegex(headers["server-timing"], r"^queue;dur=[\d.]+, prefill;dur=")
         self.assertEqual(body["system_fingerprint"], "fp_0123456789ab")
 
+    def test_timings(self):
+        """llama-server's object, once, where it is asked for; this worker says that nothing took time, so that there is no speed."""
+        told = {"cache_n": 4, "prompt_n": 5, "prompt_ms": 0, "prompt_per_second": None, "predicted_n": 5, "predicted_ms": 0,
+                "predicted_per_second": None}
+        self.assertEqual(self.complete(timings_per_token=True)[2]["timings"], told)
+        self.assertEqual(self.chat(timings_per_token=True)[2]["timings"], told)
+        self.assertNotIn("timings", self.complete(timings_per_token=False)[2])
+        self.refused(self.complete(timings_per_token="yes"), 400, "timings_per_token", words="true or false")
+        for usage in (False, True):
+            events = list(self.d.stream("/v1/completions", {"model": "words", "prompt": "x", "stream": True, "timings_per_token": True,
+                                                            "stream_options": {"include_usage": usage}}))
+            self.assertEqual([e.json["timings"] for e in events[:-1] if e.json.get("usage")], [told] * usage)
+            self.assertEqual(sum("timings" in e.json for e in events[:-1]), usage)
+
     def test_stream_headers(self):
         for path, body in (("/v1/completions", {"prompt": "x"}),
                            ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]})):

@@ -396,6 +396,23 @@ class Shown(ChatCase):
 
 
 class Once(CliCase):
+    def test_speed_is_the_engines(self):
+        """Of an answer that came in a few pieces, all at once, too: 99 tokens in the time that the audit log names."""
+        audit, lines = os.path.join(self.home, "audit"), []
+
+        def line(n):
+            with open(audit) as f:
+                told = f.readlines()
+            return len(told) > n and json.loads(told[n])
+
+        for args in ((), ("--no-stream",)):
+            rc, out, err = self.berth("run", "stories", "Once", "-n", "100", "--ignore-eos", "--verbose", *args, BERTH_AUDIT_LOG=audit)
+            self.assertEqual(rc, 0, err)
+            told = float(re.search(r"answer 100 tokens, ([\d.]+) tokens/s, ", err).group(1))
+            lines.append(wait_until(lambda: line(len(lines))))
+            self.assertAlmostEqual(told * lines[-1]["decode_ms"] / 1000 / 99, 1, delta=0.01)
+        self.assertNotIn("tokens/s", self.berth("run", "stories", "Once", "-n", "1", "--verbose")[2])  # no time between two
+
     def test_verbose_and_empty(self):
         rc, out, err = self.berth("run", "stories", "Once upon a time", "-t", "0", "-n", "30", "--verbose")
         self.assertEqual(rc, 0, err)

@@ -226,10 +226,8 @@ static void take(struct chat *c, const json_t *event)
     struct answer *a = &c->answer;
     const json_t *text = part_of(c, event, "content");
     const json_t *thinking = part_of(c, event, "reasoning_content");
-    if (json_string_length(text) || json_string_length(thinking)) {
-        a->last_us = now_us();
-        a->first_us = a->first_us ? a->first_us : a->last_us;
-    }
+    if (!a->first_us && (json_string_length(text) || json_string_length(thinking)))
+        a->first_us = now_us();
     buf_append(&a->thinking, json_string_value(thinking), json_string_length(thinking));
     buf_append(&a->text, json_string_value(text), json_string_length(text));
     const json_t *choice = json_array_get(json_object_get(event, "choices"), 0);
@@ -240,6 +238,9 @@ static void take(struct chat *c, const json_t *event)
     if (print)
         snprintf(a->fingerprint, sizeof(a->fingerprint), "%s", print);
     take_usage(a, json_object_get(event, "usage"));
+    const json_t *timings = json_object_get(event, "timings");
+    if (timings)
+        a->tokens_per_s = json_number_value(json_object_get(timings, "predicted_per_second"));
 }
 
 static bool on_event(void *ctx, const json_t *event)
@@ -293,6 +294,8 @@ static json_t *body_of(struct chat *c, const char *prompt, size_t len, struct er
     json_object_set_new(body, "stream", json_boolean(c->is_streaming && !c->is_json));
     if (c->is_streaming && !c->is_json)
         json_object_set_new(body, "stream_options", json_pack("{s:b}", "include_usage", 1));
+    if (c->is_verbose) /* when pieces come here says little: an answer may come in one */
+        json_object_set_new(body, "timings_per_token", json_true());
     if (c->has_keep_alive)
         json_object_set_new(body, "keep_alive", json_integer(c->keep_alive_s));
     return body;
@@ -402,9 +405,8 @@ void chat_put_timing(const struct chat *c, struct buf *out)
         buf_printf(out, "first text after %.3f s, ", (double)(a->first_us - a->asked_us) / 1e6);
     if (a->n_generated >= 0)
         buf_printf(out, "answer %lld tokens, ", (long long)a->n_generated);
-    if (a->n_generated > 1 && a->last_us > a->first_us)
-        buf_printf(out, "%.1f tokens/s, ",
-                   1e6 * (double)(a->n_generated - 1) / (double)(a->last_us - a->first_us));
+    if (a->tokens_per_s > 0)
+        buf_printf(out, "%.1f tokens/s, ", a->tokens_per_s);
     buf_printf(out, "%.3f s in all, end: %s, seed %llu", (double)whole / 1e6,
                a->is_stopped  ? "stopped"
                : a->finish[0] ? a->finish

@@ -27,8 +27,9 @@ struct chat { /* owns everything but the output */
         uint64_t seed;
         bool is_stopped; /* by the user, or by what went wrong */
         char finish[32];
-        int64_t asked_us, first_us, last_us;     /* first, last: of its text; 0: none */
+        int64_t asked_us, first_us;              /* first: of its text; 0: none */
         int64_t n_prompt, n_cached, n_generated; /* -1: unknown */
+        double tokens_per_s; /* by the engine's clock, after the first; 0: unknown */
         char fingerprint[80];
     } answer; /* the last one */
 };

@@ -25,7 +25,7 @@ struct api_prompt {
 struct api_body {
     enum api_dialect dialect;
     char *model; /* in req.arena */
-    bool stream, include_usage;
+    bool stream, include_usage, want_timings;
     bool has_keep_alive;
     uint64_t keep_alive_s; /* of the model after this request; RUN_FOREVER */
     uint64_t timeout_ms;   /* 0: not said */

@@ -33,6 +33,7 @@ int read_timeout(struct reader *r, const char *name, const json_t *v);
 int read_max_tokens(struct reader *r, const char *name, const json_t *v);
 int read_stream(struct reader *r, const char *name, const json_t *v);
 int read_stream_options(struct reader *r, const char *name, const json_t *v);
+int read_timings(struct reader *r, const char *name, const json_t *v);
 int read_seed(struct reader *r, const char *name, const json_t *v);
 int read_top_k(struct reader *r, const char *name, const json_t *v);
 int read_repetition_penalty(struct reader *r, const char *name, const json_t *v);

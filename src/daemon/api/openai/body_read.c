@@ -149,6 +149,11 @@ int read_stream(struct reader *r, const char *name, const json_t *v)
     return read_bool(r, name, v, &r->b->stream);
 }
 
+int read_timings(struct reader *r, const char *name, const json_t *v)
+{
+    return read_bool(r, name, v, &r->b->want_timings);
+}
+
 int read_stream_options(struct reader *r, const char *name, const json_t *v)
 {
     const char *key;

@@ -42,10 +42,10 @@ struct job {
     pthread_mutex_t lock; /* guards everything below */
     struct shape shape;
     struct text_log texts;
-    struct shape_usage usage;               /* summed up over the parts */
-    double queue_ms, prefill_ms, decode_ms; /* the slowest part's */
-    uint64_t first_us;                      /* when the first token came; 0: not yet */
-    struct buf out;                         /* one event's chunks */
+    struct shape_usage usage; /* of all parts */
+    double queue_ms;          /* the slowest part's */
+    uint64_t first_us;        /* when the first token came; 0: not yet */
+    struct buf out;           /* one event's chunks */
     bool begun, ended;
     uint32_t n_done;
     uint32_t n_open; /* parts whose last event is to come, and who starts them */
@@ -184,7 +184,7 @@ static void answer_locked(struct job *j)
     buf_init(&out, 2 * (size_t)LIMIT_ANSWER_BYTES);
     shape_whole(&j->shape, &j->usage, &out);
     snprintf(timing, sizeof(timing), "queue;dur=%.1f, prefill;dur=%.1f, decode;dur=%.1f",
-             j->queue_ms, j->prefill_ms, j->decode_ms);
+             j->queue_ms, j->usage.prefill_ms, j->usage.decode_ms);
     set_headers(j, timing);
     j->ended = true;
     j->status = 200;
@@ -232,12 +232,9 @@ static void delta_locked(struct job *j, uint32_t choice, const struct gen_event 
 static void done_locked(struct job *j, const struct gen_event *ev)
 {
     struct err err = ERR_INIT;
-    if (ev->queue_ms > j->queue_ms)
-        j->queue_ms = ev->queue_ms;
-    if (ev->prefill_ms > j->prefill_ms)
-        j->prefill_ms = ev->prefill_ms;
-    if (ev->decode_ms > j->decode_ms)
-        j->decode_ms = ev->decode_ms;
+    j->queue_ms = MAX_OF(j->queue_ms, ev->queue_ms);
+    j->usage.prefill_ms = MAX_OF(j->usage.prefill_ms, ev->prefill_ms);
+    j->usage.decode_ms = MAX_OF(j->usage.decode_ms, ev->decode_ms);
     if (ev->finish == GEN_FINISH_CANCEL || atomic_load(&j->gone)) {
         err_set(&err, E_CANCELED, "the request was canceled");
         fail_locked(j, &err);
@@ -306,8 +303,8 @@ static void close_locked(struct job *j)
         .n_cached = j->usage.n_cached,
         .n_generated = j->usage.n_generated,
         .queue_ms = j->queue_ms,
-        .prefill_ms = j->prefill_ms,
-        .decode_ms = j->decode_ms,
+        .prefill_ms = j->usage.prefill_ms,
+        .decode_ms = j->usage.decode_ms,
         .ttft_ms = j->first_us ? (double)(j->first_us - began) / 1000 : 0,
         .status = j->status,
         .stream = j->stream,

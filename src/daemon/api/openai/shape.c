@@ -33,6 +33,7 @@ int shape_init(struct shape *s, const struct api_body *b, const char *id, int64_
     const struct gen_params *p = &b->req.params;
     *s = (struct shape){.dialect = b->dialect,
                         .include_usage = b->include_usage,
+                        .want_timings = b->want_timings,
                         .want_logprobs = p->want_logprobs,
                         .top_logprobs = p->top_logprobs,
                         .created = created,
@@ -318,11 +319,38 @@ static void put_usage(const struct shape_usage *u, struct buf *out)
                u->n_cached);
 }
 
+static void put_rate(uint32_t n, double ms, struct buf *out)
+{
+    if (n && ms > 0)
+        buf_printf(out, "%.3f", n / ms * 1e3);
+    else
+        buf_append_str(out, "null");
+}
+
+/* As llama-server's: the engine's own times, whatever came of them on the way.  The first token of
+ * an answer is the prompt's work, so that the speed is of those after it. */
+static void put_timings(const struct shape *s, const struct shape_usage *u, struct buf *out)
+{
+    uint32_t n_read = u->n_prompt - MIN_OF(u->n_cached, u->n_prompt);
+    uint32_t n_after = u->n_generated - MIN_OF(s->n, u->n_generated);
+    buf_printf(out,
+               ",\"timings\":{\"cache_n\":%u,\"prompt_n\":%u,\"prompt_ms\":%.3f,"
+               "\"prompt_per_second\":",
+               u->n_cached, n_read, u->prefill_ms);
+    put_rate(n_read, u->prefill_ms, out);
+    buf_printf(out, ",\"predicted_n\":%u,\"predicted_ms\":%.3f,\"predicted_per_second\":",
+               u->n_generated, u->decode_ms);
+    put_rate(n_after, u->decode_ms, out);
+    buf_append_char(out, '}');
+}
+
 void shape_chunk_usage(struct shape *s, const struct shape_usage *u, struct buf *out)
 {
     chunk_begin(s, out);
     buf_append_str(out, "],\"usage\":");
     put_usage(u, out);
+    if (s->want_timings)
+        put_timings(s, u, out);
     buf_append_str(out, "}\n\n");
 }
 
@@ -373,5 +401,7 @@ void shape_whole(struct shape *s, const struct shape_usage *u, struct buf *out)
     }
     buf_append_str(out, "],\"usage\":");
     put_usage(u, out);
+    if (s->want_timings)
+        put_timings(s, u, out);
     buf_append_char(out, '}');
 }

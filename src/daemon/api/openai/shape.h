@@ -15,13 +15,15 @@ struct shape_choice {   /* one answer as it grows; owns its buffers */
     enum gen_finish finish;
 };
 
-struct shape_usage {
+struct shape_usage { /* summed up over the prompts, but for the times: the slowest one's */
     uint32_t n_prompt, n_cached, n_generated;
+    double prefill_ms, decode_ms;
 };
 
 struct shape {
     enum api_dialect dialect;
     bool include_usage; /* streams: every chunk has a usage field */
+    bool want_timings;
     bool want_logprobs;
     uint32_t top_logprobs;
     uint32_t n;                   /* choices of all prompts */
