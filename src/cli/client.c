@@ -166,7 +166,9 @@ int client_refusal(const struct client *c, const char *path, int status, const s
     case 500:
     case 502: code = E_GONE; break;
     }
-    if (message && code == E_AUTH)
+    const char *kind = json_string_value(json_object_get(json_object_get(j, "error"), "code"));
+    bool is_ours = kind && strcmp(kind, "invalid_api_key") == 0;
+    if (message && code == E_AUTH && is_ours) /* a registry's refusal has another */
         err_set(err, code,
                 "%s (the command line takes its key from BERTH_API_KEY, or api-key in "
                 "the config file)",

@@ -15,6 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from berth_test import BERTH, SLOW  # noqa: E402
 from cli_case import LIMIT_S, CliCase  # noqa: E402
 from manager_stub import ID, ManagerStub, progress, success  # noqa: E402
+from registry_server import Registry  # noqa: E402
 from terminal import Terminal  # noqa: E402
 
 A, B, C = ("sha256:" + c * 64 for c in "abc")
@@ -179,6 +180,11 @@ class Lines(CliCase):
                 rc, out, err = self.with_stub(stub, "pull", "smollm2")
             self.assertEqual((rc, out), (1, ""), steps)
             self.assertRegex(err, rf"^berth: .*{sentence}.*\n$")
+
+    def test_whose_credentials_are_wanted(self):
+        """The hint at the daemon's own key belongs to the daemon's refusal, not to a registry's."""
+        with Registry(auth="basic") as r:
+            self.refused(1, rf"log in with `docker login {r.host}`$", "pull", f"{r.host}/ai/x:v1")
 
     def test_notes_stand_above(self):
         warning = {"type": "warning", "message": "this model's format has no engine here", "total": 0,
