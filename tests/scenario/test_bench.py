@@ -93,13 +93,30 @@ class Bench(CliCase):
 
     def test_servers_that_say_less(self):
         with StubOpenAI(tokenize=False, usage=False, first_s=0.01, gap_s=0.01) as stub:
-            b, _ = self.bench("-c", "1", "--num-prompts", "2", "--rounds", "1", "--prompt-len", "7", "--output-len", "3",
+            b, err = self.bench("-c", "1", "--num-prompts", "2", "--rounds", "1", "--prompt-len", "7", "--output-len", "3",
                               "--vs", stub.url, "--vs-model", "some/name")
             x = b["vs"]["results"][0]
             self.assertEqual((x["completed"], x["total_output_tokens"]), (2, 6))
             self.assertEqual({y["model"] for y in stub.bodies}, {"some/name"})
-            self.assertEqual({len(y["prompt"].split()) for y in stub.bodies}, {7})
+            self.assertEqual([len(y["prompt"].split()) for y in stub.bodies], [20, 7, 7, 7])  # asked once how it counts
+            self.assertIn(f"berth: {stub.url} does not say how many tokens its prompts had\n", err)
         self.refused(1, f"{re.escape(stub.url)}|127.0.0.1", "bench", "stories", "--no-limits", "--vs", stub.url)
+
+    def test_words_that_come_to_the_length_asked_for(self):
+        """A tokenizer that makes two and a half tokens of a word, and one more of every text."""
+        with StubOpenAI(tokenize=False, per_word=2.5, first_s=0.001, gap_s=0.001) as stub:
+            b, err = self.bench("-c", "1", "--num-prompts", "2", "--rounds", "1", "--prompt-len", "101", "--output-len", "3",
+                                "--vs", stub.url)
+            self.assertEqual((b["vs"]["results"][0]["total_input_tokens"], err), (202, err))
+            self.assertEqual([len(y["prompt"].split()) for y in stub.bodies], [20, 60, 40, 40, 40])
+            self.assertNotIn("asked for", err)
+
+    def test_other_lengths_are_told(self):
+        with StubOpenAI(tokenize=False, per_word=30, answer_len=2, first_s=0.001, gap_s=0.001) as stub:
+            _, err = self.bench("-c", "1", "--num-prompts", "2", "--rounds", "1", "--prompt-len", "20", "--output-len", "9", "--vs", stub.url)
+            self.assertIn(f"berth: {stub.url}: prompts had 31.0 tokens on average, not the 20 asked for\n", err)
+            self.assertIn(f"berth: {stub.url}: answers had 2.0 tokens on average, not the 9 asked for\n", err)
+            self.assertNotIn("berth: berth:", err)
 
     def test_failures_are_counted(self):
         with StubOpenAI(fail_from=3, first_s=0.01, gap_s=0.001) as stub:

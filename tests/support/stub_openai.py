@@ -9,11 +9,14 @@ from stub import Stub, StubHandler
 
 class StubOpenAI(Stub):
     """first_s: until the first token; gap_s: between tokens; fail_from: requests from this number on get status 500;
-    tokenize, usage: whether it can say these.  bodies, keys, at: what came, and when;
+    tokenize, usage: whether it can say these; per_word: tokens that a word of a text counts for, beside one at its beginning;
+    answer_len: most tokens of an answer, whatever is asked for.  bodies, keys, at: what came, and when;
     list_keys: of those who asked for its models."""
 
-    def __init__(self, first_s=0.05, gap_s=0.02, fail_from=None, tokenize=True, usage=True):
+    def __init__(self, first_s=0.05, gap_s=0.02, fail_from=None, tokenize=True, usage=True, per_word=1,
+                 answer_len=None):
         self.first_s, self.gap_s, self.fail_from, self.tokenize, self.usage = first_s, gap_s, fail_from, tokenize, usage
+        self.per_word, self.answer_len = per_word, answer_len
         self.bodies, self.keys, self.list_keys, self.at, self.lock = [], [], [], [], threading.Lock()
         stub = self
 
@@ -42,12 +45,14 @@ class StubOpenAI(Stub):
 
             def stream(self, body):
                 self.begin()
-                for i in range(body["max_tokens"]):
+                n = min(body["max_tokens"], stub.answer_len or body["max_tokens"])
+                text = isinstance(body["prompt"], str)
+                n_prompt = 1 + int(stub.per_word * len(body["prompt"].split())) if text else len(body["prompt"])
+                for i in range(n):
                     time.sleep(stub.gap_s if i else stub.first_s)
                     self.event({"choices": [{"index": 0, "text": " word", "finish_reason": None}]})
                 if stub.usage:
-                    self.event({"choices": [], "usage": {"prompt_tokens": len(body["prompt"]),
-                                                         "completion_tokens": body["max_tokens"]}})
+                    self.event({"choices": [], "usage": {"prompt_tokens": n_prompt, "completion_tokens": n}})
                 self.event(b"[DONE]")
 
         super().__init__(Handler)

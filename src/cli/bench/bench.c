@@ -139,6 +139,8 @@ static int run(struct bench_run *b, const struct cli_args *a, struct err *err)
         look_at_machine(b);
     if (rc == 0)
         rc = bench_run_levels(b, err);
+    if (rc == 0)
+        bench_tell_lengths(b);
     if (rc == 0 && cli_has(a, "json")) {
         json_t *j = bench_json(b);
         cli_print_json(j);

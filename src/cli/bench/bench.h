@@ -49,7 +49,10 @@ int bench_read_levels(struct bench_run *b, const char *text, struct err *err) MU
 int bench_run_levels(struct bench_run *b, struct err *err) MUST_USE;
 uint32_t bench_n_failed(const struct bench_run *b);
 
-/* report.c: tables, or JSON (new reference), of a run that is over. */
+/* report.c: tables, or JSON (new reference), of a run that is over; and, on standard error, which
+ * server's prompts and answers were of other lengths than asked for, so that nobody takes unlike
+ * work for like. */
+void bench_tell_lengths(const struct bench_run *b);
 void bench_print(const struct bench_run *b);
 json_t *bench_json(const struct bench_run *b);
 /* plot.c: throughput against latency, as SVG. */

@@ -216,6 +216,36 @@ void bench_print(const struct bench_run *b)
     }
 }
 
+/* Whether a length that was measured is the one asked for, as far as words can be. */
+static bool is_near(double is, uint32_t asked)
+{
+    return is > asked * 0.95 && is < asked * 1.05;
+}
+
+void bench_tell_lengths(const struct bench_run *b)
+{
+    for (unsigned t = 0; t < b->n_targets; t++) {
+        double n = 0, prompt = 0, answer = 0;
+        for (unsigned i = 0; i < b->n_levels; i++) {
+            const struct bench_stats *s = &b->levels[i].cells[t].stats;
+            n += s->n_completed;
+            prompt += (double)s->n_prompt;
+            answer += (double)s->n_tokens;
+        }
+        prompt /= MAX_OF(n, 1);
+        answer /= MAX_OF(n, 1);
+        if (n > 0 && prompt <= 0)
+            fprintf(stderr, "berth: %s does not say how many tokens its prompts had\n",
+                    b->targets[t].name);
+        else if (n > 0 && !is_near(prompt, b->prompts.prompt_len))
+            fprintf(stderr, "berth: %s: prompts had %.1f tokens on average, not the %u asked for\n",
+                    b->targets[t].name, prompt, b->prompts.prompt_len);
+        if (n > 0 && !is_near(answer, b->prompts.output_len))
+            fprintf(stderr, "berth: %s: answers had %.1f tokens on average, not the %u asked for\n",
+                    b->targets[t].name, answer, b->prompts.output_len);
+    }
+}
+
 /* mean_ttft_ms and so on. */
 static void put_times(json_t *o, const char *name, const struct bench_times *t)
 {

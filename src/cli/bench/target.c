@@ -56,6 +56,57 @@ int target_open(struct target *t, const struct config *config, const char *model
     return rc == 0 ? make_ids(t, err) : rc;
 }
 
+static const char *const list[] = {"time", "year",  "people", "way",  "day",   "man",   "thing",
+                                   "life", "child", "world",  "hand", "part",  "place", "case",
+                                   "week", "point", "home",   "room", "water", "house"};
+
+struct count {
+    double n_prompt; /* 0: it was not said */
+};
+
+static bool on_count(void *ctx, const json_t *event)
+{
+    struct count *c = ctx;
+    json_int_t n =
+        json_integer_value(json_object_get(json_object_get(event, "usage"), "prompt_tokens"));
+    if (n > 0)
+        c->n_prompt = (double)n;
+    return true;
+}
+
+/* Tokens of a prompt that has every word of the list so many times. */
+static int count_words(const struct target *t, unsigned times, double *ret, struct err *err)
+{
+    struct count c = {0};
+    struct buf b;
+    buf_init(&b, LIMIT_TEXT_BYTES);
+    for (size_t i = 0; i < times * ARRAY_LEN(list); i++)
+        buf_printf(&b, "%s%s", i ? " " : "", list[i % ARRAY_LEN(list)]);
+    json_t *body =
+        json_pack("{s:s, s:s, s:i, s:b, s:{s:b}}", "model", buf_str(&t->model), "prompt",
+                  buf_str(&b), "max_tokens", 1, "stream", 1, "stream_options", "include_usage", 1);
+    int rc = client_stream(&t->client, "/v1/completions", body, on_count, &c, err);
+    json_decref(body);
+    buf_release(&b);
+    *ret = c.n_prompt;
+    return rc < 0 ? err_wrap(err, "%s: counting tokens", t->name) : 0;
+}
+
+/* What words come to with this server's tokenizer: two prompts tell what is between them. */
+static int fit_words(struct target *t, struct err *err)
+{
+    const double n = ARRAY_LEN(list);
+    double once = 0, thrice = 0;
+    int rc = count_words(t, 1, &once, err);
+    if (rc == 0 && once > 0)
+        rc = count_words(t, 3, &thrice, err);
+    if (rc == 0 && once > 0 && thrice > once) {
+        t->word_tokens = (thrice - once) / (2 * n);
+        t->extra_tokens = once - n * t->word_tokens;
+    }
+    return rc;
+}
+
 /* The first model that the server names. */
 static int first_model(struct target *t, struct err *err)
 {
@@ -76,7 +127,7 @@ int target_open_url(struct target *t, const char *url, const char *model, const 
 {
     struct err why = ERR_INIT;
     size_t n = strlen(url), size = sizeof(t->client.url);
-    *t = (struct target){.name = url, .client = {.api_key = key}};
+    *t = (struct target){.name = url, .client = {.api_key = key}, .word_tokens = 1};
     buf_init(&t->model, LIMIT_PATH_BYTES);
     while (n && url[n - 1] == '/')
         n--;
@@ -92,7 +143,9 @@ int target_open_url(struct target *t, const char *url, const char *model, const 
               : first_model(t, err);
     if (rc == 0 && make_ids(t, &why) < 0 && why.code == E_NET)
         rc = err_set(err, E_NET, "%s", why.msg);
-    return rc; /* without a tokenizer to ask, prompts are words */
+    if (rc == 0 && !t->ids) /* without a tokenizer to ask, prompts are words */
+        rc = fit_words(t, err);
+    return rc;
 }
 
 void target_release(struct target *t)
@@ -125,16 +178,21 @@ static json_t *prompt_ids(const struct target *t, const struct target_prompts *p
     return ids;
 }
 
-/* About as many tokens as words. */
-static json_t *prompt_words(const struct target_prompts *p, uint32_t n)
+/* As many words as are about so many tokens. */
+static uint32_t n_words(const struct target *t, double n_tokens)
 {
-    static const char *const list[] = {"time", "year",  "people", "way",  "day",   "man",   "thing",
-                                       "life", "child", "world",  "hand", "part",  "place", "case",
-                                       "week", "point", "home",   "room", "water", "house"};
+    return (uint32_t)MAX_OF((n_tokens - t->extra_tokens) / t->word_tokens + 0.5, 1.0);
+}
+
+static json_t *prompt_words(const struct target *t, const struct target_prompts *p, uint32_t n)
+{
+    struct target_prompts w = *p; /* in words */
     struct buf b;
+    w.prompt_len = n_words(t, p->prompt_len);
+    w.prefix_len = p->prefix_len ? n_words(t, p->prefix_len) : 0;
     buf_init(&b, LIMIT_TEXT_BYTES);
-    for (uint32_t i = 0; i < p->prompt_len; i++)
-        buf_printf(&b, "%s%s", i ? " " : "", list[draw(p, n, i) % ARRAY_LEN(list)]);
+    for (uint32_t i = 0; i < w.prompt_len; i++)
+        buf_printf(&b, "%s%s", i ? " " : "", list[draw(&w, n, i) % ARRAY_LEN(list)]);
     json_t *text = json_string(buf_str(&b));
     buf_release(&b);
     return text;
@@ -151,7 +209,7 @@ json_t *target_body(const struct target *t, const struct target_prompts *p, uint
         json_object_set_new(body, "prompt", json_string(p->text));
     if (p->text)
         return body;
-    json_object_set_new(body, "prompt", t->ids ? prompt_ids(t, p, n) : prompt_words(p, n));
+    json_object_set_new(body, "prompt", t->ids ? prompt_ids(t, p, n) : prompt_words(t, p, n));
     json_object_set_new(body, "max_tokens", json_integer(p->output_len));
     json_object_set_new(body, "temperature", json_integer(0));
     json_object_set_new(body, "ignore_eos", json_true());

@@ -17,6 +17,8 @@ struct target {
     struct buf listed; /* owned: berth's own name of it, as its list of models has it */
     json_t *ids;       /* owned: token ids that prompts are drawn from; NULL: the server makes none
                           of a text, and prompts are words */
+    double word_tokens, extra_tokens; /* of prompts of words: what one counts for, and what there is
+                                         besides; as the server counts, else 1 and 0 */
 };
 
 /* What every prompt of a run is like. */
