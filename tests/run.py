@@ -30,6 +30,7 @@ def count(path, out, rc):
     if path.endswith(".py"):
         ran = re.search(r"^Ran (\d+) tests?", out, re.M)
         total = int(ran.group(1)) if ran else 0
+        total += len(re.findall(r"^setUp(?:Class|Module) \(.*\) \.\.\. ", out, re.M))  # counts as one that ended so, not as one that ran
         bad = sum(int(n) for n in re.findall(r"(?:failures|errors|unexpected successes)=(\d+)", out))
         skipped = sum(int(n) for n in re.findall(r"skipped=(\d+)", out))
     elif "replayed" in out and os.path.basename(path).startswith("fuzz_"):

@@ -388,7 +388,7 @@ class Tls(RegistryCase):
     def test_a_machine_without_authorities(self):
         self.wrapped = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /etc/ssl/certs && exec "$@"', "sh"]
         if subprocess.run([*self.wrapped, "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
-            self.skipTest("to hide /etc/ssl/certs takes root")
+            self.skipTest("to hide /etc/ssl/certs takes root, and a mount namespace")
         tls = rs.certificate(self.dir, ["IP:127.0.0.1", "DNS:localhost"])
         with rs.Registry() as plain, rs.Registry(tls=tls) as safe:
             digest = [r.add_model("ai/x", "v1", [noise(100_000)]) for r in (plain, safe)][0]
