@@ -48,6 +48,7 @@ struct daemon {
     struct keys *keys;
     struct guard *guard;
     struct store *store;
+    struct err no_store; /* why there is none */
     struct registry *registry;
     struct runner *runner;
     struct api *api;
@@ -167,6 +168,7 @@ static int server_start(struct daemon *d, struct err *err)
                                           .guard = d->guard,
                                           .watch = d->watch,
                                           .store = d->store,
+                                          .no_store = d->no_store.msg,
                                           .store_path = cfg->store_dir,
                                           .registry = d->registry,
                                           .models_dirs = cfg->runner.models_dirs,
@@ -199,6 +201,7 @@ static int store_start(struct daemon *d, struct err *err)
 {
     const struct daemon_config *cfg = d->cfg;
     struct err why = ERR_INIT;
+    d->no_store = why;
     if (!is_given(cfg->store_dir) || !cfg->config)
         return 0;
     int rc = file_make_dirs(cfg->store_dir, &why);
@@ -210,6 +213,7 @@ static int store_start(struct daemon *d, struct err *err)
         *err = why;
     if (why.code && !cfg->store_is_named) {
         log_warn("there is no store of models: %s", why.msg);
+        d->no_store = why;
         rc = 0;
     }
     return rc;

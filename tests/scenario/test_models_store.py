@@ -424,6 +424,7 @@ class BesideFiles(unittest.TestCase):
             with Daemon(env={"HOME": home}, timeout=60 * SLOW) as other:  # runs, without the store
                 status, _, body = other.get("/models")
                 self.assertEqual((status, body["error"]["code"]), (503, "no_store"))
+                self.assertRegex(body["error"]["message"], rf"no store for models: .*in use by another berth \(process {d.pid}\): ask that one")
                 self.assertEqual(other.get("/v1/models")[0], 200)
                 self.assertIn("in use by another berth", other.output())
             with self.assertRaises(RuntimeError) as c:

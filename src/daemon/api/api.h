@@ -18,6 +18,7 @@ struct api_config {
     struct guard *guard;         /* borrowed; NULL: this machine's programs, without keys */
     struct watch *watch;         /* borrowed; may be NULL */
     struct store *store;         /* borrowed; NULL: there is none */
+    const char *no_store;        /* why there is none, borrowed; "" where there is one */
     const char *store_path;      /* for people; may be NULL */
     struct registry *registry;   /* borrowed; there is one with a store */
     const char *models_dirs;     /* as configured, for GET /berth/v1/status; may be NULL */

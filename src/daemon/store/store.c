@@ -101,8 +101,10 @@ static int take_lock(struct store *s, struct err *err)
         ssize_t n = pread(s->lock_fd, who, sizeof(who) - 1, 0);
         who[n > 0 ? n : 0] = '\0';
         who[strspn(who, "0123456789")] = '\0';
-        return err_set(err, E_BUSY, "the store %s is in use by another berth (process %s)", s->path,
-                       who[0] ? who : "unknown");
+        return err_set(err, E_BUSY,
+                       "the store %s is in use by another berth (process %s): ask that one "
+                       "(--host, --port, --socket), end it, or name another --store",
+                       s->path, who[0] ? who : "unknown");
     }
     int n = snprintf(who, sizeof(who), "%d\n", (int)getpid());
     if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, who, (size_t)n, 0) != n)

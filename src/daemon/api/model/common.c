@@ -67,9 +67,10 @@ bool model_has_store(struct api *a, struct httpd_request *r)
 {
     if (a->cfg.store)
         return true;
-    model_fail_status(r, 503, "no_store",
-                      "this daemon has no store for models: it could not be opened when the daemon "
-                      "started, as its log says");
+    struct err why = ERR_INIT;
+    err_set(&why, E_BUSY, "this daemon has no store for models: %s",
+            a->cfg.no_store && a->cfg.no_store[0] ? a->cfg.no_store : "none was named");
+    model_fail_status(r, 503, "no_store", why.msg);
     return false;
 }
 
