@@ -119,6 +119,9 @@ class DockerModelRunner(Api):
         for flags, wanted in ((["-nr", "--seed", "5"], True), (["--repack"], False), (["--no-repack", "-nr"], True)):
             self.assertEqual(self.configure(**{"runtime-flags": flags})[0], 202)
             self.assertIs(self.declared()[0]["Config"]["no-prepare"], wanted)
+        # As people write Compose's runtime_flags: a flag and its value in one item.
+        self.assertEqual(self.configure(**{"runtime-flags": ["--max-num-seqs 25", "--speculative-config {\"method\": \"ngram\"}"]})[0], 202)
+        self.assertEqual(self.declared()[0]["Config"], {"max-num-seqs": 25})
         self.assertEqual(self.configure()[0], 202)
         self.assertEqual(self.declared(), [])
 
@@ -134,6 +137,9 @@ class DockerModelRunner(Api):
                       ["--ctx-size", "-5"], ["--jinja"] * 10000):
             self.refused(self.configure(**{"runtime-flags": flags}), 400, None)
         self.refused(self.configure(**{"runtime-flags": ["--n-gpu-layers", "99"]}), 400, None, words="processor")
+        self.refused(self.configure(**{"runtime-flags": ["--gpu-memory-utilization 0.9"]}), 400, None, words="leave it out")
+        for flag in ("--seed 1 --top-k 5", "--seed ", "--seed /x", "--jinja ", "--log-file x", " --seed 5"):
+            self.refused(self.configure(**{"runtime-flags": [flag]}), 400, None, words="--")
         self.refused(self.configure(**{"runtime-flags": [5]}), 400, None)
         self.refused(self.configure(**{"runtime-flags": "--jinja"}), 400, None)
         self.refused(self.configure(**{"raw-runtime-flags": "--temp '0.5"}), 400, None, words="quote")

@@ -197,13 +197,24 @@ static struct str item_at(const json_t *flags, size_t i)
     return (struct str){json_string_value(v), json_string_length(v)};
 }
 
+/* What ends a flag's name where its value is in the same item: "--flag=VALUE", or "--flag VALUE" as
+ * people write the items of Compose's runtime_flags.  NULL: nothing does. */
+static const char *name_end(struct str item)
+{
+    for (size_t i = 0; i < item.len; i++) {
+        if (item.p[i] == '=' || item.p[i] == ' ')
+            return item.p + i;
+    }
+    return NULL;
+}
+
 /* The flag at *i, and its value, which may be the next item; *i is moved behind them. */
 static int read_flag(const json_t *flags, size_t *i, json_t *settings, struct err *err)
 {
     struct str item = item_at(flags, *i), value = {NULL, 0};
     char shown[65];
-    const char *equals = item.p ? memchr(item.p, '=', item.len) : NULL;
-    struct str name = {item.p, equals ? (size_t)(equals - item.p) : item.len};
+    const char *end = name_end(item);
+    struct str name = {item.p, end ? (size_t)(end - item.p) : item.len};
     snprintf(shown, sizeof(shown), "%.*s", (int)MIN_OF(item.len, (size_t)64), item.p ? item.p : "");
     if (!item.p)
         return err_set(err, E_INVALID, "runtime flag %zu is %s, and must be a string", *i,
@@ -213,11 +224,11 @@ static int read_flag(const json_t *flags, size_t *i, json_t *settings, struct er
         return err_set(err, E_UNSUPPORTED,
                        "runtime flag '%s' is not one of those that can be set here", shown);
     ++*i;
-    if (equals)
-        value = (struct str){equals + 1, (size_t)(item.p + item.len - equals - 1)};
+    if (end)
+        value = (struct str){end + 1, (size_t)(item.p + item.len - end - 1)};
     else if (has_value(row) && *i < json_array_size(flags))
         value = item_at(flags, (*i)++);
-    if (!has_value(row) && equals)
+    if (!has_value(row) && end)
         return err_set(err, E_INVALID, "runtime flag '%s' has no value", row->long_name);
     if (has_value(row) && !is_fit(row, value))
         return err_set(err, E_INVALID, "runtime flag '%s' needs %s after it: no path, no space%s",

@@ -9,7 +9,8 @@
 #include "lib/base/err.h"
 #include "lib/base/str.h"
 
-/* Puts what flags (an array of strings, as a command line has them) say into settings, an object
+/* Puts what flags (an array of strings, as a command line has them, or a flag and its value with a
+ * space between in one) say into settings, an object
  * for model_settings_apply.  E_INVALID and E_UNSUPPORTED name the flag. */
 int flags_read(const json_t *flags, json_t *settings, struct err *err) MUST_USE;
 /* One string with flags, cut at spaces outside quotes: a new array.  No other character means
