@@ -157,8 +157,8 @@ static int may_start(const struct client *c, struct err *err)
         is_here |= strncmp(c->to, here[i], strlen(here[i])) == 0;
     if (!is_here)
         return err_set(err, E_NET,
-                       "no daemon answers on %s, and none is started for another "
-                       "machine",
+                       "no daemon answers on %s, and none is started for another machine: "
+                       "`berth serve` there does",
                        c->url);
     return 0;
 }
