@@ -175,9 +175,19 @@ class Bench(CliCase):
         path = os.path.join(self.home, "plot.svg")
         with StubOpenAI(first_s=0.01, gap_s=0.001) as stub:
             self.bench("-c", "1,2", "--num-prompts", "2", "--rounds", "1", "--output-len", "4", "--vs", stub.url, "--plot", path)
+        mask = os.umask(0)
+        os.umask(mask)
+        self.assertEqual((os.stat(path).st_mode & 0o777, os.path.exists(path + ".part")), (0o666 & ~mask, False))
         svg = xml.etree.ElementTree.parse(path).getroot()
+        ticks = [x.text for x in svg.findall(".//*[@class='tick']")]
+        self.assertTrue(ticks and all(re.fullmatch(r"[\d.]+", x) for x in ticks), ticks)
         points = svg.findall(".//{http://www.w3.org/2000/svg}circle")
         self.assertEqual(len(points), 2 * (1 + 2 * 2))  # legend, two levels in two panels, for each server
+
+    def test_a_plot_that_cannot_be_written_is_said_before_the_load(self):
+        with StubOpenAI() as stub:
+            self.refused(1, "the plot: .*nowhere", "bench", "stories", "--vs", stub.url, "--plot", "nowhere/x.svg")
+            self.assertEqual(stub.bodies, [])
 
     def test_refusals(self):
         for args, why in ((("-c", "0"), "--concurrency"), (("--prefix-len", "200"), "longer than the prompt, 128"),

@@ -134,7 +134,9 @@ static int open_targets(struct bench_run *b, const struct cli_args *a, struct er
 
 static int run(struct bench_run *b, const struct cli_args *a, struct err *err)
 {
-    int rc = open_targets(b, a, err);
+    int rc = cli_has(a, "plot") ? bench_plot_try(cli_flag(a, "plot"), err) : 0;
+    if (rc == 0)
+        rc = open_targets(b, a, err);
     if (rc == 0 && !cli_has(a, "no-limits") && target_is_here(&b->targets[BENCH_US]))
         look_at_machine(b);
     if (rc == 0)

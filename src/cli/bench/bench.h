@@ -55,7 +55,8 @@ uint32_t bench_n_failed(const struct bench_run *b);
 void bench_tell_lengths(const struct bench_run *b);
 void bench_print(const struct bench_run *b);
 json_t *bench_json(const struct bench_run *b);
-/* plot.c: throughput against latency, as SVG. */
+/* plot.c: throughput against latency, as SVG; and, before the load, whether it can be written. */
+int bench_plot_try(const char *path, struct err *err) MUST_USE;
 int bench_plot(const struct bench_run *b, const char *path, struct err *err) MUST_USE;
 
 /* docker.c: `docker model bench`: levels of a conversation's one prompt, Docker's table or JSON.

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/artifact/out_file.h"
 #include "cli/bench/bench.h"
-#include "lib/sys/file.h"
 
 enum { WIDTH = 960, HEIGHT = 484, TOP = 110, BOTTOM = 70, PANEL = 370, LEFT0 = 80, LEFT1 = 560 };
 #define MAX_SVG_BYTES (4u << 20)
@@ -60,10 +60,16 @@ static double rate_of(const struct bench_stats *s)
     return (double)s->n_tokens / s->duration_s;
 }
 
+/* Never with an exponent. */
+static void tick_text(double v, char ret[32])
+{
+    snprintf(ret, 32, v >= 1000 ? "%.0f" : "%.4g", v);
+}
+
 /* Milliseconds up to 10 s, then seconds. */
 static void time_text(double ms, double most, char ret[32])
 {
-    snprintf(ret, 32, "%.4g", most >= 10000 ? ms / 1000 : ms);
+    tick_text(most >= 10000 ? ms / 1000 : ms, ret);
 }
 
 static void put_text(struct buf *out, const char *text)
@@ -88,10 +94,13 @@ static void put_axes(struct buf *out, const struct panel *p)
         buf_printf(out, "<text class=\"tick\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
                    p->left - 8, y + 4, text);
     }
-    for (double v = 0; v <= p->x.max; v += p->x.step)
+    for (double v = 0; v <= p->x.max; v += p->x.step) {
+        char text[32];
+        tick_text(v, text);
         buf_printf(out,
-                   "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.4g</text>\n",
-                   p->left + at(&p->x, v), bottom + 20, v);
+                   "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n",
+                   p->left + at(&p->x, v), bottom + 20, text);
+    }
     buf_printf(out, "<line class=\"axis\" x1=\"%d\" y1=\"%d\" x2=\"%d\" y2=\"%d\"/>\n", p->left,
                bottom, p->left + PANEL, bottom);
     buf_printf(out,
@@ -183,19 +192,32 @@ static void put_head(struct buf *out, const struct bench_run *b)
     }
 }
 
+int bench_plot_try(const char *path, struct err *err)
+{
+    struct out_file f;
+    struct err ignored = ERR_INIT;
+    if (out_file_open(&f, path, err) < 0)
+        return err_wrap(err, "the plot");
+    int rc = out_file_close(&f, -E_CANCELED, &ignored); /* and is gone again */
+    return rc == -E_CANCELED ? 0 : rc;
+}
+
 int bench_plot(const struct bench_run *b, const char *path, struct err *err)
 {
     struct panel panels[] = {{.title = "Time to the first token", .left = LEFT0, .times = get_ttft},
                              {.title = "Time per further token", .left = LEFT1, .times = get_tpot}};
     struct buf out;
+    struct out_file f;
     buf_init(&out, MAX_SVG_BYTES);
     put_head(&out, b);
     for (size_t i = 0; i < ARRAY_LEN(panels); i++)
         put_panel(&out, b, &panels[i]);
     buf_append_str(&out, "</svg>\n");
     int rc = buf_status(&out, "the plot", err);
-    if (rc == 0 && file_write_whole(path, buf_str(&out), out.len, err) < 0)
-        rc = err_wrap(err, "the plot");
+    if (rc == 0)
+        rc = out_file_open(&f, path, err);
+    if (rc == 0)
+        rc = out_file_close(&f, out_file_write(&f, buf_str(&out), out.len, err), err);
     buf_release(&out);
-    return rc;
+    return rc < 0 ? err_wrap(err, "the plot") : 0;
 }
