@@ -12,6 +12,13 @@ const struct cli_flag cli_help_flag = {"help", 'h', NULL, "print this page", 0};
 const struct cli_flag cli_config_flag = {"config", 0, "FILE",
                                          "read options from there instead of the usual file", 0};
 
+static const struct {
+    const char *command, *flag, *instead;
+} elsewhere[] = {
+#define ELSEWHERE(command, flag, instead) {command, flag, instead},
+#include "cli/elsewhere.def"
+};
+
 /* A flag of the command's own, or one that every command has. */
 static const struct cli_flag *own_flag(const struct cli_command *c, const char *name, char letter)
 {
@@ -73,6 +80,11 @@ static int unknown_flag(const struct cli_command *c, const char *given, const ch
     for (int i = 0; i < CONFIG_N_OPTIONS; i++) {
         if (config_flag(c, config_option((enum config_id)i)->key) < CONFIG_N_OPTIONS)
             names[n++] = config_option((enum config_id)i)->key;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(elsewhere); i++) {
+        if (strcmp(elsewhere[i].command, c->name) == 0 && strcmp(elsewhere[i].flag, name) == 0)
+            return err_set(err, E_INVALID, "`berth %s` has no flag %s: %s", c->name, given,
+                           elsewhere[i].instead);
     }
     const char *near = near_name(name, names, n);
     if (near)

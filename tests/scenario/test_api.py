@@ -53,6 +53,7 @@ class Routes(Api):
             self.refused(self.d.get(path), 404, None, "not_found")
         # What clients most often get wrong.
         self.refused(self.d.post("/chat/completions", {}), 404, None, "not_found", "did you mean /v1/chat/completions?")
+        self.refused(self.d.post("/engines/vllm/v1/chat/completions", {}), 404, None, "not_found", "/engines/llama.cpp/v1/")
         self.refused(self.d.get("/v1/v1/models"), 404, None, "not_found", "/v1 twice")
         self.refused(self.d.get("/api/tags"), 404, None, "not_found", "speaks OpenAI's API")
 

@@ -153,6 +153,8 @@ class DockerModelRunner(Api):
                       ["--speculative-config", '{"method": "eagle", "model": "x"}'],
                       ["--speculative-config", '{"model": "x", "quantization": "fp8"}']):
             self.refused(self.configure(**{"runtime-flags": flags}), 400, None)
+        self.refused(self.configure(vllm={"gpu-memory-utilization": 0.5}), 400, None, "unsupported", "'gpu-memory-utilization' of 'vllm'")
+        self.refused(self.configure(llamacpp=5), 400, None, words="must be an object")
         self.refused(self.configure(stuff=1), 400, "stuff")
         self.assertEqual(self.configure(speculative={"num_tokens": 4, "min_acceptance_rate": 0.25})[0], 202)
         self.refused(self.configure(speculative={"num_tokens": 99}), 400, None, words="speculative-num-tokens")

@@ -15,6 +15,8 @@ from cli_case import CliCase  # noqa: E402
 class Usage(CliCase):
     def test_unknown_words_name_the_nearest(self):
         self.refused(2, "no command 'rnu'; did you mean `berth run`\\?", "rnu")
+        self.refused(2, "no flag --model: .*--models-dir", "serve", "--model", "/data/Qwen3-8B", "--trust-remote-code")
+        self.refused(2, "no flag --gpu-memory-utilization=0.9: leave it out", "serve", "--gpu-memory-utilization=0.9")
         self.refused(2, "no command 'debug logit'; did you mean `berth debug logits`\\?", "debug", "logit")
         self.refused(2, "no command 'xyzzy'; `berth help` lists them", "xyzzy")
         self.refused(2, "there is no `berth cp`: `berth tag MODEL NAME` gives", "cp", "a", "b")

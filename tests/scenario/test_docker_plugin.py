@@ -298,6 +298,7 @@ class Compose(Plugin):
                 self.assertEqual(stub.asked("POST", "/engines/_configure")[-1], body)
             for args, sentence in ((("--gpu-memory-utilization", "2", "x"), "not a number from 0 to 1"),
                                    (("--hf_overrides", '{"max_model_len": 8}', "x"), "say --context-size N"),
+                                   (("--hf_overrides", '{"gpu_memory_utilization": 0.8}', "x"), "leave it out, this engine runs on the processor"),
                                    (("--hf_overrides", "[]", "x"), "is not an object"), (("a", "b"), "Exactly one model")):
                 rc, out, err = self.call("configure", *args, stub=stub)
                 self.assertEqual((rc, out), (1, ""))

@@ -385,14 +385,14 @@ static int add_engines(const struct cli_args *a, json_t *body, struct err *err)
         rc = err_set(err, E_INVALID, "invalid --hf_overrides JSON: '%.64s' is not an object", hf);
     static const char *const engines_own[] = {"max_model_len", "gpu_memory_utilization",
                                               "max_num_seqs"};
-    static const char *const meant[] = {"--context-size N", "--gpu-memory-utilization X",
-                                        "-- --max-num-seqs=N"};
+    static const char *const meant[] = {"say --context-size N",
+                                        "leave it out, this engine runs on the processor",
+                                        "say -- --max-num-seqs=N"};
     for (size_t i = 0; rc == 0 && i < ARRAY_LEN(meant); i++) {
         if (json_object_get(overrides, engines_own[i]))
-            rc = err_set(
-                err, E_INVALID,
-                "--hf_overrides changes the model's config.json; '%s' is the engine's: say %s",
-                engines_own[i], meant[i]);
+            rc = err_set(err, E_INVALID,
+                         "--hf_overrides changes the model's config.json; '%s' is the engine's: %s",
+                         engines_own[i], meant[i]);
     }
     if (overrides)
         json_object_set(vllm, "hf-overrides", overrides);

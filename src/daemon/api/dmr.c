@@ -232,9 +232,13 @@ int dmr_read_configure(const json_t *root, json_t *settings, struct err *err)
     for (size_t i = 0; rc >= 0 && i < 2; i++) {
         static const char *const names[] = {"vllm", "llamacpp"};
         const json_t *v = json_object_get(root, names[i]);
-        if (v && !json_is_null(v) && json_object_size(v) + !json_is_object(v) > 0)
-            rc = err_set(err, E_UNSUPPORTED, "'%s' cannot be set: this engine has no such thing",
-                         names[i]);
+        if (v && !json_is_null(v) && !json_is_object(v))
+            rc = err_set(err, E_INVALID, "'%s' must be an object, not %s", names[i], json_kind(v));
+        else if (json_object_size(v))
+            rc = err_set(err, E_UNSUPPORTED,
+                         "'%s' of '%s' cannot be set: this engine, which runs GGUF files on the "
+                         "processor, has no such thing; leave it out",
+                         json_object_iter_key(json_object_iter((json_t *)(uintptr_t)v)), names[i]);
     }
     if (rc >= 0 && json_is_integer(size) && json_integer_value(size) == -1)
         size = NULL; /* the model's own */

@@ -135,6 +135,11 @@ static void put_no_route(const char *method, const char *path, struct err *err)
                 "there is no route %s %.100s: berth speaks OpenAI's API, as POST "
                 "/v1/chat/completions",
                 method, path);
+    else if (path_cut(path, "/engines"))
+        err_set(err, E_NOTFOUND,
+                "there is no route %s %.100s: the one engine here is llama.cpp's, as POST "
+                "/engines/llama.cpp/v1/chat/completions, or /engines/v1/chat/completions",
+                method, path);
     else if (strncmp(path, "/v1", 3) != 0 && route_find(method, longer, &rest, allowed))
         err_set(err, E_NOTFOUND,
                 "there is no route %s %.100s; did you mean %.100s? A client's base URL ends in /v1",
