@@ -68,15 +68,15 @@ class Models(CliCase):
             self.assertEqual((events[-1]["type"], events[-1]["findings"]), ("success", 0))
 
     def test_readme(self):
-        """The README's round, word for word but for the registry's address."""
+        """The README's round, word for word but for the registry and its address."""
         with open(os.path.join(ROOT, "README.md"), encoding="utf-8") as f:
-            block = re.search(r"```sh\n(berth package .*?)```", f.read(), re.S).group(1)
+            block = re.search(r"```sh\n[^`]*?^docker-registry serve [^\n]*\n(berth package .*?)```", f.read(), re.S | re.M).group(1)
         self.assertEqual([x.split()[1] for x in block.splitlines()], ["package", "push", "rm", "pull", "run"])
         folder = os.path.join(self.home, "bin")
         os.mkdir(folder)
         os.symlink(BERTH, os.path.join(folder, "berth"))
         with Registry() as r:
-            p = subprocess.run(["sh", "-ec", block.replace("localhost:5000", r.host)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            p = subprocess.run(["sh", "-ec", block.replace("localhost:5001", r.host)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                env={**self.env, "PATH": folder + ":" + self.env["PATH"]})
         self.assertEqual(p.returncode, 0, p.stderr)
         self.assertEqual(p.stdout.decode().splitlines()[-1][:40], STORY[:40])

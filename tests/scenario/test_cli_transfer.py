@@ -149,10 +149,11 @@ class Lines(CliCase):
     def test_the_hubs_token_goes_to_the_hub(self):
         with ManagerStub(course=[DONE]) as stub:
             for ref in ("smollm2", "hf.co/org/name:Q4_K_M", "evil.example/hf.co/x"):
-                self.with_stub(stub, "pull", "-q", ref, HF_TOKEN="hf_secret")
+                self.with_stub(stub, "pull", "-q", ref, HF_TOKEN="hf_secret", HUGGING_FACE_HUB_TOKEN="hf_older")
+            self.with_stub(stub, "pull", "-q", "hf.co/org/name", HUGGING_FACE_HUB_TOKEN="hf_older")
             bodies = stub.asked("POST", "/berth/v1/pull")
         self.assertEqual(bodies, [{"model": "smollm2"}, {"model": "hf.co/org/name:Q4_K_M", "token": "hf_secret"},
-                                  {"model": "evil.example/hf.co/x"}])
+                                  {"model": "evil.example/hf.co/x"}, {"model": "hf.co/org/name", "token": "hf_older"}])
 
     def test_cached(self):
         with ManagerStub(course=[success("Using cached model: 256.35MiB", id=ID, name="docker.io/ai/smollm2:latest")]) as stub:
