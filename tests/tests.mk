@@ -6,7 +6,7 @@
 TESTC   := $(wildcard tests/unit/test_*.c tests/kernel/test_*.c tests/golden/test_*.c tests/fault/test_*.c)
 # tests/arch reads source text and links roles: once, in the ordinary build, is enough.
 # ThreadSanitizer has nothing to find where there is one thread, and takes its time to say so.
-ALONE   := $(foreach t,tok tokenizer jinja sampler gguf% hparams quants config cli_args,tests/unit/test_$t.c \
+ALONE   := $(foreach t,tok tokenizer jinja sampler gguf% hparams quants matmul panels attn rows config cli_args,tests/unit/test_$t.c \
              tests/golden/test_$t.c tests/kernel/test_$t.c)
 TESTC   := $(if $(filter thread,$(SAN)),$(filter-out $(ALONE),$(TESTC)),$(TESTC))
 TESTPY  := $(wildcard tests/scenario/test_*.py tests/golden/test_*.py) $(if $(SAN),,$(wildcard tests/arch/test_*.py))
