@@ -138,11 +138,11 @@ INLINED void fetch_next(const struct floats *f, const char *const *w, size_t c, 
             return;
         UNROLL
         for (uint32_t r = 0; r < R; r++)
-            __builtin_prefetch(w[r] + c * f->item_bytes + tile_bytes, 0, 2);
+            __builtin_prefetch(w[r] + c * f->item_bytes + tile_bytes, 0, 3);
     } else {
         UNROLL
         for (uint32_t i = 0; i < R * 16 * f->item_bytes; i += CACHE_LINE)
-            __builtin_prefetch(w[0] + R * c * f->item_bytes + PREFETCH_BYTES + i, 0, 2);
+            __builtin_prefetch(w[0] + R * c * f->item_bytes + PREFETCH_BYTES + i, 0, 3);
     }
 }
 
