@@ -45,14 +45,33 @@ static int file_open(struct worker *w, const char *path, const struct model *m, 
     return model_files_open(path, &w->draft.files, err);
 }
 
+static const struct model *model_of_path(const struct runner *r, const char *path)
+{
+    const struct model *m = r->models.first;
+    while (m && (m->file.digest[0] || strcmp(m->file.path, path) != 0))
+        m = m->next;
+    return m;
+}
+
+/* The file beside the store that name says; NULL: it is the store's, or nobody's.  *ret_m: the
+ * model known under it, or NULL. */
+static const char *file_of(const struct runner *r, const char *name, const struct model **ret_m)
+{
+    const bool is_path = name[0] == '/';
+    const struct model *m =
+        is_path ? model_of_path(r, name) : models_find(&r->models, str_from(name));
+    *ret_m = m;
+    return is_path ? name : m && !m->file.digest[0] ? m->file.path : NULL;
+}
+
 bool draft_digest(const struct model *m, char ret[OCI_DIGEST_CHARS + 1])
 {
     const struct runner *r = m->runner;
     const char *name = draft_of(m);
     char stored[LIMIT_MODEL_NAME_BYTES + 1];
     struct err ignored = ERR_INIT;
-    const struct model *d = name ? models_find(&r->models, str_from(name)) : NULL;
-    return name && name[0] != '/' && !(d && !d->file.digest[0]) && r->cfg.store &&
+    const struct model *d;
+    return name && r->cfg.store && !file_of(r, name, &d) &&
            shelf_find(r->shelf, name, false, stored, ret, &ignored) == 0;
 }
 
@@ -75,28 +94,14 @@ static int stored_open(struct worker *w, const char *name, struct err *err)
     return rc < 0 ? rc : model_files_copy(&w->draft.opened.files, &w->draft.files, err);
 }
 
-static const struct model *model_of_path(const struct runner *r, const char *path)
-{
-    const struct model *m = r->models.first;
-    while (m && (m->file.digest[0] || strcmp(m->file.path, path) != 0))
-        m = m->next;
-    return m;
-}
-
 int draft_open(struct worker *w, struct err *err)
 {
     const char *name = draft_of(w->model);
     if (!name)
         return 0;
-    const struct model *m = name[0] == '/' ? model_of_path(w->runner, name)
-                                           : models_find(&w->runner->models, str_from(name));
-    int rc;
-    if (name[0] == '/')
-        rc = file_open(w, name, m, err);
-    else if (m && !m->file.digest[0])
-        rc = file_open(w, m->file.path, m, err);
-    else
-        rc = stored_open(w, name, err);
+    const struct model *m;
+    const char *path = file_of(w->runner, name, &m);
+    int rc = path ? file_open(w, path, m, err) : stored_open(w, name, err);
     if (rc == 0 && w->files.n + w->draft.files.n > LIMIT_MSG_FDS)
         rc = err_set(err, E_LIMIT, "it and the model have %u files; at most %u can be opened",
                      w->files.n + w->draft.files.n, LIMIT_MSG_FDS);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "daemon/jobs/background.h"
 #include "daemon/runner/digest.h"
 #include "daemon/runner/models.h"
 #include "daemon/runner/runner.h"
@@ -20,6 +21,7 @@
 #include "lib/sys/spawn.h"
 
 #define REQUEST_BUCKETS 1024u
+#define UNPACKS_MAX     64u /* that wait, of one thread */
 #define CHOICE_WORDS    ((LIMIT_REQUEST_CHOICES + 63) / 64)
 /* Bytes on their way to a worker: no further request is put behind more than the first. */
 #define OUT_HIGH_BYTES (1u << 20)
@@ -153,9 +155,10 @@ struct runner {
     struct runner_times times;
     uint64_t last_worker_id;
     struct digests *digests;
+    struct background preparing, unpacking;
     struct preparer *preparer;
-    struct unpacker *unpacker;
-    struct state state; /* under state_lock, which no callback and no loop task takes */
+    struct unpack_job *unpack_jobs; /* unpack.c */
+    struct state state;             /* under state_lock, which no callback and no loop task takes */
     pthread_mutex_t state_lock;
     json_t *declared;          /* state.models as the loop thread knows it */
     struct runner_stats stats; /* what only grows; the rest is counted when asked */
@@ -227,13 +230,6 @@ int model_files_copy(const struct model_files *from, struct model_files *ret,
 void model_files_add(struct model_files *f, int fd);
 
 /* unpack.c */
-struct unpacker;
-struct unpacker *unpacker_new(void) MUST_USE;
-/* Any thread: what is being unpacked ends soon, unfinished. */
-void unpacker_call_off(struct unpacker *u);
-/* Waits for that.  The loop still runs, which gets the news. */
-void unpacker_end(struct unpacker *u);
-void unpacker_free(struct unpacker *u); /* NULL is fine */
 /* 1: m or its draft model is being unpacked, model_serve is called when that is done; 0: there is
  * nothing to unpack. */
 int unpack_first(struct runner *r, struct model *m, struct err *err) MUST_USE;
@@ -256,10 +252,6 @@ void draft_close(struct worker *w);
 /* prepare.c */
 struct preparer;
 struct preparer *preparer_new(void) MUST_USE;
-/* Any thread: what is being made ends soon, unfinished. */
-void preparer_call_off(struct preparer *p);
-/* Waits for that.  The loop still runs, which gets the news. */
-void preparer_end(struct preparer *p);
 void preparer_free(struct preparer *p); /* NULL is fine */
 /* Whether w computes from prepared weights where there are some. */
 bool prepare_is_on(const struct worker *w, enum weights_of of);

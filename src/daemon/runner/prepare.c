@@ -14,7 +14,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/jobs/pool.h"
 #include "daemon/runner/internal.h"
 #include "daemon/store/prepared.h"
 #include "lib/base/log.h"
@@ -38,8 +37,6 @@ struct prepare_job {
 };
 
 struct preparer {
-    struct pool *pool;
-    atomic_bool is_called_off;
     struct prepare_job *job; /* NULL: none runs */
     char failed[FAILED_MAX][DIGEST_BYTES];
     uint32_t n_failed;
@@ -47,28 +44,11 @@ struct preparer {
 
 struct preparer *preparer_new(void)
 {
-    struct preparer *p = mem_alloc(sizeof(*p));
-    p->pool = pool_new(1, 1);
-    atomic_init(&p->is_called_off, false);
-    return p;
-}
-
-void preparer_call_off(struct preparer *p)
-{
-    atomic_store(&p->is_called_off, true);
-}
-
-void preparer_end(struct preparer *p)
-{
-    preparer_call_off(p);
-    pool_free(p->pool); /* what it did is on its way to the loop thread now */
-    p->pool = NULL;
+    return mem_alloc(sizeof(struct preparer));
 }
 
 void preparer_free(struct preparer *p)
 {
-    if (p)
-        pool_free(p->pool);
     mem_free(p);
 }
 
@@ -132,7 +112,7 @@ static int job_make(struct prepare_job *j, struct err *err)
         .out_fd = fd,
         .n_bytes = j->n_bytes,
         .cpu_level = j->r->cpu_level,
-        .is_called_off = &j->r->preparer->is_called_off,
+        .is_called_off = &j->r->preparing.is_called_off,
         .progress = on_progress,
         .ctx = j,
     };
@@ -168,7 +148,7 @@ static void job_done(void *ctx)
     const double s = (double)(loop_now_ms() - j->begun_ms) / 1000.0;
     r->preparer->job = NULL;
     if (!r->is_stopping) /* what is called off then stays so */
-        atomic_store(&r->preparer->is_called_off, false);
+        atomic_store(&r->preparing.is_called_off, false);
     if (j->rc == 0 && j->is_unwanted) { /* it was whole before it could be called off */
         store_prepared_remove(r->cfg.store, j->digest);
         j->rc = -E_CANCELED;
@@ -235,7 +215,7 @@ static int job_start(struct worker *w, enum weights_of of, struct err *err)
     j->done = (struct loop_task){.fn = job_done, .ctx = j};
     int rc = files_open(w, of, &j->files, err);
     if (rc == 0)
-        rc = pool_run(r->preparer->pool, job_run, j, err);
+        rc = pool_run(r->preparing.pool, job_run, j, err);
     if (rc < 0)
         job_free(j);
     else
@@ -335,7 +315,7 @@ static void call_off(struct runner *r, const char *digest)
     if (!j || strcmp(j->digest, digest) != 0)
         return;
     j->is_unwanted = true;
-    atomic_store(&r->preparer->is_called_off, true);
+    background_call_off(&r->preparing);
 }
 
 void prepare_declared(struct model *m)

@@ -83,8 +83,9 @@ static void runner_release(struct runner *r)
     shelf_free(r->shelf);
     loop_free(r->loop);
     digests_close(r->digests);
+    background_end(&r->preparing);
+    background_end(&r->unpacking);
     preparer_free(r->preparer);
-    unpacker_free(r->unpacker);
     json_decref(r->declared);
     state_close(&r->state);
     pthread_mutex_destroy(&r->state_lock);
@@ -154,8 +155,9 @@ int runner_new(const struct runner_config *cfg, struct runner **ret_runner, stru
     atomic_init(&r->next_id, 1);
     r->models.on_new = take_declared;
     r->models.on_moved = models_moved;
+    background_init(&r->preparing, 1);
+    background_init(&r->unpacking, UNPACKS_MAX);
     r->preparer = preparer_new();
-    r->unpacker = unpacker_new();
     r->shelf = shelf_new(cfg->store, cfg->default_registry);
     pthread_mutex_init(&r->state_lock, NULL);
     int rc = state_open(cfg->state_dir, &r->state, err);
@@ -180,8 +182,8 @@ static int do_stop(struct runner *r, void *args, struct err *err)
     (void)args;
     (void)err;
     r->is_stopping = true;
-    preparer_call_off(r->preparer);
-    unpacker_call_off(r->unpacker);
+    background_call_off(&r->preparing);
+    background_call_off(&r->unpacking);
     err_set(&why, E_STOPPING, "the daemon is stopping");
     for (struct model *m = r->models.first; m; m = m->next)
         model_fail_all(r, m, &why);
@@ -215,8 +217,8 @@ void runner_free(struct runner *r)
     runner_stop(r);
     digests_close(r->digests); /* before the loop ends, which takes its last news */
     r->digests = NULL;
-    preparer_end(r->preparer);
-    unpacker_end(r->unpacker);
+    background_end(&r->preparing);
+    background_end(&r->unpacking);
     int rc = runner_call(r, do_free, NULL, &err);
     BUG_ON(rc < 0);
     pthread_join(r->thread, NULL);

@@ -7,16 +7,13 @@
  * brings about belongs to the layer, so that it goes on when those who asked have left.
  *
  * Loop thread, but for job_run, which is on the one thread of a pool. */
-#include <stdatomic.h>
 #include <string.h>
 
-#include "daemon/jobs/pool.h"
 #include "daemon/runner/internal.h"
 #include "lib/base/log.h"
 #include "lib/base/mem.h"
 
-#define WAITING_MAX 64u
-#define TRIES_MAX   2u /* before a start: the model, and its draft model */
+#define TRIES_MAX 2u /* before a start: the model, and its draft model */
 
 struct unpack_job {
     struct unpack_job *next;
@@ -26,39 +23,6 @@ struct unpack_job {
     struct err err;
     struct loop_task done;
 };
-
-struct unpacker {
-    struct pool *pool;
-    atomic_bool is_called_off;
-    struct unpack_job *jobs;
-};
-
-struct unpacker *unpacker_new(void)
-{
-    struct unpacker *u = mem_alloc(sizeof(*u));
-    *u = (struct unpacker){.pool = pool_new(1, WAITING_MAX)};
-    atomic_init(&u->is_called_off, false);
-    return u;
-}
-
-void unpacker_call_off(struct unpacker *u)
-{
-    atomic_store(&u->is_called_off, true);
-}
-
-void unpacker_end(struct unpacker *u)
-{
-    unpacker_call_off(u);
-    pool_free(u->pool); /* what it did is on its way to the loop thread now */
-    u->pool = NULL;
-}
-
-void unpacker_free(struct unpacker *u)
-{
-    if (u)
-        pool_free(u->pool);
-    mem_free(u);
-}
 
 static void failed(const struct unpack_job *j, struct model *m)
 {
@@ -73,7 +37,7 @@ static void job_done(void *ctx)
 {
     struct unpack_job *j = ctx;
     struct runner *r = j->r;
-    struct unpack_job **at = &r->unpacker->jobs;
+    struct unpack_job **at = &r->unpack_jobs;
     while (*at != j)
         at = &(*at)->next;
     *at = j->next;
@@ -98,7 +62,7 @@ static void job_run(void *ctx)
     struct store_model m;
     struct store_opened o;
     j->rc = store_model_read(s, j->digest, &m, &j->err);
-    m.is_called_off = &j->r->unpacker->is_called_off;
+    m.is_called_off = &j->r->unpacking.is_called_off;
     if (j->rc == 0)
         j->rc = store_model_open(s, &m, &o, &j->err);
     if (j->rc == 0)
@@ -110,20 +74,20 @@ static void job_run(void *ctx)
 static int job_start(struct runner *r, const char *digest, struct err *err)
 {
     struct unpack_job *j = mem_alloc(sizeof(*j));
-    *j = (struct unpack_job){.next = r->unpacker->jobs, .r = r, .err = ERR_INIT};
+    *j = (struct unpack_job){.next = r->unpack_jobs, .r = r, .err = ERR_INIT};
     memcpy(j->digest, digest, sizeof(j->digest));
     j->done = (struct loop_task){.fn = job_done, .ctx = j};
-    int rc = pool_run(r->unpacker->pool, job_run, j, err);
+    int rc = pool_run(r->unpacking.pool, job_run, j, err);
     if (rc < 0)
         mem_free(j);
     else
-        r->unpacker->jobs = j;
+        r->unpack_jobs = j;
     return rc;
 }
 
 static bool is_under_way(const struct runner *r, const char *digest)
 {
-    const struct unpack_job *j = r->unpacker->jobs;
+    const struct unpack_job *j = r->unpack_jobs;
     while (j && strcmp(j->digest, digest) != 0)
         j = j->next;
     return j != NULL;
