@@ -98,16 +98,15 @@ INLINED void panel_fetch(struct panel_pair *p)
         _mm_prefetch(p->ahead, _MM_HINT_T1);
 }
 
-/* While this chunk passes, its share of the panels from `row` on. */
-INLINED void panel_fetch_set(struct panel_pair *p, const struct kern_mat *w, uint32_t row,
-                             uint32_t row1, uint32_t n_tok)
+/* While this chunk of n_cols columns passes, its share of the n_bytes from next on. */
+INLINED void panel_fetch_set(struct panel_pair *p, const char *next, size_t n_bytes,
+                             uint32_t n_cols, uint32_t n_tok)
 {
-    const uint32_t n_chunks = (w->n_cols + QUANT_CHUNK - 1) / QUANT_CHUNK;
-    const uint32_t n_rows = MIN_OF(row1 - row, 1u * PANELS * PANEL_ROWS);
-    const size_t part = (n_rows * w->row_bytes + n_chunks - 1) / n_chunks;
+    const uint32_t n_chunks = (n_cols + QUANT_CHUNK - 1) / QUANT_CHUNK;
+    const size_t part = (n_bytes + n_chunks - 1) / n_chunks;
     const uint32_t tiles = MIN_OF((n_tok + PANEL_TOKENS - 1) / PANEL_TOKENS, 8u);
     const uint32_t steps = p->n_blocks * tiles;
-    p->ahead = (const char *)w->data + row * w->row_bytes + p->col0 / QUANT_CHUNK * part;
+    p->ahead = next + p->col0 / QUANT_CHUNK * part;
     p->ahead_end = p->ahead + part;
     p->lines = (uint32_t)((part / 64 + steps) / steps);
 }
@@ -261,13 +260,15 @@ INLINED void panel_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1
     for (uint32_t r = row0; r < row1; r += p.n_rows) {
         p.n_rows = MIN_OF(row1 - r, 1u * PANELS * PANEL_ROWS);
         p.y = y + (r - row0);
+        const char *next = (const char *)w->data + (r + p.n_rows) * w->row_bytes;
+        const uint32_t n_next = MIN_OF(row1 - r - p.n_rows, 1u * PANELS * PANEL_ROWS);
         for (uint32_t c = 0, c1; c < w->n_cols; c = c1) {
             uint8_t at[PANEL_BLOCKS];
             c1 = MIN_OF(w->n_cols, c + QUANT_CHUNK);
             p.col0 = c;
             p.n_blocks = (c1 - c) / QK;
             panel_order(p.n_blocks, at);
-            panel_fetch_set(&p, w, r + p.n_rows, row1, x->n_tok);
+            panel_fetch_set(&p, next, n_next * w->row_bytes, w->n_cols, x->n_tok);
             for (uint32_t i = 0; i * PANEL_ROWS < p.n_rows; i++)
                 panel_unpack((const char *)w->data + (r + i * PANEL_ROWS) * w->row_bytes,
                              (const char *)w->data + w->n_rows * w->row_bytes, w->row_bytes,

@@ -46,23 +46,19 @@ static void strip_matmul_many(const struct kern_mat *w, uint32_t row0, uint32_t 
     _Alignas(64) char panels[PANELS * PANEL_BLOCKS * sizeof(struct panel_block)];
     struct panel_pair p = {
         .panels = panels, .one_bytes = PANEL_BLOCKS * m->block_bytes, .ld_y = ld_y};
-    const uint32_t n_chunks = (w->n_cols + QUANT_CHUNK - 1) / QUANT_CHUNK;
-    const uint32_t tiles = MIN_OF((x->n_tok + PANEL_TOKENS - 1) / PANEL_TOKENS, 8u);
     for (uint32_t r = row0; r < row1; r += p.n_rows) {
         const char *strip = (const char *)w->panels + r / PANELS_ROWS * m->strip_bytes;
         p.n_rows = MIN_OF(row1 - r, 1u * PANELS * PANEL_ROWS);
         p.y = y + (r - row0);
         const uint32_t n_strips = (p.n_rows + PANEL_ROWS - 1) / PANEL_ROWS;
-        const char *next = strip + n_strips * m->strip_bytes; /* read or not: fetched meanwhile */
+        const char *next = strip + n_strips * m->strip_bytes;
+        const uint32_t n_next = r + p.n_rows < row1 ? n_strips : 0;
         for (uint32_t c = 0; c < w->n_cols; c += QUANT_CHUNK) {
             uint8_t at[PANEL_BLOCKS];
             p.col0 = c;
             p.n_blocks = MIN_OF(w->n_cols - c, (uint32_t)QUANT_CHUNK) / QK;
             panel_order(p.n_blocks, at);
-            const size_t part = (n_strips * m->strip_bytes + n_chunks - 1) / n_chunks;
-            p.ahead = next + c / QUANT_CHUNK * part;
-            p.ahead_end = p.ahead + (r + p.n_rows < row1 ? part : 0);
-            p.lines = (uint32_t)((part / 64 + p.n_blocks * tiles) / (p.n_blocks * tiles));
+            panel_fetch_set(&p, next, n_next * m->strip_bytes, w->n_cols, x->n_tok);
             for (uint32_t i = 0; i < n_strips; i++)
                 m->unpack(strip + i * m->strip_bytes + c / 256 * m->group_bytes, p.n_blocks,
                           panels + i * p.one_bytes, at);
