@@ -5,19 +5,23 @@
 
 #include "worker/kernel/x86/b64_avx512.h"
 
-#include "worker/kernel/x86/quant_impl.h"
+#include "worker/kernel/x86/load_impl.h"
 
 #include "worker/kernel/x86/panel/panel_impl.h"
 
 #include "worker/kernel/x86/tile.h"
 
+#include "worker/kernel/x86/amx_many_impl.h"
+
 #include "worker/kernel/x86/amx_float_impl.h"
 
-#include "worker/kernel/x86/amx_impl.h"
+#include "worker/kernel/x86/amx_quant_impl.h"
 
 #include "worker/kernel/x86/amx_rows_impl.h"
 
 #include "worker/kernel/x86/panel/strip_impl.h"
+
+#include "worker/kernel/x86/panel/strip_unpack_impl.h"
 
 #include "worker/kernel/x86/amx_strips_impl.h"
 

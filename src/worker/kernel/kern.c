@@ -188,10 +188,10 @@ int kern_init(struct kern *k, const char *max_level, struct err *err)
 size_t kern_act_row_bytes(enum act_format format, uint32_t n_cols)
 {
     if (format == ACT_Q8)
-        return act_q8_plain_at(n_cols);
-    if (format == ACT_Q8_PLAIN)
-        return act_q8_plain_at(n_cols) + ((size_t)n_cols + 255) / 256 * 256;
-    return ((size_t)n_cols * (format == ACT_BF16 ? 2 : sizeof(float)) + 63) / 64 * 64;
+        return ((size_t)n_cols + 255) / 256 * sizeof(struct act_q8);
+    const size_t n = ((size_t)n_cols * (format == ACT_BF16 ? 2 : sizeof(float)) + 63) / 64 * 64;
+    /* An odd number of lines: the same column of many rows is not in the same few sets of a cache. */
+    return format == ACT_BF16 ? n | 64 : n;
 }
 
 /* ---- the cache ---- */

@@ -21,9 +21,8 @@ enum { KERN_ROW_STEP = 32 };
 /* The forms a row of activations may take before a matrix product. */
 enum act_format {
     ACT_F32,  /* float32, as it is: for F32, F16, BF16 weights */
-    ACT_BF16, /* rounded to bfloat16, ties to even; zeros to a multiple of 32 */
+    ACT_BF16, /* rounded to bfloat16, ties to even; zeros to a multiple of 32: with tiles for all */
     ACT_Q8, /* int8 in blocks of 32 with a float32 scale and sums (act_q8): for quantised weights */
-    ACT_Q8_PLAIN, /* ACT_Q8, then the same bytes in the columns' order: for tiles */
     ACT_N
 };
 
@@ -48,12 +47,6 @@ struct act_q8 {
 static inline uint32_t act_q8_at(uint32_t c)
 {
     return c % 16 / 4 * 64 + c % 32 / 16 * 32 + c % 256 / 32 * 4 + c % 4;
-}
-
-/* Where the bytes in order begin in a row of ACT_Q8_PLAIN. */
-static inline size_t act_q8_plain_at(uint32_t n_cols)
-{
-    return ((size_t)n_cols + 255) / 256 * sizeof(struct act_q8);
 }
 
 /* n_tok rows of n_cols activations, all in one format. */
@@ -148,7 +141,7 @@ struct kern {
     enum act_format act_for[DTYPE_N];
 
     /* One row of n float32 to dst (kern_act_row_bytes(format, n) bytes).  n is a multiple of 32 for
-     * ACT_Q8 and ACT_Q8_PLAIN. */
+     * ACT_Q8. */
     void (*act_prepare[ACT_N])(const float *src, void *dst, uint32_t n);
 
     /* Reductions below accumulate in float32 in a fixed order; y may equal x in all elementwise

@@ -68,15 +68,6 @@ static void act_q8(const float *src, void *dst, uint32_t n)
         act_q8_block(src + 32 * (size_t)b, g + b / 8, b % 8);
 }
 
-static void act_q8_plain(const float *src, void *dst, uint32_t n)
-{
-    const struct act_q8 *g = dst;
-    int8_t *plain = (int8_t *)dst + act_q8_plain_at(n);
-    act_q8(src, dst, n);
-    for (uint32_t c = 0; c < (n + 255) / 256 * 256; c += 4)
-        memcpy(plain + c, g[c / 256].q + act_q8_at(c), 4);
-}
-
 static void rms_norm(const float *x, const float *w, float eps, float *y, uint32_t n)
 {
     float lane[16] = {0};
@@ -177,7 +168,6 @@ void ref_rows_fill(struct kern *k)
     k->act_prepare[ACT_F32] = act_f32;
     k->act_prepare[ACT_BF16] = act_bf16;
     k->act_prepare[ACT_Q8] = act_q8;
-    k->act_prepare[ACT_Q8_PLAIN] = act_q8_plain;
     k->rms_norm = rms_norm;
     k->layer_norm = layer_norm;
     k->add = add;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Matrix products with BF16 and F16 weights on tiles (tile.h).  Included once, after panel_impl.h
- * and tile.h.
+/* Matrix products with BF16 and F16 weights on tiles (tile.h).  Included once, after
+ * amx_many_impl.h.
  *
  * Activations are rounded to bfloat16.  An F16 weight is the sum of two bfloat16, of its first
  * eight significant bits and of the other three: two products, nothing of the weight is lost.
@@ -12,9 +12,7 @@
  *   many: tokens are the left operand as they lie, weights are turned, 32 rows at a time. */
 
 enum {
-    FLOAT_K = 32, /* columns of a tile */
-    FLOAT_TILE_BYTES = 1024,
-    FLOAT_PANEL_BYTES = 32 << 10, /* of 32 rows: stays in the first-level cache */
+    FEW_W_BYTES = 32 << 10, /* weights that are not as the file has them */
     FEW_TOKENS = 32,
     FEW_X_BYTES = 128 << 10, /* turned tokens: in the second-level cache */
     FEW_AHEAD = 1024         /* bytes, in the rows that nothing was fetched for */
@@ -23,7 +21,7 @@ enum {
 /* The columns of `part` of a tile that there are, as a mask. */
 INLINED __mmask32 float_mask(uint32_t c, uint32_t n_cols)
 {
-    return n_cols - c >= FLOAT_K ? (__mmask32)~0u : (__mmask32)((1u << (n_cols - c)) - 1);
+    return n_cols - c >= TILE_K ? (__mmask32)~0u : (__mmask32)((1u << (n_cols - c)) - 1);
 }
 
 /* 32 halves as hi + lo.  An infinity has lo = 0. */
@@ -50,45 +48,16 @@ INLINED void f16_split(__m512i v, __m512i *ret_hi, __m512i *ret_lo)
     *ret_lo = _mm512_permutexvar_epi16(order, l);
 }
 
-/* What is to be fetched into the second-level cache: n_rows times n_lines lines, row by row. */
-struct float_fetch {
-    const char *at;
-    ptrdiff_t skip; /* from the end of a row's lines to the next row's */
-    uint32_t n_lines, line, left;
-};
-
-INLINED void fetch_set(struct float_fetch *f, const char *rows, size_t row_bytes, uint32_t n_rows,
-                       uint32_t n_bytes)
-{
-    f->at = rows;
-    f->n_lines = (n_bytes + 63) / 64;
-    f->line = f->n_lines;
-    f->skip = (ptrdiff_t)row_bytes - 64 * (ptrdiff_t)f->n_lines;
-    f->left = n_rows * f->n_lines;
-}
-
-INLINED void fetch_lines(struct float_fetch *f, uint32_t n)
-{
-    for (n = MIN_OF(n, f->left), f->left -= n; n > 0; n--) {
-        _mm_prefetch(f->at, _MM_HINT_T1);
-        f->at += 64;
-        if (--f->line == 0) {
-            f->line = f->n_lines;
-            f->at += f->skip;
-        }
-    }
-}
-
 /* ---- few tokens ---- */
 
 /* Tiles: 2 g + s the sums of rows' group g and tokens' set s, 4 and 5 weights, 6 and 7 tokens. */
 struct few {
     _Alignas(64) char x[FEW_X_BYTES];       /* [tile of columns][set][pair of columns][token]{2} */
-    _Alignas(64) char w[FLOAT_PANEL_BYTES]; /* [tile][group][part][16][32]: where not the file's */
+    _Alignas(64) char w[FEW_W_BYTES]; /* [tile][group][part][16][32]: where not the file's */
     _Alignas(64) float sums[2][2][16][16];  /* [group][set][row][token] */
     uint32_t n_set[2], n_group[2];          /* tokens, rows */
     uint32_t x_tile_bytes, set_at;          /* of x, and of the second set in it */
-    struct float_fetch next;
+    struct tile_fetch next;
 };
 
 INLINED void few_config(const struct few *f)
@@ -109,7 +78,7 @@ INLINED void few_config(const struct few *f)
 INLINED void few_turn(struct few *f, const struct kern_act *x, uint32_t c0, uint32_t c1)
 {
     char *to = f->x;
-    for (uint32_t c = c0; c < c1; c += FLOAT_K, to += f->x_tile_bytes) {
+    for (uint32_t c = c0; c < c1; c += TILE_K, to += f->x_tile_bytes) {
         fetch_lines(&f->next, 32);
         for (uint32_t s = 0; s < 2 && f->n_set[s]; s++) {
             const char *from = (const char *)x->rows + 16 * s * x->row_bytes + 2 * (size_t)c;
@@ -133,15 +102,15 @@ INLINED uint32_t few_weights(struct few *f, const char *rows, size_t row_bytes, 
 {
     const uint32_t n_rows = f->n_group[0] + f->n_group[1];
     const uint32_t end =
-        MIN_OF(c1, c + FLOAT_PANEL_BYTES / FLOAT_TILE_BYTES / 2 / n_parts * FLOAT_K);
+        MIN_OF(c1, c + FEW_W_BYTES / TILE_BYTES / 2 / n_parts * TILE_K);
     for (uint32_t r = 0; r < n_rows; r++) {
-        char *to = f->w + r / 16 * n_parts * FLOAT_TILE_BYTES + r % 16 * 64;
+        char *to = f->w + r / 16 * n_parts * TILE_BYTES + r % 16 * 64;
         const char *from = rows + r * row_bytes;
-        for (uint32_t i = c; i < end; i += FLOAT_K, to += 2 * n_parts * FLOAT_TILE_BYTES) {
+        for (uint32_t i = c; i < end; i += TILE_K, to += 2 * n_parts * TILE_BYTES) {
             __m512i v = _mm512_maskz_loadu_epi16(float_mask(i, c1), from + 2 * (size_t)i), lo;
             if (n_parts == 2) {
                 f16_split(v, &v, &lo);
-                _mm512_store_si512(to + FLOAT_TILE_BYTES, lo);
+                _mm512_store_si512(to + TILE_BYTES, lo);
             }
             _mm512_store_si512(to, v);
         }
@@ -150,7 +119,7 @@ INLINED uint32_t few_weights(struct few *f, const char *rows, size_t row_bytes, 
 }
 
 /* One tile of columns.  w: group 0's first part, group 1's w_group further; second parts follow
- * after FLOAT_TILE_BYTES. */
+ * after TILE_BYTES. */
 INLINED void few_step(const struct few *f, const char *w, size_t w_row_bytes, size_t w_group,
                       const char *x, size_t x0_row, size_t x1_row, const uint32_t n_parts,
                       const bool both_sets, bool both_groups)
@@ -163,7 +132,7 @@ INLINED void few_step(const struct few *f, const char *w, size_t w_row_bytes, si
     if (both_sets)
         TILE_DOT_BF16(1, 4, 7);
     if (n_parts == 2) {
-        TILE_LOAD(4, w + FLOAT_TILE_BYTES, w_row_bytes);
+        TILE_LOAD(4, w + TILE_BYTES, w_row_bytes);
         TILE_DOT_BF16(0, 4, 6);
         if (both_sets)
             TILE_DOT_BF16(1, 4, 7);
@@ -175,7 +144,7 @@ INLINED void few_step(const struct few *f, const char *w, size_t w_row_bytes, si
     if (both_sets)
         TILE_DOT_BF16(3, 5, 7);
     if (n_parts == 2) {
-        TILE_LOAD(5, w + w_group + FLOAT_TILE_BYTES, w_row_bytes);
+        TILE_LOAD(5, w + w_group + TILE_BYTES, w_row_bytes);
         TILE_DOT_BF16(2, 5, 6);
         if (both_sets)
             TILE_DOT_BF16(3, 5, 7);
@@ -191,13 +160,13 @@ INLINED void few_columns(struct few *f, const char *rows, size_t row_bytes, bool
     const bool both = f->n_group[1] != 0;
     const uint32_t x_step = f->x_tile_bytes;
     for (uint32_t c = c0, end; c < c1; c = end) {
-        const bool own = n_parts == 2 || c1 - c < FLOAT_K;
-        end = own ? few_weights(f, rows, row_bytes, c, c1, n_parts) : c1 / FLOAT_K * FLOAT_K;
+        const bool own = n_parts == 2 || c1 - c < TILE_K;
+        end = own ? few_weights(f, rows, row_bytes, c, c1, n_parts) : c1 / TILE_K * TILE_K;
         const char *w = own ? f->w : rows + 2 * (size_t)c;
         const size_t w_row = own ? 64 : row_bytes,
-                     w_step = own ? 2 * n_parts * FLOAT_TILE_BYTES : 64;
-        const size_t w_group = own ? n_parts * FLOAT_TILE_BYTES : 16 * row_bytes;
-        for (uint32_t i = c; i < end; i += FLOAT_K, w += w_step, x += x_step) {
+                     w_step = own ? 2 * n_parts * TILE_BYTES : 64;
+        const size_t w_group = own ? n_parts * TILE_BYTES : 16 * row_bytes;
+        for (uint32_t i = c; i < end; i += TILE_K, w += w_step, x += x_step) {
             fetch_lines(&f->next, 32);
             for (uint32_t r = 0; cold && r < f->n_group[0] + f->n_group[1]; r++)
                 _mm_prefetch(rows + r * row_bytes + 2 * (size_t)i + FEW_AHEAD, _MM_HINT_T1);
@@ -268,7 +237,7 @@ INLINED void float_few(const struct kern_mat *w, uint32_t row0, uint32_t row1,
     f.n_group[0] = f.n_group[1] = 0;
     f.set_at = 64 * f.n_set[0];
     f.x_tile_bytes = 64 * x->n_tok;
-    const uint32_t chunk = FEW_X_BYTES / 2 / x->n_tok / FLOAT_K * FLOAT_K;
+    const uint32_t chunk = FEW_X_BYTES / 2 / x->n_tok / TILE_K * TILE_K;
     for (uint32_t c = 0, c1; c < w->n_cols; c = c1) {
         c1 = MIN_OF(w->n_cols, c + chunk);
         const char *rows = (const char *)w->data + row0 * w->row_bytes + 2 * (size_t)c;
@@ -300,49 +269,20 @@ INLINED void float_few(const struct kern_mat *w, uint32_t row0, uint32_t row1,
                          y + (r - row0), ld_y, n_parts, false);
         }
     }
-    TILES_RELEASE();
 }
 
 /* ---- many tokens ---- */
 
-/* Tiles: 2 s + p the sums of set s and panel p, 4 and 5 tokens, 6 and 7 weights. */
-struct many {
-    _Alignas(64) char w[FLOAT_PANEL_BYTES]; /* [tile][panel][part][pair of columns][row]{2} */
-    uint32_t n_rows, n_tok;                 /* that tiles are configured for */
-};
-
-INLINED void many_config(struct many *m, uint32_t n_rows, uint32_t n_tok)
-{
-    const uint32_t tok[2] = {MIN_OF(n_tok, 16u), n_tok > 16 ? n_tok - 16 : 0};
-    const uint32_t rows[2] = {MIN_OF(n_rows, 16u), n_rows > 16 ? n_rows - 16 : 0};
-    _Alignas(64) struct tile_config c = {.palette = 1};
-    if (m->n_rows == n_rows && m->n_tok == n_tok)
-        return;
-    m->n_rows = n_rows;
-    m->n_tok = n_tok;
-    for (int i = 0; i < 2; i++) {
-        for (int p = 0; p < 2 && tok[i] && rows[p]; p++)
-            tile_shape(&c, 2 * i + p, tok[i], 4 * rows[p]);
-        if (tok[i])
-            tile_shape(&c, 4 + i, tok[i], 64);
-        if (rows[i])
-            tile_shape(&c, 6 + i, 16, 4 * rows[i]);
-    }
-    TILES_CONFIG(&c);
-}
-
-/* Columns past n_cols are zero, rows past n repeat the last.  ahead: from a row's columns to what
- * is wanted next at its place. */
+/* Up to 16 rows.  Columns past n_cols are zero, rows past n repeat the last. */
 INLINED void many_unpack(const char *rows, size_t row_bytes, uint32_t n, uint32_t c0, uint32_t c1,
-                         uint32_t n_cols, ptrdiff_t ahead, char *to, const uint32_t n_parts)
+                         uint32_t n_cols, char *to, const uint32_t n_parts)
 {
-    for (uint32_t c = c0; c < c1; c += FLOAT_K, to += 2 * n_parts * FLOAT_TILE_BYTES) {
+    for (uint32_t c = c0; c < c1; c += TILE_K, to += 2 * n_parts * TILE_BYTES) {
         const __mmask32 m = float_mask(c, n_cols);
         __m512i v[16], lo[16], t[16];
         UNROLL
         for (uint32_t r = 0; r < 16; r++) {
             const char *p = rows + MIN_OF(r, n - 1) * row_bytes + 2 * (size_t)c;
-            _mm_prefetch(p + ahead, _MM_HINT_T1);
             v[r] = _mm512_maskz_loadu_epi16(m, p);
             if (n_parts == 2)
                 f16_split(v[r], &v[r], &lo[r]);
@@ -356,112 +296,34 @@ INLINED void many_unpack(const char *rows, size_t row_bytes, uint32_t n, uint32_
         transpose16(lo, t);
         UNROLL
         for (uint32_t k = 0; k < 16; k++)
-            _mm512_store_si512(to + FLOAT_TILE_BYTES + 64 * k, t[k]);
+            _mm512_store_si512(to + TILE_BYTES + 64 * k, t[k]);
     }
 }
 
-#define MANY_SUMS(OP)                                                                              \
-    do {                                                                                           \
-        OP(0, y, 4 * ld_y);                                                                        \
-        if (both_panels)                                                                           \
-            OP(1, y + 16, 4 * ld_y);                                                               \
-        if (both_sets)                                                                             \
-            OP(2, y + 16 * ld_y, 4 * ld_y);                                                        \
-        if (both_panels && both_sets)                                                              \
-            OP(3, y + 16 * ld_y + 16, 4 * ld_y);                                                   \
-    } while (0)
-#define ZERO_SUM(n, p, stride) TILE_ZERO(n)
-
-/* x: the first token's first column of the chunk; n_k tiles of columns. */
-INLINED void many_tile(const char *w, uint32_t n_k, const char *x, size_t x_row_bytes, float *y,
-                       size_t ld_y, bool first, const uint32_t n_parts, const bool both_sets,
-                       const bool both_panels)
+INLINED void float_fill(const struct kern_mat *w, uint32_t row, uint32_t n, uint32_t c, uint32_t c1,
+                        char *to, const uint32_t n_parts)
 {
-    const char *x1 = x + 16 * x_row_bytes;
-    const uint32_t second = n_parts * FLOAT_TILE_BYTES;
-    if (first)
-        MANY_SUMS(ZERO_SUM);
-    else
-        MANY_SUMS(TILE_LOAD);
-    for (uint32_t k = 0; k < n_k; k++, x += 64, x1 += 64) {
-        TILE_LOAD(4, x, x_row_bytes);
-        if (both_sets)
-            TILE_LOAD(5, x1, x_row_bytes);
-        UNROLL
-        for (uint32_t part = 0; part < n_parts; part++, w += FLOAT_TILE_BYTES) {
-            TILE_LOAD(6, w, 64);
-            TILE_DOT_BF16(0, 4, 6);
-            if (both_panels)
-                TILE_LOAD(7, w + second, 64);
-            if (both_sets)
-                TILE_DOT_BF16(2, 5, 6);
-            if (both_panels)
-                TILE_DOT_BF16(1, 4, 7);
-            if (both_panels && both_sets)
-                TILE_DOT_BF16(3, 5, 7);
-        }
-        w += second;
-    }
-    MANY_SUMS(TILE_STORE);
-}
-#undef MANY_SUMS
-#undef ZERO_SUM
-
-/* All tokens over the unpacked chunk [c0, c1) of n_rows rows. */
-INLINED void many_tokens(struct many *m, const struct kern_act *x, uint32_t c0, uint32_t c1,
-                         uint32_t n_rows, float *y, size_t ld_y, const uint32_t n_parts)
-{
-    const uint32_t n_k = (c1 - c0 + FLOAT_K - 1) / FLOAT_K;
-#define TILE(SETS, PANELS)                                                                         \
-    many_tile(m->w, n_k, xt, x->row_bytes, y + t * ld_y, ld_y, c0 == 0, n_parts, SETS, PANELS)
-    for (uint32_t t = 0, n; t < x->n_tok; t += n) {
-        const char *xt = (const char *)x->rows + t * x->row_bytes + 2 * (size_t)c0;
-        n = MIN_OF(x->n_tok - t, 32u);
-        many_config(m, n_rows, n);
-        if (n > 16 && n_rows > 16)
-            TILE(true, true);
-        else if (n > 16)
-            TILE(true, false);
-        else if (n_rows > 16)
-            TILE(false, true);
-        else
-            TILE(false, false);
-    }
-#undef TILE
-}
-
-INLINED void float_many(const struct kern_mat *w, uint32_t row0, uint32_t row1,
-                        const struct kern_act *x, float *y, size_t ld_y, const uint32_t n_parts)
-{
-    struct many m;
-    m.n_rows = m.n_tok = 0;
-    const uint32_t chunk = FLOAT_PANEL_BYTES / FLOAT_TILE_BYTES / 2 / n_parts * FLOAT_K;
-    for (uint32_t r = row0, n; r < row1; r += n) {
-        n = MIN_OF(row1 - r, 32u);
-        const char *rows = (const char *)w->data + r * w->row_bytes;
-        for (uint32_t c = 0, c1; c < w->n_cols; c = c1) {
-            c1 = MIN_OF(w->n_cols, c + chunk);
-            /* The next chunk of these rows; after the last the first of the next rows. */
-            const ptrdiff_t ahead = c1 < w->n_cols
-                                        ? 2 * (ptrdiff_t)chunk
-                                        : 32 * (ptrdiff_t)w->row_bytes - 2 * (ptrdiff_t)c;
-            for (uint32_t i = 0; 16 * i < n; i++)
-                many_unpack(rows + 16 * i * w->row_bytes, w->row_bytes, MIN_OF(n - 16 * i, 16u), c,
-                            c1, w->n_cols, ahead, m.w + i * n_parts * FLOAT_TILE_BYTES, n_parts);
-            many_tokens(&m, x, c, c1, n, y + (r - row0), ld_y, n_parts);
-        }
-    }
-    TILES_RELEASE();
+    const char *rows = (const char *)w->data + row * w->row_bytes;
+    for (uint32_t i = 0; 16 * i < n; i++)
+        many_unpack(rows + 16 * i * w->row_bytes, w->row_bytes, MIN_OF(n - 16 * i, 16u), c, c1,
+                    w->n_cols, to + i * n_parts * TILE_BYTES, n_parts);
 }
 
 #define X(TYPE, N_PARTS)                                                                           \
+    static void fill_##TYPE(const struct kern_mat *w, uint32_t row, uint32_t n, uint32_t c,        \
+                            uint32_t c1, char *to)                                                 \
+    {                                                                                              \
+        float_fill(w, row, n, c, c1, to, N_PARTS);                                                 \
+    }                                                                                              \
     static void amx_##TYPE(const struct kern_mat *w, uint32_t row0, uint32_t row1,                 \
                            const struct kern_act *x, float *y, size_t ld_y)                        \
     {                                                                                              \
+        const struct tile_weights at = {w->data, w->row_bytes, 512, 1};                            \
         if (x->n_tok <= FEW_TOKENS)                                                                \
             float_few(w, row0, row1, x, y, ld_y, N_PARTS);                                         \
         else                                                                                       \
-            float_many(w, row0, row1, x, y, ld_y, N_PARTS);                                        \
+            many_run(w, &at, row0, row1, x, y, ld_y, fill_##TYPE, N_PARTS);                        \
+        TILES_RELEASE();                                                                           \
     }
 X(BF16, 1)
 X(F16, 2)

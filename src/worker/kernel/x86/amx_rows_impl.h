@@ -1,30 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table's products on tiles from the file's rows.  Included once, after quant_impl.h,
- * amx_float_impl.h and amx_impl.h. */
-
-enum { AMX_MIN_TOKENS = 2 }; /* below: row by row */
+/* The table's products on tiles from the file's rows.  Included once, after amx_float_impl.h and
+ * amx_quant_impl.h. */
 
 #define X(TYPE, LOAD, FLAGS, Q_BITS)                                                               \
-    static void amx_##TYPE(const struct kern_mat *w, uint32_t row0, uint32_t row1,                 \
-                           const struct kern_act *x, float *y, size_t ld_y)                        \
+    static void row_panel_##TYPE(const struct kern_mat *w, uint32_t row, uint32_t n, uint32_t c,   \
+                                 uint32_t n_blocks, char *panel)                                   \
     {                                                                                              \
-        if (x->n_tok < AMX_MIN_TOKENS) {                                                           \
-            matmul_##TYPE(w, row0, row1, x, y, ld_y);                                              \
-        } else {                                                                                   \
-            panel_matmul(w, row0, row1, x, y, ld_y, GROUP_BYTES_##TYPE, LOAD, PANEL_LOAD_##TYPE,   \
-                         (FLAGS) | AS_SIGNED, amx_tokens(FLAGS));                                  \
-            TILES_RELEASE();                                                                       \
-        }                                                                                          \
-    }
+        panel_unpack((const char *)w->data + row * w->row_bytes,                                   \
+                     (const char *)w->data + w->n_rows * w->row_bytes, w->row_bytes, n, c,         \
+                     c + QK * n_blocks, panel, quant_order, GROUP_BYTES_##TYPE, LOAD,              \
+                     PANEL_LOAD_##TYPE, true, FLAGS);                                              \
+    }                                                                                              \
+    QUANT_ON_TILES(amx_##TYPE, row_panel_##TYPE, FLAGS,                                            \
+                   {w->data, w->row_bytes, GROUP_BYTES_##TYPE, 1})
 QUANT_LOADERS(X)
 #undef X
 
 static void amx_fill(struct kern *k)
 {
-    quant_fill(k);
 #define X(TYPE, ...)                                                                               \
     k->matmul[DTYPE_##TYPE] = amx_##TYPE;                                                          \
-    k->act_for[DTYPE_##TYPE] = ACT_Q8_PLAIN;
+    k->act_for[DTYPE_##TYPE] = ACT_BF16;
     QUANT_LOADERS(X)
 #undef X
     k->matmul[DTYPE_BF16] = amx_BF16;

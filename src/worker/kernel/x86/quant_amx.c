@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products with quantised, BF16 and F16 weights on AMX, few tokens of the former by AVX-512 VNNI.  Any
- * thread: tiles are configured and released within each call; see kern.h. */
+/* Products with quantised, BF16 and F16 weights on AMX.  Any thread: tiles are configured and
+ * released within each call; see kern.h. */
 #include "worker/kernel/x86/b64_avx512.h"
 
-#include "worker/kernel/x86/quant_impl.h"
+#include "worker/kernel/x86/load_impl.h"
 
 #include "worker/kernel/x86/panel/panel_impl.h"
 
 #include "worker/kernel/x86/tile.h"
 
+#include "worker/kernel/x86/amx_many_impl.h"
+
 #include "worker/kernel/x86/amx_float_impl.h"
 
-#include "worker/kernel/x86/amx_impl.h"
+#include "worker/kernel/x86/amx_quant_impl.h"
 
 #include "worker/kernel/x86/amx_rows_impl.h"
 

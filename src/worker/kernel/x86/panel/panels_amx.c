@@ -1,17 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Products with weights in the prepared layout, on AMX, few tokens by AVX-512 VNNI.  Any thread:
- * tiles are configured and released within each call; see kern.h. */
+/* Products with weights in the prepared layout, on AMX.  Any thread: tiles are configured and
+ * released within each call; see kern.h. */
 #include "worker/kernel/x86/b64_avx512.h"
 
 #include "worker/kernel/x86/load_impl.h"
 
 #include "worker/kernel/x86/panel/panel_impl.h"
 
-#include "worker/kernel/x86/panel/strip_impl.h"
-
 #include "worker/kernel/x86/tile.h"
 
-#include "worker/kernel/x86/amx_impl.h"
+#include "worker/kernel/x86/amx_many_impl.h"
+
+#include "worker/kernel/x86/amx_quant_impl.h"
+
+#include "worker/kernel/x86/panel/strip_impl.h"
+
+#include "worker/kernel/x86/panel/strip_unpack_impl.h"
 
 #include "worker/kernel/x86/amx_strips_impl.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Matrix products with weights in the prepared layout (panels.h), by vector instructions.  Included
  * once by each panels_*.c of the vector levels, after strip_impl.h. */
-#define STRIP_AS 0
-
 #include "worker/kernel/x86/panel/strip_few_impl.h"
+
+#include "worker/kernel/x86/panel/strip_unpack_impl.h"
 
 #include "worker/kernel/x86/panel/strip_many_impl.h"
 

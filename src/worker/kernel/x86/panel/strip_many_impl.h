@@ -1,32 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Strips (panels.h) times many tokens: a chunk of columns is unpacked as panel_impl.h has it, and
- * all tokens pass over that.  Included once, after strip_impl.h; bit for bit quant_impl.h and ref.
- *
- * STRIP_AS: flags for the bytes of panels beside the type's own. */
-
-/* A chunk of one strip, columns c0 to c1, to a panel: strip_unpack_TYPE. */
-typedef void (*strip_unpack_fn)(const char *chunk, uint32_t n_blocks, char *panel,
-                                const uint8_t *at);
-
-INLINED void strip_unpack(const char *chunk, uint32_t n_blocks, char *panel, const uint8_t *at,
-                          const int flags, const uint32_t span, panel_get_fn get,
-                          strip_scales_fn scales, const struct strip_type type)
-{
-    for (uint32_t done = 0; done < n_blocks; done += 8, at += 8) {
-        const struct strip_group g = strip_group_at(chunk, MIN_OF(n_blocks - done, 8u), type);
-        scales(&g, panel, at, flags);
-        for (uint32_t b = 0; b < g.n_blocks; b += span) {
-            UNROLL
-            for (uint32_t n = 0; n < span; n++) {
-                struct panel_block *to = panel_at(panel, at[b + n], flags);
-                UNROLL
-                for (uint32_t k = 0; k < 8; k++)
-                    b64_store(to->q[k], get(&g, b, n, k, flags));
-            }
-        }
-        chunk += strip_group_bytes(g.n_blocks, type);
-    }
-}
+ * all tokens pass over that.  Included once, after strip_unpack_impl.h; bit for bit quant_impl.h and
+ * ref. */
 
 /* What a type has for many tokens. */
 struct strip_many {
@@ -80,22 +55,6 @@ static void strip_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
     if (begin < row1)
         strip_matmul_many(w, begin, row1, x, y + (begin - row0), ld_y, m);
 }
-
-#define UNPACK(TYPE, FLAGS, BITS, SPAN, GET, SCALES, HEAD, HIGH, Q, WHOLE)                         \
-    static __attribute__((noinline)) void strip_unpack_##TYPE(                                     \
-        const char *chunk, uint32_t n_blocks, char *panel, const uint8_t *at)                      \
-    {                                                                                              \
-        strip_unpack(chunk, n_blocks, panel, at, (FLAGS) | STRIP_AS, SPAN, GET, SCALES,            \
-                     (struct strip_type){HEAD, HIGH, Q, WHOLE});                                   \
-    }                                                                                              \
-    enum {                                                                                         \
-        STRIP_GROUP_##TYPE = ((HEAD) + (HIGH) + (Q)) * ((WHOLE) ? 1 : 8),                          \
-        STRIP_FLAGS_##TYPE = FLAGS                                                                 \
-    };
-#define X(TYPE, KIND, MIN_TOKENS, ...) UNPACK(TYPE, __VA_ARGS__)
-STRIP_TYPES(X)
-#undef X
-#undef UNPACK
 
 /* prepared_TYPE: kern.h's matmul_panels.  TOKENS: a panel_fn, from N_MIN tokens on; FEW: below. */
 #define PREPARED(TYPE, TOKENS, N_MIN, FEW)                                                         \

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Many tokens times weights on tiles (tile.h): tokens are the left operand as they lie, bfloat16 in
+ * rows; weights the right one, made bfloat16 in tiles, a chunk of 32 rows at a time, while all
+ * tokens of the call pass over it.  Included once, after panel_impl.h and tile.h.
+ *
+ * Tiles of two sets of tokens and two panels of 16 rows are multiplied at a time, each loaded once:
+ * the second-level cache gives a core about 35 bytes a cycle, the third 10, and the unit asks for
+ * 64 where nothing is found in the first.  So a chunk of weights and of 32 tokens is of a size that
+ * stays there, and the chunk's rows are the inner loop: what tokens have of it stays in the second
+ * level.  Sums wait in y between chunks, as floats and so without loss: in whatever chunks, an
+ * element's sum is made 32 columns after the other. */
+
+enum {
+    TILE_K = 32, /* columns of a tile */
+    TILE_BYTES = 1024,
+    MANY_BYTES = 32 << 10, /* of weights in tiles */
+};
+
+/* What is to be fetched into the second-level cache: n_rows times n_lines lines, row by row. */
+struct tile_fetch {
+    const char *at;
+    ptrdiff_t skip; /* from the end of a row's lines to the next row's */
+    uint32_t n_lines, line, left;
+};
+
+INLINED void fetch_set(struct tile_fetch *f, const char *rows, size_t row_bytes, uint32_t n_rows,
+                       uint32_t n_bytes)
+{
+    f->at = rows;
+    f->n_lines = (n_bytes + 63) / 64;
+    f->line = f->n_lines;
+    f->skip = (ptrdiff_t)row_bytes - 64 * (ptrdiff_t)f->n_lines;
+    f->left = n_rows * f->n_lines;
+}
+
+INLINED void fetch_lines(struct tile_fetch *f, uint32_t n)
+{
+    for (n = MIN_OF(n, f->left), f->left -= n; n > 0; n--) {
+        _mm_prefetch(f->at, _MM_HINT_T1);
+        f->at += 64;
+        if (--f->line == 0) {
+            f->line = f->n_lines;
+            f->at += f->skip;
+        }
+    }
+}
+
+/* Tiles: 2 s + p the sums of set s and panel p, 4 and 5 tokens, 6 and 7 weights. */
+struct many {
+    _Alignas(64) char w[MANY_BYTES]; /* [tile][panel][part][pair of columns][row]{2} */
+    uint32_t n_rows, n_tok;                 /* that tiles are configured for */
+    struct tile_fetch next;                 /* weights, `lines` at a time */
+    uint32_t lines;
+};
+
+INLINED void many_config(struct many *m, uint32_t n_rows, uint32_t n_tok)
+{
+    const uint32_t tok[2] = {MIN_OF(n_tok, 16u), n_tok > 16 ? n_tok - 16 : 0};
+    const uint32_t rows[2] = {MIN_OF(n_rows, 16u), n_rows > 16 ? n_rows - 16 : 0};
+    _Alignas(64) struct tile_config c = {.palette = 1};
+    if (m->n_rows == n_rows && m->n_tok == n_tok)
+        return;
+    m->n_rows = n_rows;
+    m->n_tok = n_tok;
+    for (int i = 0; i < 2; i++) {
+        for (int p = 0; p < 2 && tok[i] && rows[p]; p++)
+            tile_shape(&c, 2 * i + p, tok[i], 4 * rows[p]);
+        if (tok[i])
+            tile_shape(&c, 4 + i, tok[i], 64);
+        if (rows[i])
+            tile_shape(&c, 6 + i, 16, 4 * rows[i]);
+    }
+    TILES_CONFIG(&c);
+}
+
+#define MANY_SUMS(OP)                                                                              \
+    do {                                                                                           \
+        OP(0, y, 4 * ld_y);                                                                        \
+        if (both_panels)                                                                           \
+            OP(1, y + 16, 4 * ld_y);                                                               \
+        if (both_sets)                                                                             \
+            OP(2, y + 16 * ld_y, 4 * ld_y);                                                        \
+        if (both_panels && both_sets)                                                              \
+            OP(3, y + 16 * ld_y + 16, 4 * ld_y);                                                   \
+    } while (0)
+#define ZERO_SUM(n, p, stride) TILE_ZERO(n)
+
+/* x: the first token's first column of the chunk; n_k tiles of columns. */
+INLINED void many_tile(struct many *m, uint32_t n_k, const char *x, size_t x_row_bytes, float *y,
+                       size_t ld_y, bool first, const uint32_t n_parts, const bool both_sets,
+                       const bool both_panels)
+{
+    const char *w = m->w, *x1 = x + 16 * x_row_bytes;
+    const uint32_t second = n_parts * TILE_BYTES;
+    if (first)
+        MANY_SUMS(ZERO_SUM);
+    else
+        MANY_SUMS(TILE_LOAD);
+    for (uint32_t k = 0; k < n_k; k++, x += 64, x1 += 64) {
+        fetch_lines(&m->next, m->lines);
+        TILE_LOAD(4, x, x_row_bytes);
+        if (both_sets)
+            TILE_LOAD(5, x1, x_row_bytes);
+        UNROLL
+        for (uint32_t part = 0; part < n_parts; part++, w += TILE_BYTES) {
+            TILE_LOAD(6, w, 64);
+            TILE_DOT_BF16(0, 4, 6);
+            if (both_panels)
+                TILE_LOAD(7, w + second, 64);
+            if (both_sets)
+                TILE_DOT_BF16(2, 5, 6);
+            if (both_panels)
+                TILE_DOT_BF16(1, 4, 7);
+            if (both_panels && both_sets)
+                TILE_DOT_BF16(3, 5, 7);
+        }
+        w += second;
+    }
+    MANY_SUMS(TILE_STORE);
+}
+#undef MANY_SUMS
+#undef ZERO_SUM
+
+/* All tokens over the unpacked chunk [c0, c1) of n_rows rows. */
+INLINED void many_tokens(struct many *m, const struct kern_act *x, uint32_t c0, uint32_t c1,
+                         uint32_t n_rows, float *y, size_t ld_y, const uint32_t n_parts)
+{
+    const uint32_t n_k = (c1 - c0 + TILE_K - 1) / TILE_K;
+#define TILE(SETS, PANELS)                                                                         \
+    many_tile(m, n_k, xt, x->row_bytes, y + t * ld_y, ld_y, c0 == 0, n_parts, SETS, PANELS)
+    for (uint32_t t = 0, n; t < x->n_tok; t += n) {
+        const char *xt = (const char *)x->rows + t * x->row_bytes + 2 * (size_t)c0;
+        n = MIN_OF(x->n_tok - t, 32u);
+        many_config(m, n_rows, n);
+        if (n > 16 && n_rows > 16)
+            TILE(true, true);
+        else if (n > 16)
+            TILE(true, false);
+        else if (n_rows > 16)
+            TILE(false, true);
+        else
+            TILE(false, false);
+    }
+#undef TILE
+}
+
+/* How weights lie: n_unit rows (1, or a strip's 16) to unit_bytes, group_bytes for 256 columns. */
+struct tile_weights {
+    const char *data;
+    size_t unit_bytes, group_bytes;
+    uint32_t n_unit;
+};
+
+/* Fetches what begins at `row` and column c, n_rows, up to column c1. */
+INLINED void weights_fetch(struct tile_fetch *f, const struct tile_weights *w, uint32_t row,
+                           uint32_t n_rows, uint32_t c, uint32_t c1)
+{
+    fetch_set(f, w->data + row / w->n_unit * w->unit_bytes + c / 256 * w->group_bytes,
+              w->unit_bytes, (n_rows + w->n_unit - 1) / w->n_unit,
+              (uint32_t)((c1 - c + 255) / 256 * w->group_bytes));
+}
+
+/* Columns c to c1 of n <= 32 rows from `row` on, to tiles: [tile of columns][panel][part], each
+ * [pair of columns][row]{2}.  Rows past n and columns past the matrix's are anything finite or
+ * zero. */
+typedef void (*many_fill_fn)(const struct kern_mat *w, uint32_t row, uint32_t n, uint32_t c,
+                             uint32_t c1, char *to);
+
+/* After rows r to r + n of this chunk, which `steps` tiles of columns will pass: what comes next is
+ * fetched. */
+INLINED void many_next(struct many *m, const struct kern_mat *w, const struct tile_weights *at,
+                       uint32_t row0, uint32_t row1, uint32_t r, uint32_t c, uint32_t c1,
+                       uint32_t steps)
+{
+    const uint32_t chunk = c1 - c;
+    m->next.left = 0;
+    if (r < row1)
+        weights_fetch(&m->next, at, r, MIN_OF(row1 - r, 32u), c, c1);
+    else if (c1 < w->n_cols)
+        weights_fetch(&m->next, at, row0, MIN_OF(row1 - row0, 32u), c1,
+                      MIN_OF(w->n_cols, c1 + chunk));
+    m->lines = (m->next.left + steps - 1) / steps;
+}
+
+INLINED void many_run(const struct kern_mat *w, const struct tile_weights *at, uint32_t row0,
+                      uint32_t row1, const struct kern_act *x, float *y, size_t ld_y,
+                      many_fill_fn fill, const uint32_t n_parts)
+{
+    struct many m;
+    m.n_rows = m.n_tok = 0;
+    const uint32_t chunk = MANY_BYTES / TILE_BYTES / 2 / n_parts * TILE_K;
+    for (uint32_t c = 0, c1; c < w->n_cols; c = c1) {
+        c1 = MIN_OF(w->n_cols, c + chunk);
+        const uint32_t steps = (x->n_tok + 31) / 32 * ((c1 - c + TILE_K - 1) / TILE_K);
+        for (uint32_t r = row0, n; r < row1; r += n) {
+            n = MIN_OF(row1 - r, 32u);
+            fill(w, r, n, c, c1, m.w);
+            many_next(&m, w, at, row0, row1, r + n, c, c1, steps);
+            many_tokens(&m, x, c, c1, n, y + (r - row0), ld_y, n_parts);
+        }
+    }
+}
