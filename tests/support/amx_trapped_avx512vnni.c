@@ -79,8 +79,7 @@ static bool execute(const struct insn *i)
     case 0x49 << 4 | PF2: memset(tiles.data[i->reg], 0, sizeof(tiles.data[0])); return !mem;
     case 0x4b << 4 | PF2: tiles_load(&tiles, i->reg, i->mem, i->stride); return mem;
     case 0x4b << 4 | PF3: tiles_store(&tiles, i->reg, (void *)i->mem, i->stride); return mem;
-    case 0x5c << 4 | PF3: tiles_dot(&tiles, i->reg, i->rm, i->vvvv, dot_bf16); return !mem;
-    case 0x5e << 4 | PF2: tiles_dot(&tiles, i->reg, i->rm, i->vvvv, dot_int8); return !mem;
+    case 0x5c << 4 | PF3: tiles_dot(&tiles, i->reg, i->rm, i->vvvv); return !mem;
     default: return false;
     }
 }

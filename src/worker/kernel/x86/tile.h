@@ -42,8 +42,7 @@ INLINED void tile_shape(struct tile_config *c, int tile, uint32_t rows, uint32_t
                      :                                                                             \
                      : "r"((void *)(p)), "r"((size_t)(stride))                                     \
                      : "memory")
-#define TILE_DOT(op, acc, a, b)  __asm__ volatile(op " %%tmm" #b ", %%tmm" #a ", %%tmm" #acc : :)
-#define TILE_DOT_INT8(acc, a, b) TILE_DOT("tdpbssd", acc, a, b)
+#define TILE_DOT(op, acc, a, b) __asm__ volatile(op " %%tmm" #b ", %%tmm" #a ", %%tmm" #acc : :)
 #define TILE_DOT_BF16(acc, a, b) TILE_DOT("tdpbf16ps", acc, a, b)
 
 #else
@@ -66,8 +65,7 @@ static _Thread_local struct tiles tiles;
 #define TILE_ZERO(n)             memset(tiles.data[n], 0, sizeof(tiles.data[n]))
 #define TILE_LOAD(n, p, stride)  tiles_load(&tiles, n, p, stride)
 #define TILE_STORE(n, p, stride) tiles_store(&tiles, n, p, stride)
-#define TILE_DOT_INT8(acc, a, b) tiles_dot(&tiles, acc, a, b, dot_int8)
-#define TILE_DOT_BF16(acc, a, b) tiles_dot(&tiles, acc, a, b, dot_bf16)
+#define TILE_DOT_BF16(acc, a, b) tiles_dot(&tiles, acc, a, b)
 
 static void tiles_config(struct tiles *t, const struct tile_config *c)
 {
@@ -93,23 +91,13 @@ static void tiles_store(const struct tiles *t, int n, void *p, size_t stride)
         memcpy((char *)p + (size_t)r * stride, t->data[n][r], t->c.row_bytes[n]);
 }
 
-/* One element: n dwords of a row of a, and of a column of b; acc in and out. */
-static void dot_int8(const unsigned char *a, const unsigned char *b, int n, void *acc)
-{
-    int32_t sum;
-    memcpy(&sum, acc, sizeof(sum));
-    for (int k = 0; k < n; k++)
-        for (int i = 0; i < 4; i++)
-            sum += (int8_t)a[4 * k + i] * (int8_t)b[64 * k + i];
-    memcpy(acc, &sum, sizeof(sum));
-}
-
 /* Subnormals are zero for the unit, as operands and as results. */
 static float dot_flush(float x)
 {
     return fabsf(x) < 0x1p-126f ? copysignf(0, x) : x;
 }
 
+/* One element: n dwords of a row of a, and of a column of b; acc in and out. */
 static void dot_bf16(const unsigned char *a, const unsigned char *b, int n, void *acc)
 {
     float sum, part[2] = {0, 0};
@@ -126,8 +114,7 @@ static void dot_bf16(const unsigned char *a, const unsigned char *b, int n, void
     memcpy(acc, &sum, sizeof(sum));
 }
 
-static void tiles_dot(struct tiles *t, int acc, int a, int b,
-                      void (*dot)(const unsigned char *, const unsigned char *, int, void *))
+static void tiles_dot(struct tiles *t, int acc, int a, int b)
 {
     const struct tile_config *c = &t->c;
     BUG_ON(c->palette != 1 || acc == a || acc == b || a == b);
@@ -135,7 +122,7 @@ static void tiles_dot(struct tiles *t, int acc, int a, int b,
            c->row_bytes[a] != 4 * c->rows[b] || c->rows[b] == 0);
     for (int m = 0; m < c->rows[acc]; m++)
         for (int n = 0; n < c->row_bytes[acc] / 4; n++)
-            dot(t->data[a][m], t->data[b][0] + 4 * n, c->rows[b], t->data[acc][m] + 4 * n);
+            dot_bf16(t->data[a][m], t->data[b][0] + 4 * n, c->rows[b], t->data[acc][m] + 4 * n);
 }
 
 #endif
