@@ -48,20 +48,19 @@ INLINED __m512i quant_pair(__m512 first, __m512 second)
 /* d and c of the halves of a block. */
 INLINED void quant_scales(const struct panel_block *w, __m512 d[2], __m512 c[2], const int flags)
 {
-    const __m512 whole = _mm512_mul_ps(_mm512_load_ps(w->d), _mm512_set1_ps(UNBIAS));
+    const __m512 unbias = _mm512_set1_ps(UNBIAS), whole = _mm512_load_ps(w->d);
     const __m512 base = _mm512_set1_ps(flags & W_MIN ? 32768 : 32768 + 128);
     UNROLL
     for (int h = 0; h < 2; h++) {
-        __m512 m = _mm512_setzero_ps();
-        if (flags & W_MIN)
-            m = _mm512_mul_ps(_mm512_load_ps(w->m), _mm512_set1_ps(UNBIAS));
+        __m512 m = flags & W_MIN ? _mm512_load_ps(w->m) : _mm512_setzero_ps();
         if (flags & W_MIN && flags & W_HALF) {
             const __m512i mn = _mm512_load_si512(w->mn);
             m = _mm512_mul_ps(m, _mm512_cvtepi32_ps(_mm512_srai_epi32(
                                      h ? mn : _mm512_slli_epi32(mn, 16), 16)));
         }
         d[h] = flags & W_HALF ? _mm512_mul_ps(whole, _mm512_load_ps(w->sc[h])) : whole;
-        c[h] = _mm512_fnmadd_ps(base, d[h], m);
+        d[h] = _mm512_mul_ps(d[h], unbias);
+        c[h] = _mm512_fnmadd_ps(base, d[h], _mm512_mul_ps(m, unbias));
     }
 }
 
