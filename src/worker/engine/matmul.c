@@ -12,6 +12,7 @@
 #define CHUNK_BYTES_FEW   1048576u
 #define PIECES_PER_THREAD 2u
 #define MANY_ROWS         4u
+#define MANY_TOKENS       64u
 #define MAX_PRODUCTS      3
 
 struct product {
@@ -43,10 +44,18 @@ static size_t chunk_bytes(const struct product *p, uint32_t n_rows, uint32_t n_t
     return MIN_OF(MAX_OF(share, (size_t)CHUNK_BYTES), (size_t)CHUNK_BYTES_FEW);
 }
 
-static void cut(struct product *p, uint32_t n_rows, uint32_t n_threads)
+/* As many rows as kernels want for many tokens, if that leaves a few pieces for every thread. */
+static uint32_t many_rows(const struct forward *f, const struct product *p, uint32_t n_rows)
 {
-    const size_t bytes = chunk_bytes(p, n_rows, n_threads);
-    const uint32_t rows = (uint32_t)(bytes / MAX_OF(p->mat.row_bytes, (size_t)1));
+    const uint32_t share = p->mat.n_rows / team_size(f->team) / PIECES_PER_THREAD;
+    return n_rows < MANY_TOKENS ? 0 : MIN_OF(f->kern->many_rows, share);
+}
+
+static void cut(const struct forward *f, struct product *p, uint32_t n_rows)
+{
+    const size_t bytes = chunk_bytes(p, n_rows, team_size(f->team));
+    const uint32_t rows = MAX_OF((uint32_t)(bytes / MAX_OF(p->mat.row_bytes, (size_t)1)),
+                                 many_rows(f, p, n_rows));
     p->chunk_rows = MAX_OF((rows + KERN_ROW_STEP / 2) / KERN_ROW_STEP, 1u) * KERN_ROW_STEP;
     p->n_chunks = (p->mat.n_rows + p->chunk_rows - 1) / p->chunk_rows;
 }
@@ -112,7 +121,7 @@ void matmul_run(struct forward *f, uint32_t n, const struct linear *const *in,
                                   .out = out[i],
                                   .ld = ld[i],
                                   .last_scale = 1};
-        cut(&s.p[i], n_rows, team_size(f->team));
+        cut(f, &s.p[i], n_rows);
         s.n_chunks += s.p[i].n_chunks;
     }
     team_run(f->team, s.n_chunks, run_piece, &s);
@@ -129,7 +138,7 @@ void matmul_run_output(struct forward *f, const struct act_rows *x, uint32_t n_r
                               .ld = f->hp->n_vocab,
                               .last_scale = f->logit_scale,
                               .softcap = f->final_softcap};
-    cut(&s.p[0], n_rows, team_size(f->team));
+    cut(f, &s.p[0], n_rows);
     team_run(f->team, s.p[0].n_chunks, run_piece, &s);
 }
 
@@ -165,7 +174,7 @@ void matmul_run_experts(struct forward *f, uint32_t n, const struct experts *con
                                   .expert_panels_stride = in[i]->panels_stride_bytes,
                                   .expert_scales = in[i]->scales,
                                   .last_scale = 1};
-        cut(&s.p[i], 1, team_size(f->team));
+        cut(f, &s.p[i], 1);
         s.n_chunks += s.p[i].n_chunks;
     }
     team_run(f->team, f->hp->n_expert * s.n_chunks, run_expert_piece, &s);

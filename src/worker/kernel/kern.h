@@ -140,6 +140,10 @@ struct kern {
     kern_dequant_fn dequant[DTYPE_N];
     enum act_format act_for[DTYPE_N];
 
+    /* Rows of one call that pay where it has many tokens: what a core has to bring near of their
+     * activations is brought once a call.  0: any. */
+    uint32_t many_rows;
+
     /* One row of n float32 to dst (kern_act_row_bytes(format, n) bytes).  n is a multiple of 32 for
      * ACT_Q8. */
     void (*act_prepare[ACT_N])(const float *src, void *dst, uint32_t n);

@@ -7,13 +7,16 @@
  * the second-level cache gives a core about 35 bytes a cycle, the third 10, and the unit asks for
  * 64 where nothing is found in the first.  So a chunk of weights and of 32 tokens is of a size that
  * stays there, and the chunk's rows are the inner loop: what tokens have of it stays in the second
- * level.  Sums wait in y between chunks, as floats and so without loss: in whatever chunks, an
- * element's sum is made 32 columns after the other. */
+ * level.  Sums wait between chunks beside each other, not in y, whose rows are far apart (the same
+ * few sets of a cache); they are floats and lose nothing: in whatever chunks, an element's sum is
+ * made 32 columns after the other. */
 
 enum {
     TILE_K = 32, /* columns of a tile */
     TILE_BYTES = 1024,
     MANY_BYTES = 32 << 10, /* of weights in tiles */
+    MANY_ROWS = 256,       /* and MANY_TOKENS: the sums that wait, 512 KiB */
+    MANY_TOKENS = 512,
 };
 
 /* What is to be fetched into the second-level cache: n_rows times n_lines lines, row by row. */
@@ -49,8 +52,9 @@ INLINED void fetch_lines(struct tile_fetch *f, uint32_t n)
 struct many {
     _Alignas(64) char w[MANY_BYTES]; /* [tile][panel][part][pair of columns][row]{2} */
     uint32_t n_rows, n_tok;                 /* that tiles are configured for */
-    struct tile_fetch next;                 /* weights, `lines` at a time */
-    uint32_t lines;
+    struct tile_fetch next, next_x;         /* weights and tokens: fetched while tiles pass, */
+    uint32_t lines, lines_x;                /* so many lines a step */
+    _Alignas(64) float sums[MANY_ROWS / 16 * MANY_TOKENS / 16][16][16]; /* [pair][tokens][4] */
 };
 
 INLINED void many_config(struct many *m, uint32_t n_rows, uint32_t n_tok)
@@ -73,31 +77,57 @@ INLINED void many_config(struct many *m, uint32_t n_rows, uint32_t n_tok)
     TILES_CONFIG(&c);
 }
 
-#define MANY_SUMS(OP)                                                                              \
+/* Where the sums of 32 tokens and rows begin, and what is to be done with them. */
+struct many_sums {
+    float (*wait)[16][16]; /* [2 set + panel] */
+    float *y;              /* they go there after the last chunk */
+    size_t ld_y;
+    bool first, last;
+};
+
+#define MANY_SUMS(OP, p, set_step, panel_step, stride)                                             \
     do {                                                                                           \
-        OP(0, y, 4 * ld_y);                                                                        \
+        OP(0, p, stride);                                                                          \
         if (both_panels)                                                                           \
-            OP(1, y + 16, 4 * ld_y);                                                               \
+            OP(1, (p) + (panel_step), stride);                                                     \
         if (both_sets)                                                                             \
-            OP(2, y + 16 * ld_y, 4 * ld_y);                                                        \
+            OP(2, (p) + (set_step), stride);                                                       \
         if (both_panels && both_sets)                                                              \
-            OP(3, y + 16 * ld_y + 16, 4 * ld_y);                                                   \
+            OP(3, (p) + (set_step) + (panel_step), stride);                                        \
     } while (0)
 #define ZERO_SUM(n, p, stride) TILE_ZERO(n)
 
+/* What step k of a chunk's 16 fetches of y to be written to: up to 2 tokens' lines. */
+INLINED void many_fetch_y(const struct many_sums *s, uint32_t k, const bool both_sets,
+                          const bool both_panels)
+{
+    const float *at = s->y + k * s->ld_y;
+    __builtin_prefetch(at, 1);
+    if (both_panels)
+        __builtin_prefetch(at + 16, 1);
+    if (!both_sets)
+        return;
+    __builtin_prefetch(at + 16 * s->ld_y, 1);
+    if (both_panels)
+        __builtin_prefetch(at + 16 * s->ld_y + 16, 1);
+}
+
 /* x: the first token's first column of the chunk; n_k tiles of columns. */
-INLINED void many_tile(struct many *m, uint32_t n_k, const char *x, size_t x_row_bytes, float *y,
-                       size_t ld_y, bool first, const uint32_t n_parts, const bool both_sets,
+INLINED void many_tile(struct many *m, uint32_t n_k, const char *x, size_t x_row_bytes,
+                       const struct many_sums *s, const uint32_t n_parts, const bool both_sets,
                        const bool both_panels)
 {
     const char *w = m->w, *x1 = x + 16 * x_row_bytes;
     const uint32_t second = n_parts * TILE_BYTES;
-    if (first)
-        MANY_SUMS(ZERO_SUM);
+    if (s->first)
+        MANY_SUMS(ZERO_SUM, s->wait, 2, 1, 64);
     else
-        MANY_SUMS(TILE_LOAD);
+        MANY_SUMS(TILE_LOAD, s->wait, 2, 1, 64);
     for (uint32_t k = 0; k < n_k; k++, x += 64, x1 += 64) {
         fetch_lines(&m->next, m->lines);
+        fetch_lines(&m->next_x, m->lines_x);
+        if (s->last)
+            many_fetch_y(s, k, both_sets, both_panels);
         TILE_LOAD(4, x, x_row_bytes);
         if (both_sets)
             TILE_LOAD(5, x1, x_row_bytes);
@@ -116,21 +146,21 @@ INLINED void many_tile(struct many *m, uint32_t n_k, const char *x, size_t x_row
         }
         w += second;
     }
-    MANY_SUMS(TILE_STORE);
+    if (s->last)
+        MANY_SUMS(TILE_STORE, s->y, 16 * s->ld_y, 16, 4 * s->ld_y);
+    else
+        MANY_SUMS(TILE_STORE, s->wait, 2, 1, 64);
 }
 #undef MANY_SUMS
 #undef ZERO_SUM
 
-/* All tokens over the unpacked chunk [c0, c1) of n_rows rows. */
-INLINED void many_tokens(struct many *m, const struct kern_act *x, uint32_t c0, uint32_t c1,
-                         uint32_t n_rows, float *y, size_t ld_y, const uint32_t n_parts)
+/* n_tok tokens, whose columns c0 to c1 begin at x, over the chunk of n_rows rows. */
+INLINED void many_tokens(struct many *m, const char *x, size_t x_row_bytes, uint32_t n_tok,
+                         uint32_t n_k, uint32_t n_rows, struct many_sums s, const uint32_t n_parts)
 {
-    const uint32_t n_k = (c1 - c0 + TILE_K - 1) / TILE_K;
-#define TILE(SETS, PANELS)                                                                         \
-    many_tile(m, n_k, xt, x->row_bytes, y + t * ld_y, ld_y, c0 == 0, n_parts, SETS, PANELS)
-    for (uint32_t t = 0, n; t < x->n_tok; t += n) {
-        const char *xt = (const char *)x->rows + t * x->row_bytes + 2 * (size_t)c0;
-        n = MIN_OF(x->n_tok - t, 32u);
+#define TILE(SETS, PANELS) many_tile(m, n_k, x, x_row_bytes, &s, n_parts, SETS, PANELS)
+    for (uint32_t t = 0; t < n_tok; t += 32) {
+        const uint32_t n = MIN_OF(n_tok - t, 32u);
         many_config(m, n_rows, n);
         if (n > 16 && n_rows > 16)
             TILE(true, true);
@@ -140,6 +170,9 @@ INLINED void many_tokens(struct many *m, const struct kern_act *x, uint32_t c0, 
             TILE(false, true);
         else
             TILE(false, false);
+        x += 32 * x_row_bytes;
+        s.wait += 4;
+        s.y += 32 * s.ld_y;
     }
 #undef TILE
 }
@@ -182,21 +215,47 @@ INLINED void many_next(struct many *m, const struct kern_mat *w, const struct ti
     m->lines = (m->next.left + steps - 1) / steps;
 }
 
+/* At most MANY_ROWS rows and MANY_TOKENS tokens; x and y: of the first. */
+INLINED void many_block(struct many *m, const struct kern_mat *w, const struct tile_weights *at,
+                        uint32_t row0, uint32_t row1, const char *x, size_t x_row_bytes,
+                        uint32_t n_tok, float *y, size_t ld_y, many_fill_fn fill,
+                        const uint32_t n_parts)
+{
+    const uint32_t chunk = MANY_BYTES / TILE_BYTES / 2 / n_parts * TILE_K;
+    const char *x0 = x;
+    for (uint32_t c = 0, c1; c < w->n_cols; c = c1, x += 2 * (size_t)chunk) {
+        c1 = MIN_OF(w->n_cols, c + chunk);
+        const uint32_t n_k = (c1 - c + TILE_K - 1) / TILE_K, n_sets = (n_tok + 31) / 32;
+        const uint32_t n_pairs = (row1 - row0 + 31) / 32;
+        struct many_sums s = {
+            .wait = m->sums, .y = y, .ld_y = ld_y, .first = c == 0, .last = c1 == w->n_cols};
+        /* The tokens' next columns; after the last, the first, which the next call will want. */
+        fetch_set(&m->next_x, c1 < w->n_cols ? x + 2 * (size_t)chunk : x0, x_row_bytes, n_tok,
+                  2 * MIN_OF(c1 < w->n_cols ? w->n_cols - c1 : w->n_cols, chunk));
+        m->lines_x = (m->next_x.left + n_pairs * n_sets * n_k - 1) / (n_pairs * n_sets * n_k);
+        for (uint32_t r = row0, n; r < row1; r += n) {
+            n = MIN_OF(row1 - r, 32u);
+            fill(w, r, n, c, c1, m->w);
+            many_next(m, w, at, row0, row1, r + n, c, c1, n_sets * n_k);
+            many_tokens(m, x, x_row_bytes, n_tok, n_k, n, s, n_parts);
+            s.wait += 4 * n_sets;
+            s.y += n;
+        }
+    }
+}
+
 INLINED void many_run(const struct kern_mat *w, const struct tile_weights *at, uint32_t row0,
                       uint32_t row1, const struct kern_act *x, float *y, size_t ld_y,
                       many_fill_fn fill, const uint32_t n_parts)
 {
     struct many m;
     m.n_rows = m.n_tok = 0;
-    const uint32_t chunk = MANY_BYTES / TILE_BYTES / 2 / n_parts * TILE_K;
-    for (uint32_t c = 0, c1; c < w->n_cols; c = c1) {
-        c1 = MIN_OF(w->n_cols, c + chunk);
-        const uint32_t steps = (x->n_tok + 31) / 32 * ((c1 - c + TILE_K - 1) / TILE_K);
-        for (uint32_t r = row0, n; r < row1; r += n) {
-            n = MIN_OF(row1 - r, 32u);
-            fill(w, r, n, c, c1, m.w);
-            many_next(&m, w, at, row0, row1, r + n, c, c1, steps);
-            many_tokens(&m, x, c, c1, n, y + (r - row0), ld_y, n_parts);
+    for (uint32_t t = 0, n; t < x->n_tok; t += n) {
+        n = MIN_OF(x->n_tok - t, (uint32_t)MANY_TOKENS);
+        for (uint32_t r = row0, end; r < row1; r = end) {
+            end = MIN_OF(r + MANY_ROWS, row1);
+            many_block(&m, w, at, r, end, (const char *)x->rows + t * x->row_bytes, x->row_bytes, n,
+                       y + t * ld_y + (r - row0), ld_y, fill, n_parts);
         }
     }
 }

@@ -26,4 +26,5 @@ static void amx_fill(struct kern *k)
     k->matmul[DTYPE_BF16] = amx_BF16;
     k->matmul[DTYPE_F16] = amx_F16;
     k->act_for[DTYPE_BF16] = k->act_for[DTYPE_F16] = ACT_BF16;
+    k->many_rows = 256;
 }
