@@ -41,6 +41,19 @@ UNUSED static bool has_trapped(void)
 #endif
 }
 
+/* Whether a level multiplies in tiles: "amx" and the tests' stand-ins for it.  Quantised weights
+ * are bfloat16 there, so that products are near those of other levels, not the same. */
+UNUSED static bool has_tiles(const struct kern *k)
+{
+    return strncmp(k->level, "amx", 3) == 0;
+}
+
+/* Each instruction a signal: few shapes. */
+UNUSED static bool is_trapped(const struct kern *k)
+{
+    return strcmp(k->level, "amx-trapped") == 0;
+}
+
 /* Calls fn for every level the machine has, with its table and the plain one. */
 UNUSED static void for_levels(void (*fn)(const struct kern *k, const struct kern *ref))
 {

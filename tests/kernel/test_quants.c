@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Packed weights read as gguf-py reads them (tests/data/quants), and the conversions between float
  * and half. */
+#include <float.h>
+
 #include "tests/kernel/kernel_test.h"
 #include "worker/kernel/blocks.h"
 
@@ -136,15 +138,15 @@ static void slots(const struct kern *k, const struct kern *ref UNUSED)
         assert_int_equal(k->dequant[t] != NULL, is_weight);
         if (is_weight)
             assert_true(dtype_info(t)->block_elements > 1
-                            ? k->act_for[t] == ACT_Q8 || k->act_for[t] == ACT_Q8_PLAIN
+                            ? k->act_for[t] == (has_tiles(k) ? ACT_BF16 : ACT_Q8)
                         : t == DTYPE_BF16 || t == DTYPE_F16
                             ? k->act_for[t] == ACT_F32 || k->act_for[t] == ACT_BF16
                             : k->act_for[t] == ACT_F32);
     }
-    assert_true(k->act_prepare[ACT_F32] && k->act_prepare[ACT_BF16] && k->act_prepare[ACT_Q8] &&
-                k->act_prepare[ACT_Q8_PLAIN] && k->rms_norm && k->layer_norm && k->add);
-    assert_true(k->scale && k->softcap && k->silu_mul && k->gelu_mul && k->rope_norm &&
-                k->rope_neox);
+    for (int format = 0; format < ACT_N; format++)
+        assert_non_null(k->act_prepare[format]);
+    assert_true(k->rms_norm && k->layer_norm && k->add && k->scale && k->softcap && k->silu_mul &&
+                k->gelu_mul && k->rope_norm && k->rope_neox);
     for (int t = 0; t < KV_N; t++)
         assert_true(k->kv_store_k[t] && k->kv_store_v[t] && k->attn[t] && k->attn_part[t]);
     assert_true(k->attn_join && k->argmax);
@@ -159,6 +161,54 @@ static void every_slot_is_filled(void **state)
     assert_int_equal(kern_act_row_bytes(ACT_Q8, 288), 896);
     assert_int_equal(kern_act_row_bytes(ACT_F32, 1), 64);
     assert_int_equal(kern_act_row_bytes(ACT_F32, 16), 64);
+    assert_int_equal(kern_act_row_bytes(ACT_BF16, 32), 64);
+    assert_int_equal(kern_act_row_bytes(ACT_BF16, 33), 192); /* an odd number of lines */
+    assert_int_equal(kern_act_row_bytes(ACT_BF16, 96), 192);
+}
+
+/* Activations as bfloat16: every kind of float, then zeros up to a multiple of 32. */
+static void bf16_rows(const struct kern *k, const struct kern *ref UNUSED)
+{
+    static const float odd[] = {0,
+                                -0.0f,
+                                INFINITY,
+                                -INFINITY,
+                                NAN,
+                                1e-40f,
+                                -1e-45f,
+                                3e38f,
+                                FLT_MAX,
+                                -FLT_MAX,
+                                1 + 0x1p-8f,
+                                1 + 0x3p-8f,
+                                1 + 0x1.000002p-8f,
+                                1 + 0x1.fffffep-9f,
+                                FLT_MIN};
+    for (uint32_t n = 1; n <= 545; n += n < 67 ? 1 : 239) {
+        struct guarded in, out;
+        float *x = guarded_new(&in, 4 * (size_t)n, 4);
+        const size_t bytes = kern_act_row_bytes(ACT_BF16, n);
+        uint16_t *y = guarded_new(&out, bytes, 0);
+        fill_random(x, n, 1);
+        for (uint32_t i = 0; i < n; i += 1 + rng() % 3)
+            x[i] = odd[rng() % ARRAY_LEN(odd)];
+        k->act_prepare[ACT_BF16](x, y, n);
+        for (uint32_t i = 0; i < (n + 31) / 32 * 32; i++)
+            assert_int_equal(y[i], i < n ? bf16_from_f32(x[i]) : 0);
+        guarded_free(&in);
+        guarded_free(&out);
+    }
+}
+
+static void activations_round_to_the_nearest_bfloat16(void **state)
+{
+    (void)state;
+    for_levels(bf16_rows);
+    assert_int_equal(bf16_from_f32(1 + 0x1p-8f), 0x3f80); /* ties to even */
+    assert_int_equal(bf16_from_f32(1 + 0x3p-8f), 0x3f82);
+    assert_int_equal(bf16_from_f32(1 + 0x1.02p-8f), 0x3f81);
+    assert_int_equal(bf16_from_f32(FLT_MAX), 0x7f80);
+    assert_true(isnan(f32_from_bf16(bf16_from_f32(NAN))));
 }
 
 int main(void)
@@ -170,6 +220,7 @@ int main(void)
         cmocka_unit_test(floats_round_to_the_nearest_half),
         cmocka_unit_test(unknown_levels_are_refused_by_name),
         cmocka_unit_test(every_slot_is_filled),
+        cmocka_unit_test(activations_round_to_the_nearest_bfloat16),
     };
     return cmocka_run_group_tests_name("quants", tests, NULL, NULL);
 }
