@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The prepared layout of weights (panels.h): the file's bytes come back from it whatever they are,
  * and products from it are those from the file's rows bit for bit on every level, for every number
- * of tokens and cut of rows, from strips that end where memory does. */
+ * of tokens and cut of rows, from strips that end where memory does.  What is right is ref's
+ * answer, or, where weights are bfloat16 in tiles, the same level's from rows. */
 #include "tests/kernel/kernel_test.h"
 
 #include <sys/mman.h>
@@ -123,7 +124,8 @@ struct problem {
     struct guarded data, out;
     char *map; /* pages, the last of which cannot be touched; strips end before it */
     size_t map_bytes;
-    float *src, *want; /* [MAX_TOK][n_cols], [MAX_TOK][LD] */
+    uint32_t n_tok;    /* <= MAX_TOK */
+    float *src, *want; /* [n_tok][n_cols], [n_tok][LD] */
     void *act;
     struct kern_act x;
 };
@@ -143,32 +145,47 @@ static void problem_panels(struct problem *p)
                      MIN_OF(ROWS - r, (uint32_t)PANELS_ROWS), p->w.n_cols, at);
 }
 
+/* The level whose product of the rows is the right one.  What traps do, emulation does as well. */
+static const struct kern *right_level(const struct kern *k, const struct kern *ref)
+{
+#if defined(__x86_64__)
+    static struct kern emulated;
+    if (is_trapped(k)) {
+        level_init(&emulated, "avx512vnni");
+        amx_emulated_fill(&emulated);
+        return &emulated;
+    }
+#endif
+    return has_tiles(k) ? k : ref;
+}
+
 static void problem_act(struct problem *p, const struct kern *k, const struct kern *ref)
 {
     struct err err = ERR_INIT;
-    const struct kern *const of[] = {ref, k};
-    for (int i = 0; i < 2; i++) { /* ref's answer first */
+    const struct kern *const of[] = {right_level(k, ref), k};
+    for (int i = 0; i < 2; i++) { /* the right answer first */
         const enum act_format format = of[i]->act_for[p->w.type];
         const size_t bytes = kern_act_row_bytes(format, p->w.n_cols);
         mem_free(p->act);
-        p->act = mem_try_aligned(bytes * MAX_TOK, &err);
+        p->act = mem_try_aligned(bytes * p->n_tok, &err);
         assert_non_null(p->act);
-        for (uint32_t t = 0; t < MAX_TOK; t++)
+        for (uint32_t t = 0; t < p->n_tok; t++)
             of[i]->act_prepare[format](p->src + (size_t)t * p->w.n_cols, (char *)p->act + t * bytes,
                                        p->w.n_cols);
-        p->x = (struct kern_act){format, MAX_TOK, p->w.n_cols, bytes, p->act};
+        p->x = (struct kern_act){format, p->n_tok, p->w.n_cols, bytes, p->act};
         if (i == 0)
-            ref->matmul[p->w.type](&p->w, 0, ROWS, &p->x, p->want, LD);
+            of[i]->matmul[p->w.type](&p->w, 0, ROWS, &p->x, p->want, LD);
     }
 }
 
 static void problem_init(struct problem *p, const struct kern *k, const struct kern *ref,
-                         enum dtype type, uint32_t n_cols, int fill)
+                         enum dtype type, uint32_t n_cols, uint32_t n_tok, int fill)
 {
     struct err err = ERR_INIT;
     const size_t row_bytes = (size_t)dtype_row_bytes(dtype_info(type), n_cols);
     unsigned char *data = guarded_new(&p->data, ROWS * row_bytes, 1);
     p->act = NULL;
+    p->n_tok = n_tok;
     p->w = (struct kern_mat){type, ROWS, n_cols, row_bytes, data, NULL};
     weights_random(type, data, ROWS * row_bytes);
     if (fill < 0) /* any bytes are weights: infinite and NaN scales */
@@ -177,9 +194,9 @@ static void problem_init(struct problem *p, const struct kern *k, const struct k
     else if (fill > 0)
         weights_extreme(type, data, ROWS * row_bytes, fill);
     problem_panels(p);
-    p->src = mem_try_aligned(sizeof(float) * n_cols * MAX_TOK, &err);
-    p->want = mem_try_aligned(sizeof(float) * LD * MAX_TOK, &err);
-    fill_random(p->src, (size_t)n_cols * MAX_TOK, 1);
+    p->src = mem_try_aligned(sizeof(float) * n_cols * n_tok, &err);
+    p->want = mem_try_aligned(sizeof(float) * LD * n_tok, &err);
+    fill_random(p->src, (size_t)n_cols * n_tok, 1);
     for (uint32_t c = 0; fill > 0 && c < n_cols; c++) { /* all +127, -127, signs in turn */
         p->src[c] = p->src[5 * n_cols + c] = 1;
         p->src[n_cols + c] = p->src[4 * n_cols + c] = -1;
@@ -215,7 +232,7 @@ static void check(const struct kern *k, const struct problem *p, uint32_t r0, ui
     for (uint32_t t = 0; t < n; t++) {
         for (uint32_t r = r0; r < r1; r++)
             if (!same(y[t * LD + r - r0], p->want[(t0 + t) * LD + r]))
-                fail_msg("%s %s %u columns, rows %u to %u, row %u token %u of %u: %a, ref %a",
+                fail_msg("%s %s %u columns, rows %u to %u, row %u token %u of %u: %a, not %a",
                          k->level, dtype_info(p->w.type)->name, p->w.n_cols, r0, r1, r, t, n,
                          (double)y[t * LD + r - r0], (double)p->want[(t0 + t) * LD + r]);
         for (uint32_t r = r1 - r0; r < LD && t + 1 < n; r++) {
@@ -227,7 +244,18 @@ static void check(const struct kern *k, const struct problem *p, uint32_t r0, ui
     guarded_free(&out);
 }
 
-static const uint32_t tokens[] = {1, 2, 3, 4, 5, 7, 8, 9, 17, 64, 97};
+/* Numbers of tokens to try, 0 after the last: for tiles either side of 16 and 32. */
+static const uint32_t *tokens_of(const struct kern *k)
+{
+    static const uint32_t any[] = {1, 2, 3, 4, 5, 7, 8, 9, 17, 64, 97, 0},
+                          tiles[] = {1, 2, 3, 5, 8, 15, 16, 17, 31, 32, 33, 40, 64, 100, 0};
+    return has_tiles(k) ? tiles : any;
+}
+
+static uint32_t most_tokens(uint32_t n_cols)
+{
+    return n_cols < 1056 ? MAX_TOK : n_cols < 8192 ? 64 : 8;
+}
 
 /* The data is not looked at, only the panels. */
 static void products(const struct kern *k, const struct kern *ref)
@@ -235,14 +263,14 @@ static void products(const struct kern *k, const struct kern *ref)
     for (size_t i = 0; i < ARRAY_LEN(all_weights); i++)
         for (size_t c = 0; c < ARRAY_LEN(widths); c++) {
             const enum dtype type = all_weights[i];
+            const uint32_t most = most_tokens(widths[c]);
             struct problem p;
             if (!k->matmul_panels[type] || !has_width(type, widths[c]))
                 continue;
-            problem_init(&p, k, ref, type, widths[c], 0);
+            problem_init(&p, k, ref, type, widths[c], most, 0);
             p.w.data = NULL;
-            for (size_t n = 0; n < ARRAY_LEN(tokens); n++)
-                if (widths[c] < 1056 || (widths[c] < 8192 && tokens[n] < 97) || tokens[n] < 8)
-                    check(k, &p, 0, ROWS, rng() % (MAX_TOK - tokens[n] + 1), tokens[n]);
+            for (const uint32_t *n = tokens_of(k); *n && *n <= most; n++)
+                check(k, &p, 0, ROWS, rng() % (most - *n + 1), *n);
             problem_release(&p);
         }
 }
@@ -253,17 +281,19 @@ static void products_are_those_of_the_rows(void **state)
     for_levels(products);
 }
 
+/* A few tokens in a cut of any rows; where there are tiles any number of them. */
 static void cuts(const struct kern *k, const struct kern *ref)
 {
+    const uint32_t *const toks = tokens_of(k), n_toks = has_tiles(k) ? 14 : 8;
     for (size_t i = 0; i < ARRAY_LEN(all_weights); i++) {
         const enum dtype type = all_weights[i];
         struct problem p;
         if (!k->matmul_panels[type])
             continue;
-        problem_init(&p, k, ref, type, 512, 0);
+        problem_init(&p, k, ref, type, has_width(type, 544) ? 544 : 512, MAX_TOK, 0);
         for (uint32_t r0 = 0; r0 < ROWS; r0 += 3)
-            for (uint32_t r1 = r0 + 1; r1 <= ROWS; r1 += 5) {
-                const uint32_t n = tokens[rng() % (ARRAY_LEN(tokens) - 3)];
+            for (uint32_t r1 = r0 + 1; r1 <= ROWS; r1 += is_trapped(k) ? 16 : 5) {
+                const uint32_t n = toks[rng() % n_toks];
                 check(k, &p, r0, r1, rng() % (MAX_TOK - n + 1), n);
             }
         problem_release(&p);
@@ -284,7 +314,7 @@ static void worst(const struct kern *k, const struct kern *ref)
             struct problem p;
             if (!k->matmul_panels[type])
                 continue;
-            problem_init(&p, k, ref, type, fill % 2 && has_width(type, 480) ? 480 : 512, fill);
+            problem_init(&p, k, ref, type, fill % 2 && has_width(type, 480) ? 480 : 512, 6, fill);
             for (uint32_t n = 1; n <= 6; n++)
                 check(k, &p, 0, ROWS, 0, n);
             problem_release(&p);
