@@ -643,6 +643,50 @@ static void tiles_of_any_shape_give_the_same(void **state)
     for_levels(tile_shapes);
 }
 
+/* More rows and tokens than have their sums beside each other at a time, more columns than pass at
+ * a time: each token has what it has alone. */
+static void many_at_once(const struct kern *k, const struct kern *ref)
+{
+    enum { N_ROWS = 290, N_COLS = 1056, N_TOK = 520 };
+    static const uint32_t tokens[] = {0, 31, 32, 511, 512, N_TOK - 1};
+    static float y[N_TOK * N_ROWS], one[N_ROWS];
+    (void)ref;
+    if (!has_tiles(k) || is_trapped(k))
+        return;
+    const size_t row_bytes = dtype_row_bytes(dtype_info(DTYPE_Q8_0), N_COLS),
+                 act_bytes = kern_act_row_bytes(ACT_BF16, N_COLS);
+    struct guarded w_mem, x_mem;
+    unsigned char *w = guarded_new(&w_mem, N_ROWS * row_bytes, 0);
+    char *x = guarded_new(&x_mem, N_TOK * act_bytes, 0);
+    for (size_t i = 0; i < N_ROWS * row_bytes; i++)
+        w[i] = (unsigned char)(i % 34 == 1 ? 0x20 : rng()); /* scales from 2^-7 to 2^-6 */
+    for (uint32_t t = 0; t < N_TOK; t++) {
+        float src[N_COLS];
+        fill_random(src, N_COLS, 1);
+        k->act_prepare[ACT_BF16](src, x + t * act_bytes, N_COLS);
+    }
+    const struct kern_mat mat = {DTYPE_Q8_0, N_ROWS, N_COLS, row_bytes, w, NULL};
+    struct kern_act act = {ACT_BF16, N_TOK, N_COLS, act_bytes, x};
+    k->matmul[DTYPE_Q8_0](&mat, 0, N_ROWS, &act, y, N_ROWS);
+    act.n_tok = 1;
+    for (size_t i = 0; i < ARRAY_LEN(tokens); i++) {
+        act.rows = x + tokens[i] * act_bytes;
+        k->matmul[DTYPE_Q8_0](&mat, 0, N_ROWS, &act, one, N_ROWS);
+        for (uint32_t r = 0; r < N_ROWS; r++)
+            if (!same(one[r], y[tokens[i] * N_ROWS + r]))
+                fail_msg("%s: row %u of token %u alone is %a, among %d %a", k->level, r, tokens[i],
+                         (double)one[r], N_TOK, (double)y[tokens[i] * N_ROWS + r]);
+    }
+    guarded_free(&w_mem);
+    guarded_free(&x_mem);
+}
+
+static void tiles_of_many_rows_and_tokens_give_the_same(void **state)
+{
+    (void)state;
+    for_levels(many_at_once);
+}
+
 /* Of every row and token but the bad ones, y is still what it was; the bad ones' are not numbers.
  */
 static void check_others(const struct kern *k, const struct problem *p, const float *y,
@@ -731,6 +775,7 @@ int main(void)
         cmocka_unit_test(tiles_have_each_weight_to_8_bits),
         cmocka_unit_test(tiles_err_to_neither_side),
         cmocka_unit_test(tiles_of_any_shape_give_the_same),
+        cmocka_unit_test(tiles_of_many_rows_and_tokens_give_the_same),
         cmocka_unit_test(bad_rows_and_tokens_spoil_no_others),
         cmocka_unit_test(tile_instructions_were_run),
     };

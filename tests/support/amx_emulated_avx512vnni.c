@@ -9,21 +9,21 @@
 
 #include "worker/kernel/x86/panel/panel_impl.h"
 
-#include "worker/kernel/x86/tile.h"
+#include "worker/kernel/x86/amx/tile.h"
 
-#include "worker/kernel/x86/amx_many_impl.h"
+#include "worker/kernel/x86/amx/many_impl.h"
 
-#include "worker/kernel/x86/amx_float_impl.h"
+#include "worker/kernel/x86/amx/float_impl.h"
 
-#include "worker/kernel/x86/amx_quant_impl.h"
+#include "worker/kernel/x86/amx/quant_impl.h"
 
-#include "worker/kernel/x86/amx_rows_impl.h"
+#include "worker/kernel/x86/amx/rows_impl.h"
 
 #include "worker/kernel/x86/panel/strip_impl.h"
 
 #include "worker/kernel/x86/panel/strip_unpack_impl.h"
 
-#include "worker/kernel/x86/amx_strips_impl.h"
+#include "worker/kernel/x86/amx/strips_impl.h"
 
 #include "tests/support/amx_emulated.h"
 

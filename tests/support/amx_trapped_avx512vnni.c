@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <ucontext.h>
 
-#include "worker/kernel/x86/tile.h"
+#include "worker/kernel/x86/amx/tile.h"
 
 #include "tests/support/amx_trapped.h"
 #include "tests/support/cmocka_all.h"

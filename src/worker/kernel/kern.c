@@ -88,7 +88,7 @@ static bool has_avx512bf16(void)
 
 static bool has_amx(void)
 {
-    return has_avx512vnni() && cpu_has(CPU_AMX_INT8) && cpu_has(CPU_AMX_BF16);
+    return has_avx512vnni() && cpu_has(CPU_AMX_BF16);
 }
 
 static void fill_amx(struct kern *k)
@@ -190,7 +190,8 @@ size_t kern_act_row_bytes(enum act_format format, uint32_t n_cols)
     if (format == ACT_Q8)
         return ((size_t)n_cols + 255) / 256 * sizeof(struct act_q8);
     const size_t n = ((size_t)n_cols * (format == ACT_BF16 ? 2 : sizeof(float)) + 63) / 64 * 64;
-    /* An odd number of lines: the same column of many rows is not in the same few sets of a cache. */
+    /* An odd number of lines: the same column of many rows is not in the same few sets of a cache.
+     */
     return format == ACT_BF16 ? n | 64 : n;
 }
 

@@ -3,9 +3,10 @@
  *
  * Quantised weights: column c belongs to block c / 32; integers are exact within a block, and block
  * b adds to float lane b % 8 (unpack.h gives the terms); every QUANT_CHUNK columns the lanes fold
- * and add to the result.  All levels do just this, so all agree bit for bit. Float weights: column
- * c adds to lane c % 16, in ascending order; other levels fuse multiply and add. In the end lane l
- * takes in lane l + half, halving until one is left.  Any thread; see kern.h. */
+ * and add to the result.  All levels but amx (x86/amx/quant_impl.h) do just this, so they agree bit
+ * for bit.  Float weights: column c adds to lane c % 16, in ascending order; other levels fuse
+ * multiply and add.  In the end lane l takes in lane l + half, halving until one is left.  Any
+ * thread; see kern.h. */
 #include <math.h>
 
 #include "worker/kernel/panels.h"

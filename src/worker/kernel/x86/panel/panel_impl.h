@@ -87,7 +87,6 @@ struct panel_pair {
     /* What will be unpacked next, fetched while tokens pass, `lines` for every block. */
     const char *ahead, *ahead_end;
     uint32_t lines;
-    uint32_t tile_rows; /* of amx_impl.h: what tiles are configured for; 0: not yet */
 };
 
 INLINED void panel_fetch(struct panel_pair *p)

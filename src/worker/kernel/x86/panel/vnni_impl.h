@@ -3,9 +3,6 @@
  * of half blocks as floats.  Included by panel_impl.h; panel/madd_impl.h does the same without
  * VNNI. */
 
-/* For flags: panels hold w itself, not w + 128. */
-enum { AS_SIGNED = 16 };
-
 /* Signed byte n of each 32-bit item. */
 INLINED b64 byte_of(b64 v, int n)
 {
@@ -17,8 +14,6 @@ INLINED b64 panel_bytes(b64 q, const int flags)
 {
     if (flags & W_MIN)
         return q;
-    if (flags & AS_SIGNED)
-        return OFFSET(flags) ? b64_sub(q, b64_set1(OFFSET(flags))) : q;
     if (flags & IS_SIGNED)
         return b64_xor(q, b64_set1(-128));
     return b64_add(q, b64_set1(128 - OFFSET(flags)));

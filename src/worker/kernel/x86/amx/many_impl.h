@@ -51,9 +51,9 @@ INLINED void fetch_lines(struct tile_fetch *f, uint32_t n)
 /* Tiles: 2 s + p the sums of set s and panel p, 4 and 5 tokens, 6 and 7 weights. */
 struct many {
     _Alignas(64) char w[MANY_BYTES]; /* [tile][panel][part][pair of columns][row]{2} */
-    uint32_t n_rows, n_tok;                 /* that tiles are configured for */
-    struct tile_fetch next, next_x;         /* weights and tokens: fetched while tiles pass, */
-    uint32_t lines, lines_x;                /* so many lines a step */
+    uint32_t n_rows, n_tok;          /* that tiles are configured for */
+    struct tile_fetch next, next_x;  /* weights and tokens: fetched while tiles pass, */
+    uint32_t lines, lines_x;         /* so many lines a step */
     _Alignas(64) float sums[MANY_ROWS / 16 * MANY_TOKENS / 16][16][16]; /* [pair][tokens][4] */
 };
 

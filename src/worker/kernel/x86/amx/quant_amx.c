@@ -7,15 +7,15 @@
 
 #include "worker/kernel/x86/panel/panel_impl.h"
 
-#include "worker/kernel/x86/tile.h"
+#include "worker/kernel/x86/amx/tile.h"
 
-#include "worker/kernel/x86/amx_many_impl.h"
+#include "worker/kernel/x86/amx/many_impl.h"
 
-#include "worker/kernel/x86/amx_float_impl.h"
+#include "worker/kernel/x86/amx/float_impl.h"
 
-#include "worker/kernel/x86/amx_quant_impl.h"
+#include "worker/kernel/x86/amx/quant_impl.h"
 
-#include "worker/kernel/x86/amx_rows_impl.h"
+#include "worker/kernel/x86/amx/rows_impl.h"
 
 void quant_amx_fill(struct kern *k)
 {

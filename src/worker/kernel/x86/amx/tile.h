@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The tile registers that amx_impl.h works with: AMX itself, or, where TILES_EMULATED is defined,
- * plain C that does what the manual says and stops at what the processor would refuse.  Source:
- * Intel 64 manual, volume 1 chapter 18, and the instructions' pages.
+/* The tile registers that the kernels here work with: AMX itself, or, where TILES_EMULATED is
+ * defined, plain C that does what the manual says and stops at what the processor would refuse.
+ * Source: Intel 64 manual, volume 1 chapter 18, and the instructions' pages.
  *
  * Registers are named by literal digits, and belong to the thread. */
-#ifndef WORKER_KERNEL_X86_TILE_H
-#define WORKER_KERNEL_X86_TILE_H
+#ifndef WORKER_KERNEL_X86_AMX_TILE_H
+#define WORKER_KERNEL_X86_AMX_TILE_H
 
 #include <immintrin.h>
 
@@ -42,7 +42,7 @@ INLINED void tile_shape(struct tile_config *c, int tile, uint32_t rows, uint32_t
                      :                                                                             \
                      : "r"((void *)(p)), "r"((size_t)(stride))                                     \
                      : "memory")
-#define TILE_DOT(op, acc, a, b) __asm__ volatile(op " %%tmm" #b ", %%tmm" #a ", %%tmm" #acc : :)
+#define TILE_DOT(op, acc, a, b)  __asm__ volatile(op " %%tmm" #b ", %%tmm" #a ", %%tmm" #acc : :)
 #define TILE_DOT_BF16(acc, a, b) TILE_DOT("tdpbf16ps", acc, a, b)
 
 #else

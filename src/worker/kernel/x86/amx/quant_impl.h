@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Matrix products with quantised weights on tiles (tile.h): weights are made bfloat16, scales and
  * all, tokens are rounded to it, and the unit adds up.  Included once, after panel_impl.h and
- * amx_many_impl.h.
+ * many_impl.h.
  *
  * Int8 tiles leave each block's integers to be scaled by the vector units, token by token, through
  * memory: they were tried and had a quarter of the speed (docs/SPEED.md).  A weight made bfloat16
@@ -12,8 +12,9 @@
  *   w = x D + C        D = d sc, C = m - (32768 + 128 or 0) D, both times UNBIAS
  *
  * and w's upper half is the bfloat16.  What is cut off is half of the last place in the mean,
- * which UNBIAS gives back.  An element's sum is made 32 columns after the other in the instruction's
- * order, as BF16 weights' is: for whatever number of tokens, from rows or from strips. */
+ * which UNBIAS gives back.  An element's sum is made 32 columns after the other in the
+ * instruction's order, as BF16 weights' is: for whatever number of tokens, from rows or from
+ * strips. */
 
 /* 1 + 2^-8 / the mean of a mantissa whose logarithm is as likely anywhere, 1 / ln 2. */
 #define UNBIAS 1.0027076f
@@ -30,17 +31,16 @@ INLINED __m512 quant_weight(__m512i v, const int byte, __m512 d, __m512 c)
     const __m512i base = _mm512_set1_epi32(0x47000000); /* 32768.0f: bits 8 .. 15 are its ones */
     const __m512i to_ones = _mm512_broadcast_i32x4(
         _mm_set_epi32((byte + 12) << 8, (byte + 8) << 8, (byte + 4) << 8, byte << 8));
-    const __m512i x =
-        byte == 1 ? _mm512_ternarylogic_epi32(v, _mm512_set1_epi32(0xff00), base, 0xea)
-                  : _mm512_mask_shuffle_epi8(base, 0x2222222222222222ull, v, to_ones);
+    const __m512i x = byte == 1
+                          ? _mm512_ternarylogic_epi32(v, _mm512_set1_epi32(0xff00), base, 0xea)
+                          : _mm512_mask_shuffle_epi8(base, 0x2222222222222222ull, v, to_ones);
     return _mm512_fmadd_ps(_mm512_castsi512_ps(x), d, c);
 }
 
 /* The upper halves of two columns' weights. */
 INLINED __m512i quant_pair(__m512 first, __m512 second)
 {
-    const __m512i down =
-        _mm512_broadcast_i32x4(_mm_set_epi32(0x0f0e, 0x0b0a, 0x0706, 0x0302));
+    const __m512i down = _mm512_broadcast_i32x4(_mm_set_epi32(0x0f0e, 0x0b0a, 0x0706, 0x0302));
     return _mm512_mask_shuffle_epi8(_mm512_castps_si512(second), 0x3333333333333333ull,
                                     _mm512_castps_si512(first), down);
 }
@@ -55,8 +55,8 @@ INLINED void quant_scales(const struct panel_block *w, __m512 d[2], __m512 c[2],
         __m512 m = flags & W_MIN ? _mm512_load_ps(w->m) : _mm512_setzero_ps();
         if (flags & W_MIN && flags & W_HALF) {
             const __m512i mn = _mm512_load_si512(w->mn);
-            m = _mm512_mul_ps(m, _mm512_cvtepi32_ps(_mm512_srai_epi32(
-                                     h ? mn : _mm512_slli_epi32(mn, 16), 16)));
+            m = _mm512_mul_ps(
+                m, _mm512_cvtepi32_ps(_mm512_srai_epi32(h ? mn : _mm512_slli_epi32(mn, 16), 16)));
         }
         d[h] = flags & W_HALF ? _mm512_mul_ps(whole, _mm512_load_ps(w->sc[h])) : whole;
         d[h] = _mm512_mul_ps(d[h], unbias);
@@ -94,9 +94,9 @@ static const uint8_t quant_order[QUANT_GROUP / QK] = {0, 1, 2, 3, 4, 5, 6, 7};
 struct quant_few {
     _Alignas(64) char w[2][TILE_BYTES];
     _Alignas(64) float sums[QUANT_FEW * PANEL_ROWS + PANEL_ROWS]; /* [token][row] */
-    const char *ahead; /* what is to be fetched */
-    uint32_t lines;    /* of it with each block */
-    uint32_t n_tok;    /* that tiles are configured for; 0: not yet */
+    const char *ahead;                                            /* what is to be fetched */
+    uint32_t lines;                                               /* of it with each block */
+    uint32_t n_tok; /* that tiles are configured for; 0: not yet */
 };
 
 INLINED void quant_few_config(struct quant_few *f, uint32_t n_tok)
@@ -179,8 +179,8 @@ struct quant_kind {
     {                                                                                              \
         quant_few_panel(f, panel, n_blocks, x, x_row, true, FLAGS);                                \
     }                                                                                              \
-    static __attribute__((noinline)) void many_##NAME(const char *panel, uint32_t n_blocks,        \
-                                                      char *to)                                    \
+    static                                                                                         \
+        __attribute__((noinline)) void many_##NAME(const char *panel, uint32_t n_blocks, char *to) \
     {                                                                                              \
         for (uint32_t b = 0; b < n_blocks; b++, to += 2 * TILE_BYTES) {                            \
             quant_tile((const struct panel_block *)panel, to, FLAGS);                              \
@@ -218,8 +218,8 @@ INLINED void quant_few_out(const struct quant_few *f, uint32_t lo, uint32_t hi, 
 /* Up to QUANT_FEW tokens from x on; rows row0 to row1 in units of 16 that begin at multiples of
  * `align` rows. */
 INLINED void quant_few_tokens(struct quant_few *f, const struct quant_tiles *q,
-                              const struct kern_mat *w, uint32_t row0, uint32_t row1,
-                              const char *x, size_t x_row, uint32_t n_tok, float *y, size_t ld_y)
+                              const struct kern_mat *w, uint32_t row0, uint32_t row1, const char *x,
+                              size_t x_row, uint32_t n_tok, float *y, size_t ld_y)
 {
     _Alignas(64) char panel[QUANT_GROUP / QK * sizeof(struct panel_block)];
     const quant_few_fn few = q->kind->few[n_tok > 16];

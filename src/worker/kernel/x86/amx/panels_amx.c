@@ -7,17 +7,17 @@
 
 #include "worker/kernel/x86/panel/panel_impl.h"
 
-#include "worker/kernel/x86/tile.h"
+#include "worker/kernel/x86/amx/tile.h"
 
-#include "worker/kernel/x86/amx_many_impl.h"
+#include "worker/kernel/x86/amx/many_impl.h"
 
-#include "worker/kernel/x86/amx_quant_impl.h"
+#include "worker/kernel/x86/amx/quant_impl.h"
 
 #include "worker/kernel/x86/panel/strip_impl.h"
 
 #include "worker/kernel/x86/panel/strip_unpack_impl.h"
 
-#include "worker/kernel/x86/amx_strips_impl.h"
+#include "worker/kernel/x86/amx/strips_impl.h"
 
 void panels_amx_fill(struct kern *k)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The table's products on tiles from the file's rows.  Included once, after amx_float_impl.h and
- * amx_quant_impl.h. */
+/* The table's products on tiles from the file's rows.  Included once, after float_impl.h and
+ * quant_impl.h. */
 
 #define X(TYPE, LOAD, FLAGS, Q_BITS)                                                               \
     static void row_panel_##TYPE(const struct kern_mat *w, uint32_t row, uint32_t n, uint32_t c,   \

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Matrix products with BF16 and F16 weights on tiles (tile.h).  Included once, after
- * amx_many_impl.h.
+ * many_impl.h.
  *
  * Activations are rounded to bfloat16.  An F16 weight is the sum of two bfloat16, of its first
  * eight significant bits and of the other three: two products, nothing of the weight is lost.
@@ -52,11 +52,11 @@ INLINED void f16_split(__m512i v, __m512i *ret_hi, __m512i *ret_lo)
 
 /* Tiles: 2 g + s the sums of rows' group g and tokens' set s, 4 and 5 weights, 6 and 7 tokens. */
 struct few {
-    _Alignas(64) char x[FEW_X_BYTES];       /* [tile of columns][set][pair of columns][token]{2} */
-    _Alignas(64) char w[FEW_W_BYTES]; /* [tile][group][part][16][32]: where not the file's */
-    _Alignas(64) float sums[2][2][16][16];  /* [group][set][row][token] */
-    uint32_t n_set[2], n_group[2];          /* tokens, rows */
-    uint32_t x_tile_bytes, set_at;          /* of x, and of the second set in it */
+    _Alignas(64) char x[FEW_X_BYTES];      /* [tile of columns][set][pair of columns][token]{2} */
+    _Alignas(64) char w[FEW_W_BYTES];      /* [tile][group][part][16][32]: where not the file's */
+    _Alignas(64) float sums[2][2][16][16]; /* [group][set][row][token] */
+    uint32_t n_set[2], n_group[2];         /* tokens, rows */
+    uint32_t x_tile_bytes, set_at;         /* of x, and of the second set in it */
     struct tile_fetch next;
 };
 
@@ -101,8 +101,7 @@ INLINED uint32_t few_weights(struct few *f, const char *rows, size_t row_bytes, 
                              uint32_t c1, const uint32_t n_parts)
 {
     const uint32_t n_rows = f->n_group[0] + f->n_group[1];
-    const uint32_t end =
-        MIN_OF(c1, c + FEW_W_BYTES / TILE_BYTES / 2 / n_parts * TILE_K);
+    const uint32_t end = MIN_OF(c1, c + FEW_W_BYTES / TILE_BYTES / 2 / n_parts * TILE_K);
     for (uint32_t r = 0; r < n_rows; r++) {
         char *to = f->w + r / 16 * n_parts * TILE_BYTES + r % 16 * 64;
         const char *from = rows + r * row_bytes;
@@ -163,8 +162,7 @@ INLINED void few_columns(struct few *f, const char *rows, size_t row_bytes, bool
         const bool own = n_parts == 2 || c1 - c < TILE_K;
         end = own ? few_weights(f, rows, row_bytes, c, c1, n_parts) : c1 / TILE_K * TILE_K;
         const char *w = own ? f->w : rows + 2 * (size_t)c;
-        const size_t w_row = own ? 64 : row_bytes,
-                     w_step = own ? 2 * n_parts * TILE_BYTES : 64;
+        const size_t w_row = own ? 64 : row_bytes, w_step = own ? 2 * n_parts * TILE_BYTES : 64;
         const size_t w_group = own ? n_parts * TILE_BYTES : 16 * row_bytes;
         for (uint32_t i = c; i < end; i += TILE_K, w += w_step, x += x_step) {
             fetch_lines(&f->next, 32);
