@@ -27,6 +27,12 @@ static inline size_t attn_q_floats(uint32_t k_dim)
     return ((size_t)k_dim + 15) / 16 * 16;
 }
 
+/* One position's keys or values, the longer, as float32. */
+static inline size_t attn_wide_floats(uint32_t k_dim, uint32_t v_dim)
+{
+    return ((size_t)MAX_OF(k_dim, v_dim) + 15) / 16 * 16;
+}
+
 static inline uint32_t attn_first(uint32_t pos, uint32_t window)
 {
     return window && pos >= window ? pos - window + 1 : 0;

@@ -231,7 +231,8 @@ size_t kern_attn_part_floats(uint32_t v_dim)
 
 size_t kern_attn_scratch_floats(uint32_t k_dim, uint32_t v_dim)
 {
-    return (size_t)ATTN_ROWS * (ATTN_TILE + attn_q_floats(k_dim) + 2 * attn_rec_floats(v_dim));
+    return (size_t)ATTN_ROWS * (ATTN_TILE + attn_q_floats(k_dim) + 2 * attn_rec_floats(v_dim)) +
+           ATTN_TILE * attn_wide_floats(k_dim, v_dim) + ATTN_ROWS + 16;
 }
 
 uint32_t kern_attn_ranges(uint32_t pos, uint32_t window, uint32_t *ret_first)

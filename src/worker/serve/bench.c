@@ -209,7 +209,7 @@ static void attention_piece(void *ctx, uint32_t piece, uint32_t thread UNUSED)
 {
     const struct attention *a = ctx;
     uint32_t table[POSITIONS / BLOCK];
-    _Alignas(64) float scratch[ATTN_ROWS * (64 + HEAD + 2 * (HEAD + 32))];
+    _Alignas(64) float scratch[ATTN_ROWS * (64 + HEAD + 2 * (HEAD + 32)) + 64 * HEAD + 64];
     float out[GROUP * HEAD];
     const size_t group = kern_kv_group_bytes(a->type, HEAD), row = kern_kv_row_bytes(a->type, HEAD),
                  half = POSITIONS * row;

@@ -231,6 +231,14 @@ static inline float32x4_t v4_pow2(int32x4_t n)
     return vreinterpretq_f32_s32(vshlq_n_s32(vaddq_s32(n, vdupq_n_s32(127)), 23));
 }
 
+/* 2^n for n in -126 .. 127. */
+static inline v16 v16_pow2(v16i n)
+{
+#define E(i) v4_pow2(n.r[i])
+    return (v16)EACH(E);
+#undef E
+}
+
 /* y * 2^n for integral n in -252 .. 254, in two steps so that neither power leaves the range. */
 static inline float32x4_t v4_scale2(float32x4_t y, int32x4_t n)
 {

@@ -5,18 +5,24 @@
  *
  * Query rows (positions times heads) pass together over each tile of keys and values: a small
  * matrix product for the scores, the softmax row by row, another product for the values.  Positions
- * that a row does not see weigh exactly 0. */
+ * that a row does not see weigh exactly 0, and so does what is below exp(-87) of the largest.  Where
+ * many rows pass, a tile is turned into float32 once for all of them. */
 #include <math.h>
 
 #include "worker/kernel/attn.h"
 #include "worker/kernel/blocks.h"
 #include "worker/kernel/x86/x86.h"
 
+/* So many rows and more pay for turning a tile into float32. */
+#define WIDE_FROM (2 * TILE_ROWS + 1)
+
 struct job {
     const struct kern_attn *a;
     struct attn_rows rows;
     float *q, *p;       /* [n][q_step] scaled, [n][ATTN_TILE] */
     float *now, *total; /* [n] records: of this range, of those before */
+    float *back;        /* [n] what the record so far is multiplied by */
+    float *wide;        /* a tile's keys, then its values, in float32 */
     size_t q_step, rec_step;
     uint32_t v_wide; /* v_dim up to a multiple of 16 */
 };
@@ -24,8 +30,20 @@ struct job {
 /* The tile's memory: groups of positions that some row sees. */
 struct tile {
     const char *k[ATTN_GROUPS], *v[ATTN_GROUPS];
+    size_t v_step;  /* bytes from one position's values to the next's in a group */
     uint32_t p0, n; /* first position, how many */
 };
+
+/* y = x * s */
+static void scale_to(float *y, const float *x, float s, uint32_t n)
+{
+    const v16 by = v16_set1(s);
+    uint32_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        v16_store(y + i, v16_mul(v16_load(x + i), by));
+    if (i < n)
+        v16_store_n(y + i, n - i, v16_mul(v16_load_n(x + i, n - i), by));
+}
 
 static void job_init(struct job *j, const struct kern_attn *a, uint32_t g0, uint32_t n_g)
 {
@@ -38,12 +56,12 @@ static void job_init(struct job *j, const struct kern_attn *a, uint32_t g0, uint
     j->p = j->q + ATTN_ROWS * j->q_step;
     j->now = j->p + ATTN_ROWS * ATTN_TILE;
     j->total = j->now + ATTN_ROWS * j->rec_step;
-    for (uint32_t r = 0; r < j->rows.n; r++) {
-        const float *src = a->q + r / n_g * a->q_stride + (size_t)(g0 + r % n_g) * a->k_dim;
-        float *q = j->q + r * j->q_step;
-        for (uint32_t d = 0; d < a->k_dim; d++)
-            q[d] = src[d] * a->scale;
-    }
+    j->wide = j->total + ATTN_ROWS * j->rec_step;
+    j->back = j->wide + ATTN_TILE * attn_wide_floats(a->k_dim, a->v_dim);
+    for (uint32_t r = 0; r < j->rows.n; r++)
+        scale_to(j->q + r * j->q_step,
+                 a->q + r / n_g * a->q_stride + (size_t)(g0 + r % n_g) * a->k_dim, a->scale,
+                 a->k_dim);
 }
 
 static void recs_clear(const struct job *j, float *recs, uint32_t first, uint32_t end)
@@ -53,10 +71,11 @@ static void recs_clear(const struct job *j, float *recs, uint32_t first, uint32_
         recs[r * j->rec_step] = ATTN_MIN;
 }
 
+/* Of x <= 0. */
 static float exp1(float x)
 {
     float t[16];
-    v16_store(t, v16_exp(v16_set1(x)));
+    v16_store(t, v16_exp_weight(v16_set1(x)));
     return t[0];
 }
 
@@ -128,47 +147,68 @@ INLINED void scores_rows(const struct job *j, const struct tile *t, uint32_t r, 
 
 /* ---- softmax ---- */
 
-/* What row r does not see of the tile becomes -infinity. */
-static void hide(const struct job *j, const struct tile *t, uint32_t r)
+/* x with -infinity for what row r does not see of 16 positions from p0 + at on. */
+static v16 hide(const struct job *j, const struct tile *t, uint32_t r, uint32_t at, v16 x)
 {
-    float *p = j->p + (size_t)r * ATTN_TILE;
+    static const float lanes[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     const uint32_t pos = attn_row_pos(j->a, &j->rows, r), first = attn_first(pos, j->a->window);
-    for (uint32_t i = 0; t->p0 + i < first && i < ATTN_TILE; i++)
-        p[i] = -INFINITY;
-    for (uint32_t i = pos - t->p0 + 1; i < ATTN_TILE; i++)
-        p[i] = -INFINITY;
+    const v16 i = v16_load(lanes), none = v16_set1(-INFINITY);
+    x = v16_if_less(v16_set1((float)(int)(pos - t->p0 - at)), i, none, x);
+    return v16_if_less(i, v16_set1((float)(int)(first - t->p0 - at)), none, x);
 }
 
-static void soften(const struct job *j, const struct tile *t, uint32_t r)
+/* Caps and hides the scores of row r; its largest so far to its record, what that differs by to
+ * j->back. */
+static void find_top(const struct job *j, const struct tile *t, uint32_t r)
 {
     float *p = j->p + (size_t)r * ATTN_TILE, *rec = j->now + r * j->rec_step;
     const uint32_t pos = attn_row_pos(j->a, &j->rows, r);
-    const float cap = j->a->softcap;
+    const v16 cap = v16_set1(j->a->softcap);
+    const bool hides = pos < t->p0 + ATTN_TILE - 1 || attn_first(pos, j->a->window) > t->p0;
     v16 s[ATTN_GROUPS];
-    if (cap > 0)
-        for (uint32_t i = 0; i < t->n; i += 16)
-            v16_store(p + i,
-                      v16_mul(v16_set1(cap), v16_tanh(v16_div(v16_load(p + i), v16_set1(cap)))));
-    if (pos < t->p0 + ATTN_TILE - 1 || attn_first(pos, j->a->window) > t->p0)
-        hide(j, t, r);
     UNROLL
     for (uint32_t i = 0; i < ATTN_GROUPS; i++)
         s[i] = v16_load(p + 16 * i);
-    float top = v16_fold_max(v16_max(v16_max(s[0], s[1]), v16_max(s[2], s[3])));
-    top = top > rec[0] ? top : rec[0];
+    if (j->a->softcap > 0)
+        for (uint32_t i = 0; i < ATTN_GROUPS; i++)
+            s[i] = v16_mul(cap, v16_tanh(v16_div(s[i], cap)));
+    if (hides)
+        for (uint32_t i = 0; i < ATTN_GROUPS; i++)
+            s[i] = hide(j, t, r, 16 * i, s[i]);
+    if (hides || j->a->softcap > 0)
+        for (uint32_t i = 0; i < ATTN_GROUPS; i++)
+            v16_store(p + 16 * i, s[i]);
+    const float top = v16_fold_max(v16_max(v16_max(s[0], s[1]), v16_max(s[2], s[3]))),
+                old = rec[0];
+    rec[0] = top > old ? top : old;
+    j->back[r] = old - rec[0];
+}
+
+/* Scores of row r to weights, and their sums. */
+static inline void weigh(const struct job *j, uint32_t r)
+{
+    float *p = j->p + (size_t)r * ATTN_TILE, *rec = j->now + r * j->rec_step;
+    const v16 top = v16_set1(rec[0]);
+    v16 s[ATTN_GROUPS];
     UNROLL
     for (uint32_t i = 0; i < ATTN_GROUPS; i++) {
-        s[i] = v16_exp(v16_sub(s[i], v16_set1(top)));
+        s[i] = v16_exp_weight(v16_sub(v16_load(p + 16 * i), top));
         v16_store(p + 16 * i, s[i]);
     }
-    if (top > rec[0]) {
-        const v16 back = v16_set1(exp1(rec[0] - top));
-        for (size_t i = REC_SUM; i < j->rec_step; i += 16)
-            v16_store(rec + i, v16_mul(v16_load(rec + i), back));
-        rec[0] = top;
-    }
     v16_store(rec + REC_SUM,
-              v16_add(v16_load(rec + REC_SUM), v16_add(v16_add(s[0], s[1]), v16_add(s[2], s[3]))));
+              v16_add(v16_mul(v16_load(rec + REC_SUM), v16_set1(j->back[r])),
+                      v16_add(v16_add(s[0], s[1]), v16_add(s[2], s[3]))));
+}
+
+/* Pass by pass over all rows, without a branch that depends on scores: rows overlap. */
+static void soften(const struct job *j, const struct tile *t, uint32_t r0, uint32_t r1)
+{
+    for (uint32_t r = r0; r < r1; r++)
+        find_top(j, t, r);
+    for (uint32_t r = r0; r < r1; r += 16)
+        v16_store(j->back + r, v16_exp_weight(v16_load(j->back + r)));
+    for (uint32_t r = r0; r < r1; r++)
+        weigh(j, r);
 }
 
 /* ---- values ---- */
@@ -194,16 +234,16 @@ INLINED void values_tile(const struct job *j, const struct tile *t, uint32_t r, 
 {
     float *out = j->now + r * j->rec_step + REC_OUT + d;
     const float *p = j->p + (size_t)r * ATTN_TILE;
-    const size_t step = j->a->v_row_stride_bytes;
     v16 acc[TILE_ROWS][TILE_VECS], x[TILE_VECS];
     UNROLL
     for (uint32_t i = 0; i < n_r; i++) {
+        const v16 back = v16_set1(j->back[r + i]);
         UNROLL
         for (uint32_t v = 0; v < n_v; v++)
-            acc[i][v] = v16_load(out + i * j->rec_step + 16 * v);
+            acc[i][v] = v16_mul(v16_load(out + i * j->rec_step + 16 * v), back);
     }
     for (uint32_t c = 0; c < t->n; c++) {
-        const char *row = t->v[c / KV_LANES] + c % KV_LANES * step;
+        const char *row = t->v[c / KV_LANES] + c % KV_LANES * t->v_step;
         UNROLL
         for (uint32_t v = 0; v < n_v; v++)
             x[v] = v_load(row, d + 16 * v, type);
@@ -238,7 +278,9 @@ INLINED void values_rows(const struct job *j, const struct tile *t, uint32_t r, 
 static void tile_at(const struct kern_attn *a, uint32_t p0, struct tile *t)
 {
     const uint32_t last = a->pos + a->n_pos - 1;
-    *t = (struct tile){.p0 = p0, .n = MIN_OF(last - p0 + 1, (uint32_t)ATTN_TILE)};
+    *t = (struct tile){.v_step = a->v_row_stride_bytes,
+                       .p0 = p0,
+                       .n = MIN_OF(last - p0 + 1, (uint32_t)ATTN_TILE)};
     for (uint32_t g = 0; g * KV_LANES < t->n; g++) {
         t->k[g] = attn_k_group(a, p0 + g * KV_LANES);
         t->v[g] = attn_v_group(a, p0 + g * KV_LANES);
@@ -264,18 +306,81 @@ static void tile_at(const struct kern_attn *a, uint32_t p0, struct tile *t)
     default: break;                                                                                \
     }
 
-INLINED void run_tile(const struct job *j, const struct tile *t, uint32_t r0, uint32_t r1,
-                      enum kv_type type)
+INLINED void scores(const struct job *j, const struct tile *t, uint32_t r, uint32_t r1,
+                    enum kv_type type)
 {
-    uint32_t r = r0;
     for (; r + TILE_ROWS <= r1; r += TILE_ROWS)
         scores_rows(j, t, r, TILE_ROWS, type);
     ROWS_OF(scores_rows, r1 - r)
-    for (r = r0; r < r1; r++)
-        soften(j, t, r);
-    for (r = r0; r + TILE_ROWS <= r1; r += TILE_ROWS)
+}
+
+INLINED void values(const struct job *j, const struct tile *t, uint32_t r, uint32_t r1,
+                    enum kv_type type)
+{
+    for (; r + TILE_ROWS <= r1; r += TILE_ROWS)
         values_rows(j, t, r, TILE_ROWS, type);
     ROWS_OF(values_rows, r1 - r)
+}
+
+/* Of a float32 tile: one copy for all types of cache. */
+static void scores_wide(const struct job *j, const struct tile *t, uint32_t r0, uint32_t r1)
+{
+    scores(j, t, r0, r1, KV_F32);
+}
+
+static void values_wide(const struct job *j, const struct tile *t, uint32_t r0, uint32_t r1)
+{
+    values(j, t, r0, r1, KV_F32);
+}
+
+/* The tile's keys to j->wide, as a float32 cache has them; t points there. */
+INLINED void widen_keys(const struct job *j, struct tile *t, enum kv_type type)
+{
+    const uint32_t k_dim = j->a->k_dim;
+    for (uint32_t g = 0; g * KV_LANES < t->n; g++) {
+        float *dst = j->wide + (size_t)g * KV_LANES * k_dim;
+        for (uint32_t d = 0; d < k_dim;) {
+            const uint32_t end = type == KV_Q8_0 ? d + QK : k_dim;
+            const v16 scale = type == KV_Q8_0
+                                  ? v16_load_f16(t->k[g] + (size_t)(d / QK) * KV_LANES * (2 + QK))
+                                  : v16_zero();
+            for (; d < end; d++)
+                v16_store(dst + (size_t)d * KV_LANES, k_load(t->k[g], d, scale, type));
+        }
+        t->k[g] = (const char *)dst;
+    }
+}
+
+/* The same for the values, once the keys have been used. */
+INLINED void widen_values(const struct job *j, struct tile *t, enum kv_type type)
+{
+    for (uint32_t c = 0; c < t->n; c++) {
+        const char *row = t->v[c / KV_LANES] + c % KV_LANES * t->v_step;
+        for (uint32_t d = 0; d < j->v_wide; d += 16)
+            v16_store(j->wide + (size_t)c * j->v_wide + d, v_load(row, d, type));
+    }
+    for (uint32_t g = 0; g < ATTN_GROUPS; g++)
+        t->v[g] = (const char *)(j->wide + (size_t)g * KV_LANES * j->v_wide);
+    t->v_step = sizeof(float) * j->v_wide;
+}
+
+INLINED void run_tile(const struct job *j, struct tile *t, uint32_t r0, uint32_t r1,
+                      enum kv_type type)
+{
+    const bool wide = type != KV_F32 && r1 - r0 >= WIDE_FROM;
+    if (wide) {
+        widen_keys(j, t, type);
+        scores_wide(j, t, r0, r1);
+    } else {
+        scores(j, t, r0, r1, type);
+    }
+    soften(j, t, r0, r1);
+    if (wide) {
+        widen_values(j, t, type);
+        values_wide(j, t, r0, r1);
+    } else {
+        values(j, t, r0, r1, type);
+    }
 }
 
 /* What the rows see of a range, into j->now; the rows that see any: *ret_first to before *ret_end.
@@ -301,7 +406,9 @@ INLINED void run_range(const struct job *j, uint32_t range, enum kv_type type, u
 static void rec_join(const struct job *j, float *total, const float *part)
 {
     const float max = total[0] > part[0] ? total[0] : part[0];
-    const v16 back = v16_set1(exp1(total[0] - max)), scale = v16_set1(exp1(part[0] - max));
+    const float less = exp1(total[0] > part[0] ? part[0] - max : total[0] - max);
+    const v16 back = v16_set1(total[0] > part[0] ? 1 : less),
+              scale = v16_set1(total[0] > part[0] ? less : 1);
     for (size_t i = REC_SUM; i < j->rec_step; i += 16)
         v16_store(total + i,
                   v16_fma(v16_load(part + i), scale, v16_mul(v16_load(total + i), back)));
@@ -320,8 +427,21 @@ static void finish(const struct job *j, const float *total, uint32_t r)
         float top = total[0] > a->sinks[g] ? total[0] : a->sinks[g], back = expf(total[0] - top);
         scale = back / (sum * back + expf(a->sinks[g] - top));
     }
-    for (uint32_t d = 0; d < a->v_dim; d++)
-        out[d] = total[REC_OUT + d] * scale;
+    scale_to(out, total + REC_OUT, scale, a->v_dim);
+}
+
+/* What j->now has of a range, to the rows' totals: the first range that a row sees is its total. */
+static void join_rows(const struct job *j, uint32_t range, uint32_t first, uint32_t end)
+{
+    for (uint32_t r = first; r < end; r++) {
+        float *total = j->total + r * j->rec_step;
+        const float *part = j->now + r * j->rec_step;
+        const uint32_t pos = attn_row_pos(j->a, &j->rows, r);
+        if (attn_first(pos, j->a->window) / ATTN_RANGE == range)
+            memcpy(total, part, sizeof(float) * j->rec_step);
+        else
+            rec_join(j, total, part);
+    }
 }
 
 INLINED void attn(const struct kern_attn *a, enum kv_type type)
@@ -330,13 +450,15 @@ INLINED void attn(const struct kern_attn *a, enum kv_type type)
                    last = (a->pos + a->n_pos - 1) / ATTN_RANGE;
     for (uint32_t g = 0; g < a->n_group; g += ATTN_ROWS) {
         struct job j;
+        uint32_t r0, r1;
         job_init(&j, a, g, MIN_OF(a->n_group - g, (uint32_t)ATTN_ROWS));
-        recs_clear(&j, j.total, 0, j.rows.n);
-        for (uint32_t range = first; range <= last; range++) {
-            uint32_t r0, r1;
+        float *now = j.now;
+        j.now = j.total; /* nobody saw an earlier range */
+        run_range(&j, first, type, &r0, &r1);
+        j.now = now;
+        for (uint32_t range = first + 1; range <= last; range++) {
             run_range(&j, range, type, &r0, &r1);
-            for (uint32_t r = r0; r < r1; r++)
-                rec_join(&j, j.total + r * j.rec_step, j.now + r * j.rec_step);
+            join_rows(&j, range, r0, r1);
         }
         for (uint32_t r = 0; r < j.rows.n; r++)
             finish(&j, j.total + r * j.rec_step, r);
@@ -361,8 +483,8 @@ static void attn_join(const struct kern_attn *a, uint32_t n_ranges, const float 
                     .total = a->scratch,
                     .rec_step = attn_rec_floats(a->v_dim)};
     for (uint32_t g = 0; g < a->n_group; g++) {
-        recs_clear(&j, j.total, 0, 1);
-        for (uint32_t r = 0; r < n_ranges; r++)
+        memcpy(j.total, parts + g * j.rec_step, sizeof(float) * j.rec_step);
+        for (uint32_t r = 1; r < n_ranges; r++)
             rec_join(&j, j.total, parts + (r * a->n_group + g) * j.rec_step);
         finish(&j, j.total, g);
     }

@@ -202,6 +202,12 @@ static inline __m256 v8_pow2(__m256i n)
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
 
+/* 2^n for n in -126 .. 127. */
+static inline v16 v16_pow2(v16i n)
+{
+    return (v16){v8_pow2(n.a), v8_pow2(n.b)};
+}
+
 /* y * 2^n for integral n in -252 .. 254, in two steps so that neither power leaves the range. */
 static inline v16 v16_scale2(v16 y, v16 n)
 {
