@@ -57,6 +57,7 @@ static void carve_all(struct forward *f, const struct forward_dims *d, struct ca
     f->att = carve(c, n * f->na, sizeof(float));
     f->gate = carve(c, n_mid * d->n_ff_max, sizeof(float));
     f->up = carve(c, n_mid * d->n_ff_max, sizeof(float));
+    f->mid_row = carve(c, (uint64_t)d->n_threads * d->n_ff_max, sizeof(float));
     for (int i = 0; i < 2; i++)
         f->cos_sin[i] = carve(c, n * hp->n_rot, sizeof(float));
     f->attn_sizes = attention_measure(hp, d->n_threads, d->n_ctx);
@@ -186,7 +187,7 @@ void forward_release(struct forward *f)
 struct row_step {
     struct forward *f;
     const struct batch *b;
-    void (*fn)(struct row_step *s, uint32_t row);
+    void (*fn)(struct row_step *s, uint32_t row, uint32_t thread);
     const struct layer_weights *lw; /* of layer il; NULL past the last */
     uint32_t il, n_rows, width;
     unsigned formats; /* bit i: prepare act_format i */
@@ -195,10 +196,9 @@ struct row_step {
 static void run_row_piece(void *ctx, uint32_t piece, uint32_t thread)
 {
     struct row_step *s = ctx;
-    (void)thread;
     for (uint32_t r = piece * ROWS_PER_PIECE; r < MIN_OF((piece + 1) * ROWS_PER_PIECE, s->n_rows);
          r++)
-        s->fn(s, r);
+        s->fn(s, r, thread);
 }
 
 static void run_rows(struct row_step *s)
@@ -260,7 +260,7 @@ static void enter_next(struct row_step *s, uint32_t row)
         norm_and_prepare(s, f->w->output_norm, s->formats, row);
 }
 
-static void step_embed(struct row_step *s, uint32_t row)
+static void step_embed(struct row_step *s, uint32_t row, uint32_t thread UNUSED)
 {
     struct forward *f = s->f;
     const struct kern_mat *e = &f->w->embed;
@@ -286,7 +286,7 @@ static void norm_heads(const struct forward *f, float *x, const float *norm, uin
 }
 
 /* Norms, rotates and stores one token's q, k and v. */
-static void step_rope(struct row_step *s, uint32_t row)
+static void step_rope(struct row_step *s, uint32_t row, uint32_t thread UNUSED)
 {
     struct forward *f = s->f;
     const struct hparams *hp = f->hp;
@@ -315,7 +315,7 @@ static void step_rope(struct row_step *s, uint32_t row)
     }
 }
 
-static void step_prepare_att(struct row_step *s, uint32_t row)
+static void step_prepare_att(struct row_step *s, uint32_t row, uint32_t thread UNUSED)
 {
     struct forward *f = s->f;
     prepare_row(f, &f->in, s->formats, f->att + (size_t)row * f->na, s->width, row);
@@ -333,25 +333,27 @@ static void add_residual(struct forward *f, const float *norm, uint32_t row)
     f->kern->add(x, t, x, n);
 }
 
-static void step_after_attn(struct row_step *s, uint32_t row)
+static void step_after_attn(struct row_step *s, uint32_t row, uint32_t thread UNUSED)
 {
     add_residual(s->f, s->lw->attn_post_norm, row);
     norm_and_prepare(s, s->lw->ffn_norm, s->formats, row);
 }
 
-static void step_ffn_act(struct row_step *s, uint32_t row)
+/* The activation goes to a row of this thread's, which stays in its cache. */
+static void step_ffn_act(struct row_step *s, uint32_t row, uint32_t thread)
 {
     struct forward *f = s->f;
-    float *g = f->gate + (size_t)row * s->width, *u = f->up + (size_t)row * s->width;
+    const float *g = f->gate + (size_t)row * s->width, *u = f->up + (size_t)row * s->width;
+    float *y = f->mid_row + (size_t)thread * s->width;
     if (f->w->arch->ffn == ARCH_FFN_GELU)
-        f->kern->gelu_mul(g, u, g, s->width);
+        f->kern->gelu_mul(g, u, y, s->width);
     else
-        f->kern->silu_mul(g, u, g, s->width);
-    prepare_row(f, &f->mid, s->formats, g, s->width, row);
+        f->kern->silu_mul(g, u, y, s->width);
+    prepare_row(f, &f->mid, s->formats, y, s->width, row);
 }
 
 /* Layer s->il ends; s->lw is the next one's. */
-static void step_after_ffn(struct row_step *s, uint32_t row)
+static void step_after_ffn(struct row_step *s, uint32_t row, uint32_t thread UNUSED)
 {
     struct forward *f = s->f;
     add_residual(f, f->w->layers[s->il].ffn_post_norm, row);

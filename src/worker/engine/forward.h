@@ -52,6 +52,7 @@ struct forward {
 
     void *scratch; /* owned; everything below lies in it */
     float *x, *t, *q, *k, *v, *att, *gate, *up, *cos_sin[2];
+    float *mid_row; /* [n_threads][n_ff_max] */
     struct act_rows in, mid, gathered;
     float *probs, *expert_out, *choice_weight;
     uint32_t *choice_expert, *choice_row, *expert_first, *expert_fill;

@@ -60,6 +60,20 @@ static void cut(const struct forward *f, struct product *p, uint32_t n_rows)
     p->n_chunks = (p->mat.n_rows + p->chunk_rows - 1) / p->chunk_rows;
 }
 
+/* Scales, bias and soft cap of one row of a chunk. */
+static void finish_row(const struct forward *f, const struct product *p, float scale, float *y,
+                       uint32_t row0, uint32_t n)
+{
+    if (scale != 1.0f)
+        f->kern->scale(y, scale, y, n);
+    if (p->bias)
+        f->kern->add(y, p->bias + row0, y, n);
+    if (p->last_scale != 1.0f)
+        f->kern->scale(y, p->last_scale, y, n);
+    if (p->softcap > 0)
+        f->kern->softcap(y, p->softcap, y, n);
+}
+
 static void run_chunk(struct forward *f, const struct product *p, const struct kern_act *x,
                       const struct kern_mat *mat, float scale, float *out, uint32_t chunk)
 {
@@ -67,17 +81,9 @@ static void run_chunk(struct forward *f, const struct product *p, const struct k
     const kern_matmul_fn fn =
         mat->panels ? f->kern->matmul_panels[mat->type] : f->kern->matmul[mat->type];
     fn(mat, row0, row1, x, out + row0, p->ld);
-    for (uint32_t t = 0; t < x->n_tok; t++) {
-        float *y = out + t * p->ld + row0;
-        if (scale != 1.0f)
-            f->kern->scale(y, scale, y, row1 - row0);
-        if (p->bias)
-            f->kern->add(y, p->bias + row0, y, row1 - row0);
-        if (p->last_scale != 1.0f)
-            f->kern->scale(y, p->last_scale, y, row1 - row0);
-        if (p->softcap > 0)
-            f->kern->softcap(y, p->softcap, y, row1 - row0);
-    }
+    if (scale != 1.0f || p->bias || p->last_scale != 1.0f || p->softcap > 0)
+        for (uint32_t t = 0; t < x->n_tok; t++)
+            finish_row(f, p, scale, out + t * p->ld + row0, row0, row1 - row0);
 }
 
 static struct kern_act act_view(const struct forward *f, const struct act_rows *x,

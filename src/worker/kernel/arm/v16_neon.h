@@ -254,6 +254,12 @@ static inline v16 v16_scale2(v16 y, v16 n)
 #undef E
 }
 
+/* The same for n >= -126 and y >= 0.5, where nothing is rounded. */
+static inline v16 v16_scale_normal(v16 y, v16 n)
+{
+    return v16_scale2(y, n);
+}
+
 static inline v16 v16_abs(v16 x)
 {
 #define E(i) vabsq_f32(x.r[i])

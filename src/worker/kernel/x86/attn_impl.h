@@ -5,7 +5,7 @@
  *
  * Query rows (positions times heads) pass together over each tile of keys and values: a small
  * matrix product for the scores, the softmax row by row, another product for the values.  Positions
- * that a row does not see weigh exactly 0, and so does what is below exp(-87) of the largest.  Where
+ * that a row does not see weigh exactly 0, and so does what is below exp(-87) of the largest. Where
  * many rows pass, a tile is turned into float32 once for all of them. */
 #include <math.h>
 
@@ -178,8 +178,7 @@ static void find_top(const struct job *j, const struct tile *t, uint32_t r)
     if (hides || j->a->softcap > 0)
         for (uint32_t i = 0; i < ATTN_GROUPS; i++)
             v16_store(p + 16 * i, s[i]);
-    const float top = v16_fold_max(v16_max(v16_max(s[0], s[1]), v16_max(s[2], s[3]))),
-                old = rec[0];
+    const float top = v16_fold_max(v16_max(v16_max(s[0], s[1]), v16_max(s[2], s[3]))), old = rec[0];
     rec[0] = top > old ? top : old;
     j->back[r] = old - rec[0];
 }
@@ -195,9 +194,8 @@ static inline void weigh(const struct job *j, uint32_t r)
         s[i] = v16_exp_weight(v16_sub(v16_load(p + 16 * i), top));
         v16_store(p + 16 * i, s[i]);
     }
-    v16_store(rec + REC_SUM,
-              v16_add(v16_mul(v16_load(rec + REC_SUM), v16_set1(j->back[r])),
-                      v16_add(v16_add(s[0], s[1]), v16_add(s[2], s[3]))));
+    v16_store(rec + REC_SUM, v16_add(v16_mul(v16_load(rec + REC_SUM), v16_set1(j->back[r])),
+                                     v16_add(v16_add(s[0], s[1]), v16_add(s[2], s[3]))));
 }
 
 /* Pass by pass over all rows, without a branch that depends on scores: rows overlap. */
@@ -278,9 +276,8 @@ INLINED void values_rows(const struct job *j, const struct tile *t, uint32_t r, 
 static void tile_at(const struct kern_attn *a, uint32_t p0, struct tile *t)
 {
     const uint32_t last = a->pos + a->n_pos - 1;
-    *t = (struct tile){.v_step = a->v_row_stride_bytes,
-                       .p0 = p0,
-                       .n = MIN_OF(last - p0 + 1, (uint32_t)ATTN_TILE)};
+    *t = (struct tile){
+        .v_step = a->v_row_stride_bytes, .p0 = p0, .n = MIN_OF(last - p0 + 1, (uint32_t)ATTN_TILE)};
     for (uint32_t g = 0; g * KV_LANES < t->n; g++) {
         t->k[g] = attn_k_group(a, p0 + g * KV_LANES);
         t->v[g] = attn_v_group(a, p0 + g * KV_LANES);

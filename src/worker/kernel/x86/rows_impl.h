@@ -49,7 +49,7 @@ static void softcap(const float *x, float cap, float *y, uint32_t n)
 /* x / (1 + exp(-u)) */
 static inline v16 gated(v16 x, v16 u)
 {
-    return v16_div(x, v16_add(v16_set1(1.0f), v16_exp(v16_sub(v16_zero(), u))));
+    return v16_div(x, v16_exp_plus1(v16_sub(v16_zero(), u)));
 }
 
 static void silu_mul(const float *gate, const float *up, float *y, uint32_t n)

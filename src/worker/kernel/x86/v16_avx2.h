@@ -218,6 +218,12 @@ static inline v16 v16_scale2(v16 y, v16 n)
     return y;
 }
 
+/* The same for n >= -126 and y >= 0.5, where nothing is rounded. */
+static inline v16 v16_scale_normal(v16 y, v16 n)
+{
+    return v16_scale2(y, n);
+}
+
 static inline v16 v16_abs(v16 x)
 {
     __m256 m = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));

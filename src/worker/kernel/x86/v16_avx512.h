@@ -165,6 +165,12 @@ static inline v16 v16_scale2(v16 y, v16 n)
     return v16_mul(v16_mul(y, v16_pow2(half)), v16_pow2(_mm512_sub_epi32(i, half)));
 }
 
+/* The same for n >= -126 and y >= 0.5, where nothing is rounded. */
+static inline v16 v16_scale_normal(v16 y, v16 n)
+{
+    return _mm512_scalef_ps(y, n);
+}
+
 static inline v16 v16_abs(v16 x)
 {
     return _mm512_abs_ps(x);

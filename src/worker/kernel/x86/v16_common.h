@@ -89,6 +89,13 @@ static inline v16 v16_exp_weight(v16 x)
     return v16_if_less(x, least, v16_zero(), v16_mul(y, v16_pow2(v16_to_int(n))));
 }
 
+/* 1 + exp x, as if v16_exp had been asked: what is left out is lost in the sum.  NaN stays NaN. */
+static inline v16 v16_exp_plus1(v16 x)
+{
+    v16 n, y = v16_exp_parts(v16_max(v16_set1(-87.0f), v16_min(v16_set1(89.0f), x)), &n);
+    return v16_add(v16_scale_normal(y, n), v16_set1(1.0f));
+}
+
 /* Below 0.625 x + x^3 P(x^2), fitted likewise (4e-9); above, 1 - 2 / (exp 2x + 1). */
 static inline v16 v16_tanh(v16 x)
 {
