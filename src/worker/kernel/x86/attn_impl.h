@@ -240,17 +240,19 @@ INLINED void values_tile(const struct job *j, const struct tile *t, uint32_t r, 
         for (uint32_t v = 0; v < n_v; v++)
             acc[i][v] = v16_mul(v16_load(out + i * j->rec_step + 16 * v), back);
     }
-    for (uint32_t c = 0; c < t->n; c++) {
-        const char *row = t->v[c / KV_LANES] + c % KV_LANES * t->v_step;
-        UNROLL
-        for (uint32_t v = 0; v < n_v; v++)
-            x[v] = v_load(row, d + 16 * v, type);
-        UNROLL
-        for (uint32_t i = 0; i < n_r; i++) {
-            const v16 w = v16_set1(p[i * ATTN_TILE + c]);
+    for (uint32_t c = 0; c < t->n;) {
+        const uint32_t end = MIN_OF(c + KV_LANES, t->n);
+        for (const char *row = t->v[c / KV_LANES]; c < end; row += t->v_step, c++) {
             UNROLL
             for (uint32_t v = 0; v < n_v; v++)
-                acc[i][v] = v16_fma(w, x[v], acc[i][v]);
+                x[v] = v_load(row, d + 16 * v, type);
+            UNROLL
+            for (uint32_t i = 0; i < n_r; i++) {
+                const v16 w = v16_set1(p[i * ATTN_TILE + c]);
+                UNROLL
+                for (uint32_t v = 0; v < n_v; v++)
+                    acc[i][v] = v16_fma(w, x[v], acc[i][v]);
+            }
         }
     }
     UNROLL
