@@ -54,8 +54,8 @@ static uint32_t many_rows(const struct forward *f, const struct product *p, uint
 static void cut(const struct forward *f, struct product *p, uint32_t n_rows)
 {
     const size_t bytes = chunk_bytes(p, n_rows, team_size(f->team));
-    const uint32_t rows = MAX_OF((uint32_t)(bytes / MAX_OF(p->mat.row_bytes, (size_t)1)),
-                                 many_rows(f, p, n_rows));
+    const uint32_t rows =
+        MAX_OF((uint32_t)(bytes / MAX_OF(p->mat.row_bytes, (size_t)1)), many_rows(f, p, n_rows));
     p->chunk_rows = MAX_OF((rows + KERN_ROW_STEP / 2) / KERN_ROW_STEP, 1u) * KERN_ROW_STEP;
     p->n_chunks = (p->mat.n_rows + p->chunk_rows - 1) / p->chunk_rows;
 }
