@@ -275,7 +275,7 @@ INLINED void float_few(const struct kern_mat *w, uint32_t row0, uint32_t row1,
 INLINED void many_unpack(const char *rows, size_t row_bytes, uint32_t n, uint32_t c0, uint32_t c1,
                          uint32_t n_cols, char *to, const uint32_t n_parts)
 {
-    for (uint32_t c = c0; c < c1; c += TILE_K, to += 2 * n_parts * TILE_BYTES) {
+    for (uint32_t c = c0; c < c1; c += TILE_K, to += MANY_PANELS * n_parts * TILE_BYTES) {
         const __mmask32 m = float_mask(c, n_cols);
         __m512i v[16], lo[16], t[16];
         UNROLL

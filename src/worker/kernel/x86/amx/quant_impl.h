@@ -182,7 +182,7 @@ struct quant_kind {
     static                                                                                         \
         __attribute__((noinline)) void many_##NAME(const char *panel, uint32_t n_blocks, char *to) \
     {                                                                                              \
-        for (uint32_t b = 0; b < n_blocks; b++, to += 2 * TILE_BYTES) {                            \
+        for (uint32_t b = 0; b < n_blocks; b++, to += MANY_PANELS * TILE_BYTES) {                  \
             quant_tile((const struct panel_block *)panel, to, FLAGS);                              \
             panel += panel_block_bytes(FLAGS);                                                     \
         }                                                                                          \
@@ -264,7 +264,7 @@ INLINED void quant_fill(const struct quant_tiles *q, const struct kern_mat *w, u
                         uint32_t n, uint32_t c, uint32_t c1, char *to)
 {
     _Alignas(64) char panel[QUANT_GROUP / QK * sizeof(struct panel_block)];
-    for (; c < c1; c += QUANT_GROUP, to += QUANT_GROUP / TILE_K * 2 * TILE_BYTES) {
+    for (; c < c1; c += QUANT_GROUP, to += QUANT_GROUP / TILE_K * MANY_PANELS * TILE_BYTES) {
         const uint32_t n_blocks = MIN_OF(c1 - c, (uint32_t)QUANT_GROUP) / QK;
         for (uint32_t i = 0; i * PANEL_ROWS < n; i++) {
             q->panel(w, row + i * PANEL_ROWS, MIN_OF(n - i * PANEL_ROWS, (uint32_t)PANEL_ROWS), c,
