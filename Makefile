@@ -44,6 +44,7 @@ isa = $(if $(findstring /kernel/$(KERNDIR)/,$1),-g1)\
       $(if $(filter %_avx512vnni.c,$1),-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni)\
       $(if $(filter %_avx512bf16.c,$1),-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512bf16)\
       $(if $(filter %_amx.c,$1),-mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mprfchw -mamx-tile -mamx-bf16 -mtune=sapphirerapids)\
+      $(if $(filter %/amx_timed_avx512vnni.c,$1),-g1 -mprfchw -mtune=sapphirerapids $(addprefix -ffixed-xmm,26 27 28 29 30 31))\
       $(if $(filter %_dotprod.c,$1),-march=armv8.2-a+dotprod)\
       $(if $(filter %_i8mm.c,$1),-march=armv8.2-a+dotprod+i8mm)$(kernsan)
 # Unrolled kernels with every check in line take gcc minutes; by calls they are as strict.

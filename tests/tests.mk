@@ -17,8 +17,9 @@ ONLY    ?=
 
 $(BUILD)/libberth.a: $(OBJ)
 	$(Q)rm -f $@; ar rcs $@ $^
-# Helpers shared by C tests: tests/support/*.c
-SUPPORT := $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(if $(filter x86_64,$(ARCH)),,%_avx512vnni.c),$(wildcard tests/support/*.c)))
+# Helpers shared by C tests: tests/support/*.c, all but what is for bench_kernels alone.
+SUPPORT := $(patsubst %.c,$(BUILD)/%.o,$(filter-out %/amx_timed_avx512vnni.c $(if $(filter x86_64,$(ARCH)),,%_avx512vnni.c),\
+             $(wildcard tests/support/*.c)))
 # The API's own tests have a runner that plays, in place of daemon/runner's.
 $(BUILD)/tests/unit/test_api_http: $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support/played/*.c))
 $(TESTBIN): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT) $(BUILD)/libberth.a
@@ -64,7 +65,10 @@ fuzz:
 BENCHC  := $(wildcard tests/*/bench_*.c)
 BENCHBIN := $(BENCHC:%.c=$(BUILD)/%)
 $(BENCHBIN): $(BUILD)/%: $(BUILD)/%.o $(BUILD)/tests/support/http_client.o $(BUILD)/libberth.a
-	$(Q)$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(LIBS)
+# Fixed registers are gcc's; a sanitizer's checks would be measured along.
+$(BUILD)/tests/kernel/bench_kernels: \
+  $(if $(filter x86_64,$(ARCH)),$(if $(SAN)$(findstring clang,$(CC)),,$(BUILD)/tests/support/amx_timed_avx512vnni.o))
 BENCHPY := $(wildcard tests/bench/*.py)
 bench: all $(BENCHBIN) $(TOOLBIN)
 	$(Q)export BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)); \

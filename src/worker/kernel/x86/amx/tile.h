@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tile registers that the kernels here work with: AMX itself, or, where TILES_EMULATED is
  * defined, plain C that does what the manual says and stops at what the processor would refuse.
+ * Where TILES_REPLACED is, whoever includes the kernels brings the macros.
  * Source: Intel 64 manual, volume 1 chapter 18, and the instructions' pages.
  *
  * Registers are named by literal digits, and belong to the thread. */
@@ -25,7 +26,7 @@ INLINED void tile_shape(struct tile_config *c, int tile, uint32_t rows, uint32_t
     c->row_bytes[tile] = (uint16_t)row_bytes;
 }
 
-#ifndef TILES_EMULATED
+#if !defined(TILES_EMULATED) && !defined(TILES_REPLACED)
 
 /* Not the compiler's own: gcc 12's say neither that a load reads memory nor how much of the
  * configuration is read, so that stores before them might be moved or left out. */
@@ -45,7 +46,7 @@ INLINED void tile_shape(struct tile_config *c, int tile, uint32_t rows, uint32_t
 #define TILE_DOT(op, acc, a, b)  __asm__ volatile(op " %%tmm" #b ", %%tmm" #a ", %%tmm" #acc : :)
 #define TILE_DOT_BF16(acc, a, b) TILE_DOT("tdpbf16ps", acc, a, b)
 
-#else
+#elif defined(TILES_EMULATED)
 
 #include <math.h>
 #include <string.h>
