@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How fast each kernel is on each level, beside what the memory gives: one thread, weights larger
  * than the caches. A program of its own, not a test: usage: bench_kernels [LEVEL-SUBSTRING
- * [SLOT-SUBSTRING]] */
+ * [SLOT-SUBSTRING]]
+ *
+ * Where there is AVX-512 with VNNI but no AMX, "amx-timed" are the AMX kernels on stand-ins
+ * (tests/support/amx_timed.h). */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,12 +12,22 @@
 
 #include "lib/base/err.h"
 #include "lib/base/mem.h"
+#include "lib/sys/cpu.h"
 #include "worker/kernel/kern.h"
 #include "worker/kernel/panels.h"
 
-enum { COLS = 2048, TOKENS = 64, BATCH = 8, SMALL_ROWS = 256 };
+#include "tests/support/amx_timed.h"
+
+enum { COLS = 2048, TOKENS = 64, BATCH = 8, PROMPT = 512, SMALL_ROWS = 256 };
 
 static const size_t big_bytes = 192u << 20; /* past any cache */
+
+/* Rows that take so many bytes: a multiple of 32, as all numbers of rows and of many tokens here;
+ * amx_timed.h wants whole tiles. */
+static uint32_t rows_of(size_t n_bytes, size_t row_bytes)
+{
+    return (uint32_t)(n_bytes / row_bytes / 32 * 32);
+}
 
 static const enum dtype types[] = {
     DTYPE_F32,  DTYPE_F16,    DTYPE_BF16,   DTYPE_Q4_0,  DTYPE_Q4_1, DTYPE_Q5_0,
@@ -84,16 +97,14 @@ static void bench_matmul(const struct kern *k, enum dtype type, void *data, void
     size_t row_bytes = dtype_row_bytes(info, COLS),
            act_bytes = kern_act_row_bytes(k->act_for[type], COLS);
     bool slow = strcmp(k->level, "ref") == 0;
-    for (int t = 0; t < TOKENS; t++)
+    bool prompt = strncmp(k->level, "amx", 3) == 0;
+    for (int t = 0; t < (prompt ? PROMPT : TOKENS); t++)
         k->act_prepare[k->act_for[type]](src, (char *)act + (size_t)t * act_bytes, COLS);
     struct kern_act x = {k->act_for[type], 1, COLS, act_bytes, act};
-    struct kern_mat w = {type, (uint32_t)((slow ? big_bytes / 16 : big_bytes) / row_bytes),
-                         COLS, row_bytes,
-                         data, panels ? data : NULL};
-    if (panels) {
+    struct kern_mat w = {type, 0, COLS, row_bytes, data, panels ? data : NULL};
+    if (panels)
         row_bytes = panels_strip_bytes(type, COLS) / PANELS_ROWS;
-        w.n_rows = (uint32_t)((slow ? big_bytes / 16 : big_bytes) / row_bytes) / 16 * 16;
-    }
+    w.n_rows = rows_of(slow ? big_bytes / 16 : big_bytes, row_bytes);
     double decode = matmul_s(k, &w, &x, y, slow ? 1 : 3);
     double gb_s = (double)w.n_rows * (double)row_bytes / decode * 1e-9;
     x.n_tok = BATCH;
@@ -111,9 +122,16 @@ static void bench_matmul(const struct kern *k, enum dtype type, void *data, void
     double gflop_s = 2.0 * w.n_rows * COLS * TOKENS / prefill * 1e-9;
     printf(
         "%-11s %s %-7s  1 token %6.2f GB/s (in cache %6.2f)   %d tokens %6.2f (%6.2f)   %d tokens "
-        "%7.1f GFLOP/s\n",
+        "%7.1f GFLOP/s",
         k->level, panels ? "panels" : "matmul", info->name, gb_s, cached_gb_s, BATCH, batch_gb_s,
         batch_cached_gb_s, TOKENS, gflop_s);
+    if (prompt) {
+        x.n_tok = PROMPT;
+        prefill = matmul_s(k, &w, &x, y, 5);
+        printf("   %d tokens %7.1f GFLOP/s", PROMPT,
+               2.0 * w.n_rows * COLS * PROMPT / prefill * 1e-9);
+    }
+    printf("\n");
 }
 
 /* Elements a second of one call over n elements. */
@@ -192,12 +210,34 @@ static void bench_attn(const struct kern *k, const float *q, char *cache, float 
            4.0 * POS * DIM * 4 * n_pos / best * 1e-9);
 }
 
+/* The machine's levels, and what stands in for AMX where it has none. */
+static int bench_levels(const char *names[17])
+{
+    int n = kern_levels(names);
+#if defined(__x86_64__)
+    if (amx_timed_fill && cpu_has(CPU_AVX512VNNI) && !cpu_has(CPU_AMX_BF16))
+        names[n++] = "amx-timed";
+#endif
+    return n;
+}
+
+static int level_init(struct kern *k, const char *level)
+{
+    struct err err = ERR_INIT;
+    const bool timed = strcmp(level, "amx-timed") == 0;
+    if (kern_init(k, timed ? NULL : level, &err) != 0)
+        return -1;
+    if (timed)
+        amx_timed_fill(k);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    const char *names[16], *level = argc > 1 ? argv[1] : "", *slot = argc > 2 ? argv[2] : "";
-    int n_levels = kern_levels(names);
+    const char *names[17], *level = argc > 1 ? argv[1] : "", *slot = argc > 2 ? argv[2] : "";
+    int n_levels = bench_levels(names);
     unsigned char *data = alloc(big_bytes);
-    void *act = alloc(TOKENS * kern_act_row_bytes(ACT_F32, COLS));
+    void *act = alloc(PROMPT * kern_act_row_bytes(ACT_F32, COLS));
     float *x = alloc(4 * COLS), *w = alloc(4 * COLS), *y = alloc(big_bytes / 8);
     if (!data || !act || !x || !w || !y)
         return 1;
@@ -210,8 +250,7 @@ int main(int argc, char **argv)
     printf("memory read, one thread: %.2f GB/s\n", read_gb_s(data, big_bytes));
     for (int l = 0; l < n_levels; l++) {
         struct kern k;
-        struct err err = ERR_INIT;
-        if (!strstr(names[l], level) || kern_init(&k, names[l], &err) != 0)
+        if (!strstr(names[l], level) || level_init(&k, names[l]) != 0)
             continue;
         for (size_t t = 0; t < ARRAY_LEN(types); t++)
             if (strstr(dtype_info(types[t])->name, slot)) {
