@@ -577,8 +577,9 @@ static void time_best(struct store *s, uint32_t n, double ret_ms[2])
     }
 }
 
-/* Four times as many models take about four times as long, and not sixteen; a list looks for the
- * names of each in the whole index, which may show a little. */
+/* Four times as many models take about four times as long, and not sixteen.  Reading them all looks
+ * for the names of each in the whole index: sixteen times where that is slow (under a sanitizer),
+ * and not sixty-four. */
 static void test_many_names(void **state)
 {
     (void)state;
@@ -599,7 +600,7 @@ static void test_many_names(void **state)
     printf("usage: %.1f ms of 300 models, %.1f of 1200; reading them all: %.1f and %.1f\n", few[0],
            many[0], few[1], many[1]);
     assert_true(many[0] < 7 * few[0]);
-    assert_true(many[1] < 18 * few[1]);
+    assert_true(many[1] < 30 * few[1]);
     store_close(s);
 }
 
