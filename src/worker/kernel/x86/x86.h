@@ -34,7 +34,6 @@ void panels_avx512_fill(struct kern *k);
 
 void quant_avx512vnni_fill(struct kern *k);
 void panels_avx512vnni_fill(struct kern *k);
-extern const kern_matmul_fn panels_avx512vnni[DTYPE_N]; /* what it fills in */
 void float_avx512bf16_fill(struct kern *k);
 
 void quant_amx_fill(struct kern *k);

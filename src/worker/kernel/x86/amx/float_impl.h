@@ -9,7 +9,7 @@
  * second, in the instruction's order.  The instruction does not ask which operand is which, so a
  * token's bits are the same on both ways:
  *   few tokens: weights are the left operand as they lie in the file, tokens are turned;
- *   many: tokens are the left operand as they lie, weights are turned, 32 rows at a time. */
+ *   many: tokens are the left operand as they lie, weights are turned, 64 rows at a time. */
 
 enum {
     FEW_W_BYTES = 32 << 10, /* weights that are not as the file has them */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Many tokens times weights on tiles (tile.h): tokens are the left operand as they lie, bfloat16 in
- * rows; weights the right one, made bfloat16 in tiles, a chunk of 32 rows at a time, while all
+ * rows; weights the right one, made bfloat16 in tiles, a chunk of 64 rows at a time, while all
  * tokens of the call pass over it.  Included once, after panel_impl.h and tile.h.
  *
  * A tile of 16 tokens meets those of four panels of 16 rows: the second-level cache gives a core 35

@@ -216,7 +216,7 @@ INLINED void quant_few_out(const struct quant_few *f, uint32_t lo, uint32_t hi, 
 }
 
 /* Up to QUANT_FEW tokens from x on; rows row0 to row1 in units of 16 that begin at multiples of
- * `align` rows. */
+ * q->at.n_unit rows. */
 INLINED void quant_few_tokens(struct quant_few *f, const struct quant_tiles *q,
                               const struct kern_mat *w, uint32_t row0, uint32_t row1, const char *x,
                               size_t x_row, uint32_t n_tok, float *y, size_t ld_y)

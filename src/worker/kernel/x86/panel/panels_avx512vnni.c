@@ -10,12 +10,6 @@
 
 #include "worker/kernel/x86/panel/prepared_impl.h"
 
-const kern_matmul_fn panels_avx512vnni[DTYPE_N] = {
-#define X(TYPE, ...) [DTYPE_##TYPE] = prepared_##TYPE,
-    STRIP_TYPES(X)
-#undef X
-};
-
 void panels_avx512vnni_fill(struct kern *k)
 {
     prepared_fill(k);
