@@ -230,6 +230,60 @@ static void curves_take_infinities_and_nan(void **state)
     for_levels(odd_curves);
 }
 
+static void block_values(const struct kern *k, const float *x, uint32_t n, struct io *io)
+{
+    float maxima[MAX_N / KERN_ROW_BLOCK + 1], sums[MAX_N / KERN_ROW_BLOCK + 1], max = -INFINITY;
+    assert_true(k->block_max(x, n, maxima));
+    for (uint32_t i = 0; i < n; i++)
+        max = fmaxf(max, x[i]);
+    k->exp_blocks(x, max, 0.7f, io->y, sums, n);
+    for (uint32_t b = 0; b * KERN_ROW_BLOCK < n; b++) {
+        float largest = -INFINITY;
+        double sum = 0;
+        for (uint32_t i = b * KERN_ROW_BLOCK; i < n && i < (b + 1) * KERN_ROW_BLOCK; i++) {
+            const float u = (x[i] - max) / 0.7f;
+            largest = fmaxf(largest, x[i]);
+            if (!(u < -87.0f ? io->y[i] == 0 : close_to(io->y[i], exp((double)u), 3e-7, 0)))
+                fail_msg("%s exp_blocks(%a): %a, exactly %a", k->level, (double)u, (double)io->y[i],
+                         exp((double)u));
+            sum += (double)io->y[i];
+        }
+        assert_true(maxima[b] == largest);
+        assert_true(close_to(sums[b], sum, 1e-6, 0));
+    }
+    k->exp_blocks(x, max, 0.7f, io->w, sums, n / 2); /* whatever comes after it */
+    assert_memory_equal(io->w, io->y, n / 2 * sizeof(float));
+}
+
+static void block_sizes(const struct kern *k, const struct kern *ref UNUSED)
+{
+    static const uint32_t more[] = {127, 128, 129, 143, 144, 145, 255, 256, 257};
+    for (size_t s = 0; s < ARRAY_LEN(sizes) + ARRAY_LEN(more); s++)
+        for (int kind = 0; kind < KINDS; kind++) {
+            struct io io;
+            io_init(&io, s < ARRAY_LEN(sizes) ? sizes[s] : more[s - ARRAY_LEN(sizes)], kind);
+            block_values(k, io.x, io.n, &io);
+            io.x[rng() % io.n] = -INFINITY;
+            if (io.n > 1)
+                block_values(k, io.x, io.n, &io);
+            static const float bad[] = {NAN, INFINITY};
+            for (int i = 0; i < 20; i++) {
+                float *odd = &io.x[i < 2 ? io.n - 1 : rng() % io.n], was = *odd;
+                *odd = bad[i % 2];
+                float maxima[MAX_N / KERN_ROW_BLOCK + 1];
+                assert_false(k->block_max(io.x, io.n, maxima));
+                *odd = was;
+            }
+            io_release(&io);
+        }
+}
+
+static void blocks_of_long_rows(void **state)
+{
+    (void)state;
+    for_levels(block_sizes);
+}
+
 static void rope_sizes(const struct kern *k, const struct kern *ref)
 {
     for (uint32_t n_rot = 2; n_rot <= 260; n_rot += n_rot < 70 ? 2 : 38) {
@@ -388,6 +442,7 @@ int main(void)
         cmocka_unit_test(norms_match_arithmetic),
         cmocka_unit_test(curves_match_arithmetic),
         cmocka_unit_test(curves_take_infinities_and_nan),
+        cmocka_unit_test(blocks_of_long_rows),
         cmocka_unit_test(rope_rotates_pairs),
         cmocka_unit_test(cache_rows_round_to_nearest_even),
         cmocka_unit_test(activations_round_to_the_nearest_of_255),

@@ -22,11 +22,13 @@ struct fixture {
     struct sampler_result out;
 };
 
+static struct kern kern;
+
 static void open_fixture(struct fixture *f, const float *logits, uint32_t n)
 {
     struct err err = ERR_INIT;
     memset(f, 0, sizeof *f);
-    assert_int_equal(sampler_init(&f->s, n, &err), 0);
+    assert_int_equal(sampler_init(&f->s, &kern, n, &err), 0);
     gen_params_init(&f->p);
     f->p.has_seed = true;
     f->in = (struct sampler_input){.logits = logits, .params = &f->p};
@@ -218,6 +220,111 @@ static void test_large_rows(void **state)
     mem_free(seen);
 }
 
+/* The set that filters keep of `large` in the order by value, most first: how many of `order`, by
+ * sorting and sums in double.  Values near a threshold make it a range: *ret_least to *ret_most. */
+static void kept_by_sort(const struct gen_params *p, const uint32_t *order, uint32_t *ret_least,
+                         uint32_t *ret_most)
+{
+    const double t = p->temperature, max = large[order[0]];
+    double total = 0, sum = 0;
+    uint32_t n = p->top_k ? MIN_OF(p->top_k, n_large) : n_large;
+    while (p->min_p > 0 && exp((large[order[n - 1]] - max) / t) < p->min_p)
+        n--;
+    for (uint32_t i = 0; i < n; i++)
+        total += exp((large[order[i]] - max) / t);
+    *ret_least = *ret_most = n;
+    for (uint32_t i = 0; p->top_p < 1 && i < n; i++) {
+        sum += exp((large[order[i]] - max) / t) / total;
+        if (sum < p->top_p * (1 - 1e-5))
+            *ret_least = i + 2;
+        if (sum >= p->top_p * (1 + 1e-5)) {
+            *ret_most = i + 1;
+            break;
+        }
+    }
+    *ret_least = MIN_OF(*ret_least, n);
+}
+
+/* The token drawn is the one where the sum of the kept tokens' shares, by id, passes the uniform
+ * number. */
+static void check_draw(struct fixture *f, const uint32_t *order, bool *kept)
+{
+    const struct gen_params *p = &f->p;
+    uint32_t least, most;
+    kept_by_sort(p, order, &least, &most);
+    memset(kept, 0, n_large * sizeof *kept);
+    double total = 0, before = 0;
+    for (uint32_t i = 0; i < most; i++) {
+        kept[order[i]] = true;
+        total += exp((large[order[i]] - large[order[0]]) / (double)p->temperature);
+    }
+    const double u = sampler_uniform(p->seed, 0, 0),
+                 slack = 1e-5 + 2.0 * (double)(most - least) / most;
+    const uint32_t token = (uint32_t)run(f);
+    if (!kept[token])
+        fail_msg("token %u is not among the %u kept", token, most);
+    for (uint32_t i = 0; i < token; i++)
+        before += kept[i] ? exp((large[i] - large[order[0]]) / (double)p->temperature) / total : 0;
+    const double share = exp((large[token] - large[order[0]]) / (double)p->temperature) / total;
+    if (u < before - slack || u > before + share + slack)
+        fail_msg(
+            "n %u, top_k %u, top_p %g, min_p %g, T %g: drew %u, whose share is %g to %g, by %g",
+            n_large, p->top_k, p->top_p, p->min_p, p->temperature, token, before, before + share,
+            u);
+}
+
+static void test_draws_by_sort(void **state)
+{
+    static const uint32_t sizes[] = {1, 2, 127, 128, 129, 300, 4099};
+    static const struct gen_params params[] = {
+        {.temperature = 1, .top_p = 1},
+        {.temperature = 0.7f, .top_p = 0.95f},
+        {.temperature = 2, .top_p = 0.3f},
+        {.temperature = 1, .top_p = 0.999999f},
+        {.temperature = 1, .top_p = 1, .top_k = 40},
+        {.temperature = 0.6f, .top_p = 0.9f, .top_k = 20},
+        {.temperature = 1, .top_p = 1, .top_k = 200, .min_p = 0.01f},
+        {.temperature = 1.5f, .top_p = 0.8f, .min_p = 0.001f},
+    };
+    struct err err = ERR_INIT;
+    struct fixture f;
+    uint32_t rng = 5;
+    (void)state;
+    large = mem_try_alloc(4099, sizeof *large, &err);
+    uint32_t *order = mem_try_alloc(4099, sizeof *order, &err);
+    bool *kept = mem_try_alloc(4099, sizeof *kept, &err);
+    for (size_t s = 0; s < ARRAY_LEN(sizes); s++) {
+        n_large = sizes[s];
+        for (uint32_t i = 0; i < n_large; i++, rng = rng * 1664525u + 1013904223u) {
+            const float a = (float)(rng >> 8) * 0x1p-24f;
+            large[i] = 40 * a * a * a - 3; /* few are likely, some banned */
+            if (i && rng >> 28 == 3)
+                large[i] = -INFINITY;
+            order[i] = i;
+        }
+        qsort(order, n_large, sizeof *order, by_value_then_id);
+        open_fixture(&f, large, n_large);
+        for (size_t k = 0; k < ARRAY_LEN(params); k++)
+            for (uint32_t seed = 0; seed < 60; seed++) {
+                f.p = params[k];
+                f.p.repetition_penalty = 1;
+                f.p.seed = seed;
+                check_draw(&f, order, kept);
+            }
+        f.p.temperature = 0;
+        assert_int_equal(run(&f), order[0]);
+        f.p.want_logprobs = true;
+        f.p.top_logprobs = 20;
+        run(&f);
+        for (uint32_t i = 0; i < f.out.n_top; i++)
+            assert_int_equal(f.out.top[i].token, order[i]);
+        sampler_release(&f.s);
+    }
+    mem_free(large);
+    mem_free(order);
+    mem_free(kept);
+}
+
 static void test_penalties(void **state)
 {
     struct fixture f;
@@ -363,12 +470,15 @@ static void test_uniform(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_temperature), cmocka_unit_test(test_greedy_takes_first_of_equals),
-        cmocka_unit_test(test_top_k),       cmocka_unit_test(test_min_p),
-        cmocka_unit_test(test_top_p),       cmocka_unit_test(test_large_rows),
-        cmocka_unit_test(test_penalties),   cmocka_unit_test(test_bias_and_bans),
-        cmocka_unit_test(test_logprobs),    cmocka_unit_test(test_hostile_rows),
-        cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_temperature),   cmocka_unit_test(test_greedy_takes_first_of_equals),
+        cmocka_unit_test(test_top_k),         cmocka_unit_test(test_min_p),
+        cmocka_unit_test(test_top_p),         cmocka_unit_test(test_large_rows),
+        cmocka_unit_test(test_draws_by_sort), cmocka_unit_test(test_penalties),
+        cmocka_unit_test(test_bias_and_bans), cmocka_unit_test(test_logprobs),
+        cmocka_unit_test(test_hostile_rows),  cmocka_unit_test(test_uniform),
     };
+    struct err err = ERR_INIT;
+    if (kern_init(&kern, NULL, &err) != 0)
+        return 1;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -49,7 +49,7 @@ static int init_samplers(struct engine *e, struct err *err)
     if (!e->samplers)
         return -err->code;
     for (uint32_t i = 0; i < c->n_threads; i++) {
-        int r = sampler_init(&e->samplers[i], e->hp.n_vocab, err);
+        int r = sampler_init(&e->samplers[i], &e->kern, e->hp.n_vocab, err);
         if (r)
             return r;
     }

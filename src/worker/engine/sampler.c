@@ -10,22 +10,38 @@
 #define TEMPERATURE_MIN 1e-5f /* below it, greedy */
 #define BIAS_BAN        (-100.0f)
 
-uint64_t sampler_bytes(uint32_t n_vocab)
+static uint64_t array_bytes(uint64_t n)
 {
-    return 4 * (((uint64_t)n_vocab * 4 + 63) / 64 * 64);
+    return (n * 4 + 63) / 64 * 64;
 }
 
-int sampler_init(struct sampler *s, uint32_t n_vocab, struct err *err)
+static uint32_t n_blocks_of(uint32_t n)
 {
-    *s = (struct sampler){.n_vocab = n_vocab,
+    return (uint32_t)(((uint64_t)n + KERN_ROW_BLOCK - 1) / KERN_ROW_BLOCK);
+}
+
+uint64_t sampler_bytes(uint32_t n_vocab)
+{
+    return 5 * array_bytes(n_vocab) + 2 * array_bytes(n_blocks_of(n_vocab));
+}
+
+int sampler_init(struct sampler *s, const struct kern *kern, uint32_t n_vocab, struct err *err)
+{
+    *s = (struct sampler){.kern = kern,
+                          .n_vocab = n_vocab,
+                          .n_blocks = n_blocks_of(n_vocab),
                           .mem = mem_try_aligned((size_t)sampler_bytes(n_vocab), err)};
     if (!s->mem)
         return err_wrap(err, "memory for sampling");
-    const size_t step = (size_t)sampler_bytes(n_vocab) / 4;
-    s->logits = s->mem;
-    s->ids = (uint32_t *)((char *)s->mem + step);
-    s->values = (float *)((char *)s->mem + 2 * step);
-    s->counts = (uint32_t *)((char *)s->mem + 3 * step);
+    const size_t step = (size_t)array_bytes(n_vocab);
+    char *at = s->mem;
+    s->logits = (float *)at;
+    s->ids = (uint32_t *)(at + step);
+    s->values = (float *)(at + 2 * step);
+    s->weights = (float *)(at + 3 * step);
+    s->counts = (uint32_t *)(at + 4 * step);
+    s->maxima = (float *)(at + 5 * step);
+    s->sums = (float *)(at + 5 * step + array_bytes(s->n_blocks));
     return 0;
 }
 
@@ -58,37 +74,58 @@ double sampler_uniform(uint64_t seed, uint32_t choice, uint32_t index)
 
 /* ---- log-probabilities ---- */
 
-/* False for a row with a NaN, +infinity, or nothing finite. */
-static bool row_max(const float *x, uint32_t n, float *ret_max)
+/* The tokens of block b: *ret_end is one past the last. */
+static uint32_t block_begin(const struct sampler *s, uint32_t b, uint32_t *ret_end)
+{
+    const uint32_t first = b * KERN_ROW_BLOCK;
+    *ret_end = MIN_OF(first + KERN_ROW_BLOCK, s->n_vocab);
+    return first;
+}
+
+/* The blocks' maxima, and the row's.  False for a row with a NaN, +infinity, or nothing finite. */
+static bool row_max(struct sampler *s, const float *x, float *ret_max)
 {
     float max = -INFINITY;
-    for (uint32_t i = 0; i < n; i++) {
-        if (!(x[i] < INFINITY))
-            return false;
-        max = x[i] > max ? x[i] : max;
-    }
+    if (!s->kern->block_max(x, s->n_vocab, s->maxima))
+        return false;
+    for (uint32_t b = 0; b < s->n_blocks; b++)
+        max = s->maxima[b] > max ? s->maxima[b] : max;
     *ret_max = max;
     return max > -INFINITY;
 }
 
-static double log_sum_exp(const float *x, uint32_t n, float max)
+static double sum_blocks(const float *sums, uint32_t n)
 {
-    double sum = 0;
-    for (uint32_t i = 0; i < n; i++)
-        sum += (double)expf(x[i] - max);
-    return (double)max + log(sum);
+    double total = 0;
+    for (uint32_t b = 0; b < n; b++)
+        total += (double)sums[b];
+    return total;
+}
+
+static double log_sum_exp(struct sampler *s, const float *x, float max)
+{
+    s->kern->exp_blocks(x, max, 1.0f, s->weights, s->sums, s->n_vocab);
+    return (double)max + log(sum_blocks(s->sums, s->n_blocks));
+}
+
+static void insert_top(struct sampler_result *r, uint32_t n_top, uint32_t token, float x)
+{
+    uint32_t j = r->n_top < n_top ? r->n_top++ : n_top - 1;
+    for (; j > 0 && x > r->top[j - 1].logprob; j--)
+        r->top[j] = r->top[j - 1];
+    r->top[j] = (struct engine_top){.token = (int32_t)token, .logprob = x};
 }
 
 /* The n_top largest by insertion: n_top is small, and few elements pass the first comparison. */
-static void find_top(const float *x, uint32_t n, uint32_t n_top, struct sampler_result *r)
+static void find_top(const struct sampler *s, const float *x, uint32_t n_top,
+                     struct sampler_result *r)
 {
-    for (uint32_t i = 0; n_top && i < n; i++) {
-        if (r->n_top == n_top && !(x[i] > r->top[n_top - 1].logprob))
+    for (uint32_t b = 0, end; n_top && b < s->n_blocks; b++) {
+        if (r->n_top == n_top && !(s->maxima[b] > r->top[n_top - 1].logprob))
             continue;
-        uint32_t j = r->n_top < n_top ? r->n_top++ : n_top - 1;
-        for (; j > 0 && x[i] > r->top[j - 1].logprob; j--)
-            r->top[j] = r->top[j - 1];
-        r->top[j] = (struct engine_top){.token = (int32_t)i, .logprob = x[i]};
+        for (uint32_t i = block_begin(s, b, &end); i < end; i++)
+            if (r->n_top < n_top || x[i] > r->top[n_top - 1].logprob)
+                insert_top(r, n_top, i, x[i]);
     }
 }
 
@@ -157,6 +194,14 @@ static uint32_t float_key(float f)
     return u & 0x80000000u ? ~u : u | 0x80000000u;
 }
 
+static float float_of_key(uint32_t key)
+{
+    float f;
+    key = key & 0x80000000u ? key & 0x7fffffffu : ~key;
+    memcpy(&f, &key, sizeof f);
+    return f;
+}
+
 struct cut {
     uint32_t key;    /* larger keys are kept */
     uint32_t n_ties; /* and of this key the first n_ties */
@@ -197,7 +242,7 @@ static struct cut find_cut(const float *values, const float *weights, uint32_t n
 }
 
 /* Keeps what is above the cut; returns how many. */
-static uint32_t keep(struct sampler *s, float *weights, uint32_t n, struct cut c)
+static uint32_t keep(struct sampler *s, uint32_t n, struct cut c)
 {
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -208,30 +253,77 @@ static uint32_t keep(struct sampler *s, float *weights, uint32_t n, struct cut c
             c.n_ties--;
         s->ids[m] = s->ids[i];
         s->values[m] = s->values[i];
-        if (weights)
-            weights[m] = weights[i];
+        s->weights[m] = s->weights[i];
         m++;
     }
     return m;
 }
 
-/* Tokens at or above `floor` to ids and values. */
-static uint32_t collect(struct sampler *s, float floor)
+/* ---- the draw ---- */
+
+/* One row of logits, and what is done to them first: the largest becomes 0, so that nothing
+ * overflows. */
+struct row {
+    const float *x;
+    float max, temperature;
+};
+
+static float scaled(const struct row *r, float x)
+{
+    return (x - r->max) / r->temperature;
+}
+
+/* A value that at least k tokens reach: so many blocks do.  Cheaper than asking every token. */
+static float floor_of_top(struct sampler *s, const struct row *r, uint32_t k)
+{
+    if (k > s->n_blocks)
+        return -INFINITY;
+    for (uint32_t b = 0; b < s->n_blocks; b++)
+        s->values[b] = scaled(r, s->maxima[b]);
+    const uint32_t key = find_cut(s->values, NULL, s->n_blocks, k).key;
+    return float_of_key(key);
+}
+
+/* Tokens whose values reach `floor` to ids and values. */
+static uint32_t collect(struct sampler *s, const struct row *r, float floor)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n_vocab; i++) {
-        if (s->logits[i] < floor || s->logits[i] == -INFINITY)
+    for (uint32_t b = 0, end; b < s->n_blocks; b++) {
+        if (scaled(r, s->maxima[b]) < floor)
             continue;
-        s->ids[n] = i;
-        s->values[n++] = s->logits[i];
+        for (uint32_t i = block_begin(s, b, &end); i < end; i++) {
+            const float value = scaled(r, r->x[i]);
+            if (value < floor || value == -INFINITY)
+                continue;
+            s->ids[n] = i;
+            s->values[n++] = value;
+        }
     }
     return n;
 }
 
-static int32_t draw(const struct sampler *s, const float *weights, uint32_t n, double total,
-                    double u)
+/* Tokens whose weights, which are there for all with their sums, reach `floor`. */
+static uint32_t collect_heavy(struct sampler *s, const struct row *r, double floor)
 {
-    double left = u * total;
+    uint32_t n = 0;
+    for (uint32_t b = 0, end; b < s->n_blocks; b++) {
+        if ((double)s->sums[b] < floor)
+            continue;
+        for (uint32_t i = block_begin(s, b, &end); i < end; i++) {
+            if ((double)s->weights[i] < floor)
+                continue;
+            s->ids[n] = i;
+            s->values[n] = scaled(r, r->x[i]);
+            s->weights[n++] = s->weights[i];
+        }
+    }
+    return n;
+}
+
+/* The first of n weights at which their sum passes *left, which is lessened by those before; the
+ * last that is not 0 where rounding leaves none. */
+static uint32_t walk(const float *weights, uint32_t n, double left)
+{
     uint32_t last = 0;
     for (uint32_t i = 0; i < n; i++) {
         if (weights[i] <= 0)
@@ -241,38 +333,98 @@ static int32_t draw(const struct sampler *s, const float *weights, uint32_t n, d
         if (left < 0)
             break;
     }
-    return (int32_t)s->ids[last];
+    return last;
 }
 
-static int32_t sample(struct sampler *s, const struct sampler_input *in, float max)
+/* The same over the weights of all tokens, block by block. */
+static uint32_t walk_blocks(const struct sampler *s, double left)
 {
-    const struct gen_params *p = in->params;
-    for (uint32_t i = 0; i < s->n_vocab; i++)
-        s->logits[i] =
-            (s->logits[i] - max) / p->temperature; /* the largest becomes 0: no overflow */
-    uint32_t n = collect(s, p->min_p > 0 ? fminf(logf(p->min_p), 0.0f) : -INFINITY);
-    if (p->top_k && p->top_k < n)
-        n = keep(s, NULL, n, find_cut(s->values, NULL, n, p->top_k));
-    float *weights = s->logits; /* no longer needed as logits */
+    uint32_t block = 0, end;
+    double rest = left;
+    for (uint32_t b = 0; b < s->n_blocks; b++) {
+        if (s->sums[b] <= 0)
+            continue;
+        block = b;
+        rest = left;
+        left -= (double)s->sums[b];
+        if (left < 0)
+            break;
+    }
+    const uint32_t first = block_begin(s, block, &end);
+    return first + walk(s->weights + first, end - first, rest);
+}
+
+static double sum_weights(const struct sampler *s, uint32_t n)
+{
     double total = 0;
     for (uint32_t i = 0; i < n; i++)
-        total += (double)(weights[i] = expf(s->values[i]));
-    if (p->top_p < 1.0f) {
-        n = keep(s, weights, n, find_cut(s->values, weights, n, (double)p->top_p * total));
-        total = 0;
-        for (uint32_t i = 0; i < n; i++)
-            total += (double)weights[i];
-    }
-    return draw(s, weights, n, total, sampler_uniform(p->seed, in->choice, in->n_answer));
+        total += (double)s->weights[i];
+    return total;
 }
 
-static int32_t first_max(const float *x, uint32_t n)
+/* Tokens dropped here weigh less together than what top_p may drop; 1e-6 is for rounding. */
+static double floor_of_top_p(const struct sampler *s, float top_p, double total)
 {
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < n; i++)
-        if (x[i] > x[best])
-            best = i;
-    return (int32_t)best;
+    return (1.0 - (double)top_p) * total / s->n_vocab * (1 - 1e-6);
+}
+
+static int32_t sample(struct sampler *s, const struct sampler_input *in, const struct row *r)
+{
+    const struct gen_params *p = in->params;
+    const double u = sampler_uniform(p->seed, in->choice, in->n_answer);
+    const bool has_top_k = p->top_k && p->top_k < s->n_vocab;
+    uint32_t n;
+    double total;
+    if (has_top_k || p->min_p > 0) {
+        float floor = p->min_p > 0 ? fminf(logf(p->min_p), 0.0f) : -INFINITY;
+        if (has_top_k)
+            floor = fmaxf(floor, floor_of_top(s, r, p->top_k));
+        n = collect(s, r, floor);
+        if (has_top_k && p->top_k < n)
+            n = keep(s, n, find_cut(s->values, NULL, n, p->top_k));
+        s->kern->exp_blocks(s->values, 0.0f, 1.0f, s->weights, s->sums, n);
+        total = sum_blocks(s->sums, n_blocks_of(n));
+    } else {
+        s->kern->exp_blocks(r->x, r->max, r->temperature, s->weights, s->sums, s->n_vocab);
+        total = sum_blocks(s->sums, s->n_blocks);
+        if (p->top_p >= 1.0f)
+            return (int32_t)walk_blocks(s, u * total);
+        n = collect_heavy(s, r, floor_of_top_p(s, p->top_p, total));
+    }
+    if (p->top_p < 1.0f) {
+        n = keep(s, n, find_cut(s->values, s->weights, n, (double)p->top_p * total));
+        total = sum_weights(s, n);
+    }
+    return (int32_t)s->ids[walk(s->weights, n, u * total)];
+}
+
+static int32_t first_max(const struct sampler *s, const struct row *r)
+{
+    uint32_t b = 0, end;
+    while (s->maxima[b] != r->max)
+        b++;
+    uint32_t i = block_begin(s, b, &end);
+    while (r->x[i] != r->max)
+        i++;
+    return (int32_t)i;
+}
+
+/* The logits that are sampled from: the model's, or a copy that the parameters change. */
+static const float *change(struct sampler *s, const struct sampler_input *in)
+{
+    const struct gen_params *p = in->params;
+    const bool bans = in->n_answer < p->min_tokens && in->n_eog + in->n_stop_tokens > 0;
+    if (!bans && !in->n_bias && p->repetition_penalty == 1.0f && p->presence_penalty == 0 &&
+        p->frequency_penalty == 0)
+        return in->logits;
+    memcpy(s->logits, in->logits, s->n_vocab * sizeof *s->logits);
+    if (bans) {
+        ban(s, in->eog, in->n_eog);
+        ban(s, in->stop_tokens, in->n_stop_tokens);
+    }
+    apply_bias(s, in);
+    apply_penalties(s, in);
+    return s->logits;
 }
 
 int sampler_run(struct sampler *s, const struct sampler_input *in, struct sampler_result *ret)
@@ -281,26 +433,18 @@ int sampler_run(struct sampler *s, const struct sampler_input *in, struct sample
     float max;
     ret->n_top = 0;
     ret->logprob = 0;
-    if (!row_max(in->logits, s->n_vocab, &max))
+    if (!row_max(s, in->logits, &max))
         return -E_INTERNAL;
-    const double norm = p->want_logprobs ? log_sum_exp(in->logits, s->n_vocab, max) : 0;
+    const double norm = p->want_logprobs ? log_sum_exp(s, in->logits, max) : 0;
     if (p->want_logprobs) {
-        find_top(in->logits, s->n_vocab,
-                 MIN_OF(MIN_OF(p->top_logprobs, SAMPLER_TOP_MAX), s->n_vocab), ret);
+        find_top(s, in->logits, MIN_OF(MIN_OF(p->top_logprobs, SAMPLER_TOP_MAX), s->n_vocab), ret);
         for (uint32_t i = 0; i < ret->n_top; i++)
             ret->top[i].logprob = (float)((double)ret->top[i].logprob - norm);
     }
-    memcpy(s->logits, in->logits, s->n_vocab * sizeof *s->logits);
-    if (in->n_answer < p->min_tokens) {
-        ban(s, in->eog, in->n_eog);
-        ban(s, in->stop_tokens, in->n_stop_tokens);
-    }
-    apply_bias(s, in);
-    apply_penalties(s, in);
-    if (!row_max(s->logits, s->n_vocab, &max))
+    struct row r = {.x = change(s, in), .max = max, .temperature = p->temperature};
+    if (r.x != in->logits && !row_max(s, r.x, &r.max))
         return -E_INVALID;
-    ret->token =
-        p->temperature < TEMPERATURE_MIN ? first_max(s->logits, s->n_vocab) : sample(s, in, max);
+    ret->token = p->temperature < TEMPERATURE_MIN ? first_max(s, &r) : sample(s, in, &r);
     if (p->want_logprobs)
         ret->logprob = (float)((double)in->logits[ret->token] - norm);
     return 0;

@@ -18,26 +18,36 @@
  * sorting: thresholds are found by radix selection on the bits of the logits, linear in the
  * vocabulary whatever the values are.
  *
+ * The vocabulary is passed over by vector code, in blocks of KERN_ROW_BLOCK tokens whose largest
+ * logits, and sums of weights, are kept: what follows looks into blocks that have something for it.
+ *
  * Allocates nothing after sampler_init.  One struct sampler per thread. */
 #ifndef WORKER_ENGINE_SAMPLER_H
 #define WORKER_ENGINE_SAMPLER_H
 
 #include "lib/ipc/gen.h"
 #include "worker/engine/engine.h"
+#include "worker/kernel/kern.h"
 
 #define SAMPLER_TOP_MAX LIMIT_REQUEST_TOP_LOGPROBS
 
 struct sampler {
-    uint32_t n_vocab;
-    float *logits;    /* [n_vocab] working copy */
+    const struct kern *kern; /* borrowed */
+    uint32_t n_vocab, n_blocks;
+    float *logits;    /* [n_vocab] working copy of logits that the parameters change */
     uint32_t *ids;    /* [n_vocab] kept tokens, ascending */
-    float *values;    /* [n_vocab] their logits, later their weights */
+    float *values;    /* [n_vocab] their logits, less the largest, over the temperature */
+    float *weights;   /* [n_vocab] exp of those */
     uint32_t *counts; /* [n_vocab], all 0 between calls */
+    float *maxima;    /* [n_blocks] of the logits sampled from */
+    float *sums;      /* [n_blocks] of weights */
     void *mem;        /* owned: all of the above */
 };
 
 uint64_t sampler_bytes(uint32_t n_vocab);
-int sampler_init(struct sampler *s, uint32_t n_vocab, struct err *err) MUST_USE;
+/* kern is borrowed for the sampler's life. */
+int sampler_init(struct sampler *s, const struct kern *kern, uint32_t n_vocab,
+                 struct err *err) MUST_USE;
 void sampler_release(struct sampler *s);
 
 /* What is known of the sequence that the row belongs to.  All borrowed. */

@@ -18,6 +18,9 @@
  */
 enum { KERN_ROW_STEP = 32 };
 
+/* Elements of a long row (of logits) that block_max and exp_blocks tell of together. */
+enum { KERN_ROW_BLOCK = 128 };
+
 /* The forms a row of activations may take before a matrix product. */
 enum act_format {
     ACT_F32,  /* float32, as it is: for F32, F16, BF16 weights */
@@ -177,6 +180,12 @@ struct kern {
     void (*attn_join)(const struct kern_attn *a, uint32_t n_ranges, const float *parts);
     /* Index of the largest value, the first of equals. */
     uint32_t (*argmax)(const float *x, uint32_t n);
+    /* max[b] = the largest of block b's KERN_ROW_BLOCK elements (fewer in the last); false, and max
+     * says nothing, where an element is NaN or +infinity. */
+    bool (*block_max)(const float *x, uint32_t n, float *max);
+    /* y = exp((x - max) / t), exactly 0 below exp(-87), for x <= max; sums[b] = the sum of block b
+     * of y.  y[i] is a function of x[i], max and t alone; y may be x. */
+    void (*exp_blocks)(const float *x, float max, float t, float *y, float *sums, uint32_t n);
 };
 
 /* Bytes of one prepared activation row, a multiple of 64. */

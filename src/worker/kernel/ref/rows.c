@@ -163,6 +163,26 @@ static uint32_t argmax(const float *x, uint32_t n)
     return at;
 }
 
+static bool block_max(const float *x, uint32_t n, float *max)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float *m = &max[i / KERN_ROW_BLOCK];
+        if (!(x[i] < INFINITY))
+            return false;
+        *m = i % KERN_ROW_BLOCK && *m > x[i] ? *m : x[i];
+    }
+    return true;
+}
+
+static void exp_blocks(const float *x, float max, float t, float *y, float *sums, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float *sum = &sums[i / KERN_ROW_BLOCK], u = (x[i] - max) / t;
+        y[i] = u < -87.0f ? 0.0f : expf(u);
+        *sum = i % KERN_ROW_BLOCK ? *sum + y[i] : y[i];
+    }
+}
+
 void ref_rows_fill(struct kern *k)
 {
     k->act_prepare[ACT_F32] = act_f32;
@@ -178,4 +198,6 @@ void ref_rows_fill(struct kern *k)
     k->rope_norm = rope_norm;
     k->rope_neox = rope_neox;
     k->argmax = argmax;
+    k->block_max = block_max;
+    k->exp_blocks = exp_blocks;
 }

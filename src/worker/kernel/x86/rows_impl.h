@@ -255,6 +255,53 @@ static void act_q8(const float *src, void *dst, uint32_t n)
         act_q8_block(src + 32 * (size_t)b, g + b / 8, b % 8);
 }
 
+/* n elements, fewer than 16, and -infinity after them: it is nobody's largest, and its exponential
+ * is 0. */
+static inline v16 load_padded(const float *x, uint32_t n)
+{
+    float padded[16];
+    for (uint32_t i = 0; i < 16; i++)
+        padded[i] = i < n ? x[i] : -INFINITY;
+    return v16_load(padded);
+}
+
+static bool block_max(const float *x, uint32_t n, float *max)
+{
+    const v16 inf = v16_set1(INFINITY), one = v16_set1(1.0f);
+    v16 odd = v16_zero();
+    for (uint32_t b = 0; b < n; b += KERN_ROW_BLOCK) {
+        const uint32_t end = n - b < KERN_ROW_BLOCK ? n : b + KERN_ROW_BLOCK;
+        v16 m = v16_set1(-INFINITY);
+        for (uint32_t i = b; i < end; i += 16) {
+            v16 v = end - i < 16 ? load_padded(x + i, end - i) : v16_load(x + i);
+            m = v16_max(m, v);
+            odd = v16_if_less(v, inf, odd, one);
+        }
+        max[b / KERN_ROW_BLOCK] = v16_fold_max(m);
+    }
+    return v16_fold_max(odd) == 0;
+}
+
+static void exp_blocks(const float *x, float max, float t, float *y, float *sums, uint32_t n)
+{
+    const v16 vmax = v16_set1(max), vt = v16_set1(t);
+    for (uint32_t b = 0; b < n; b += KERN_ROW_BLOCK) {
+        const uint32_t end = n - b < KERN_ROW_BLOCK ? n : b + KERN_ROW_BLOCK;
+        v16 sum = v16_zero();
+        for (uint32_t i = b; i < end; i += 16) {
+            const uint32_t rest = end - i;
+            v16 v = rest < 16 ? load_padded(x + i, rest) : v16_load(x + i);
+            v = v16_exp_weight(v16_div(v16_sub(v, vmax), vt));
+            if (rest < 16)
+                v16_store_n(y + i, rest, v);
+            else
+                v16_store(y + i, v);
+            sum = v16_add(sum, v);
+        }
+        sums[b / KERN_ROW_BLOCK] = v16_fold(sum);
+    }
+}
+
 static void rows_fill(struct kern *k)
 {
     k->act_prepare[ACT_Q8] = act_q8;
@@ -268,4 +315,6 @@ static void rows_fill(struct kern *k)
     k->rope_norm = rope_norm;
     k->rope_neox = rope_neox;
     k->argmax = argmax;
+    k->block_max = block_max;
+    k->exp_blocks = exp_blocks;
 }
