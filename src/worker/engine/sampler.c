@@ -241,20 +241,18 @@ static struct cut find_cut(const float *values, const float *weights, uint32_t n
     return c;
 }
 
-/* Keeps what is above the cut; returns how many. */
+/* Keeps what is above the cut; returns how many.  Without branches, here and below: what a value is
+ * cannot be guessed. */
 static uint32_t keep(struct sampler *s, uint32_t n, struct cut c)
 {
     uint32_t m = 0;
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t key = float_key(s->values[i]);
-        if (key < c.key || (key == c.key && c.n_ties == 0))
-            continue;
-        if (key == c.key)
-            c.n_ties--;
+        const uint32_t key = float_key(s->values[i]), is_tie = key == c.key;
         s->ids[m] = s->ids[i];
         s->values[m] = s->values[i];
         s->weights[m] = s->weights[i];
-        m++;
+        m += (key > c.key) | (is_tie & (c.n_ties != 0));
+        c.n_ties -= is_tie & (c.n_ties != 0);
     }
     return m;
 }
@@ -310,13 +308,14 @@ static uint32_t collect_heavy(struct sampler *s, const struct row *r, double flo
         if ((double)s->sums[b] < floor)
             continue;
         for (uint32_t i = block_begin(s, b, &end); i < end; i++) {
-            if ((double)s->weights[i] < floor)
-                continue;
+            const float w = s->weights[i];
             s->ids[n] = i;
-            s->values[n] = scaled(r, r->x[i]);
-            s->weights[n++] = s->weights[i];
+            s->weights[n] = w;
+            n += (double)w >= floor;
         }
     }
+    for (uint32_t i = 0; i < n; i++)
+        s->values[i] = scaled(r, r->x[s->ids[i]]);
     return n;
 }
 
