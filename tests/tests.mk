@@ -5,14 +5,17 @@
 #   tests/fuzz/fuzz_*.c                         LLVMFuzzerTestOneInput; corpus in tests/fuzz/corpus/NAME/, replayed by check
 TESTC   := $(wildcard tests/unit/test_*.c tests/kernel/test_*.c tests/golden/test_*.c tests/fault/test_*.c)
 # tests/arch reads source text and links roles: once, in the ordinary build, is enough.
-# ThreadSanitizer has nothing to find where there is one thread, and takes its time to say so.
-ALONE   := $(foreach t,tok tokenizer jinja sampler gguf% hparams quants matmul panels attn rows config cli_args,tests/unit/test_$t.c \
-             tests/golden/test_$t.c tests/kernel/test_$t.c)
+# ThreadSanitizer has nothing to find where there is one thread, and takes its time to say so.  (strace -f tells: no CLONE_THREAD.)
+ALONE   := $(foreach t,answer api_doc attn base bench_stats chat chat_lines cli_args config draft_pace file gguf% guard hparams \
+             httpd_parse ipc jinja json kv markdown matmul memory oci_% panels prepare quants registry rows sampler settings sha256 \
+             tar tok tokenizer tokenizer_bad weights,tests/unit/test_$t.c tests/golden/test_$t.c tests/kernel/test_$t.c) \
+           $(foreach t,cli_pages lock,tests/scenario/test_$t.py)
 TESTC   := $(if $(filter thread,$(SAN)),$(filter-out $(ALONE),$(TESTC)),$(TESTC))
 TESTPY  := $(wildcard tests/scenario/test_*.py tests/golden/test_*.py) $(if $(SAN),,$(wildcard tests/arch/test_*.py))
+TESTPY  := $(if $(filter thread,$(SAN)),$(filter-out $(ALONE),$(TESTPY)),$(TESTPY))
 FUZZC   := $(wildcard tests/fuzz/fuzz_*.c)
 TESTBIN := $(TESTC:%.c=$(BUILD)/%)
-REPLAY  := $(FUZZC:%.c=$(BUILD)/%)
+REPLAY  := $(if $(filter thread,$(SAN)),,$(FUZZC:%.c=$(BUILD)/%))
 ONLY    ?=
 
 $(BUILD)/libberth.a: $(OBJ)
@@ -41,7 +44,7 @@ tests: all $(TESTBIN) $(TOOLBIN) $(REPLAY) $(VOCAB)
 # make check ONLY=gguf runs the tests whose path contains "gguf".
 check: tests
 	$(Q)BERTH=$(abspath $(BUILD)/berth) BUILD=$(abspath $(BUILD)) \
-	  BERTH_TEST_SLOW=$(if $(SAN),10,1) python3 tests/run.py --only '$(ONLY)' $(TESTBIN) $(REPLAY) $(TESTPY)
+	  BERTH_TEST_SLOW=$(if $(SAN),10,1) python3 tests/run.py --only '$(ONLY)' $(TESTPY) $(TESTBIN) $(REPLAY)
 
 # The kernels of another processor, on this one: cross-compiled, run by an emulator (dev/packages.sh, ARM_PACKAGES).
 ARMCC   ?= aarch64-linux-gnu-gcc
