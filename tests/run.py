@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Runs test programs (cmocka binaries, fuzz replays, unittest scripts), two at a time, and sums up.
+"""Runs test programs (cmocka binaries, fuzz replays, unittest scripts), some at a time, and sums up.
 
 Prints one line a program, the whole output of those that fail, and last `N passed, N failed, N skipped`.
 Exit 1 when anything failed or nothing ran.
@@ -14,6 +14,13 @@ import sys
 import time
 
 TIMEOUT_S = int(os.environ.get("BERTH_TEST_TIMEOUT", "600"))
+# Scenarios wait most of their time, for timers, ends of processes and disks: some more than there are processors keep these busy.
+CPUS = os.cpu_count() or 1
+JOBS = int(os.environ.get("BERTH_TEST_JOBS", "0")) or CPUS + max(2, CPUS // 2)
+# Those that take longest begin first, so that none is left alone at the end.
+LONGEST = ("scenario/test_bench.py", "scenario/test_faults.py", "scenario/test_registry.py", "scenario/test_prepared.py",
+           "unit/test_invariance", "unit/test_worker", "arch/test_layers.py", "arch/test_style.py", "scenario/test_clients.py",
+           "scenario/test_models_crash.py", "scenario/test_watch.py", "scenario/test_http_raw.py")
 
 
 def command(path):
@@ -66,9 +73,11 @@ def main():
     ap.add_argument("programs", nargs="*")
     args = ap.parse_args()
     programs = [p for p in args.programs if args.only in p]
+    programs.sort(key=lambda p: not p.endswith(LONGEST))
     passed = failed = skipped = 0
-    with concurrent.futures.ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        for path, out, rc, secs in pool.map(run, programs):
+    with concurrent.futures.ThreadPoolExecutor(max_workers=JOBS) as pool:
+        for done in concurrent.futures.as_completed([pool.submit(run, p) for p in programs]):
+            path, out, rc, secs = done.result()
             p, f, s = count(path, out, rc)
             passed, failed, skipped = passed + p, failed + f, skipped + s
             print(f"{'FAIL' if f else 'ok  '} {path}  {p} passed, {f} failed, {s} skipped  {secs:.1f} s", flush=True)
