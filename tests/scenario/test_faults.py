@@ -114,7 +114,7 @@ class Crashes(Faults):
         self.start("--max-num-seqs", "1")
         self.text(slow)
         with concurrent.futures.ThreadPoolExecutor(60) as pool:
-            there = [pool.submit(self.ask, slow, ignore_eos=True, max_tokens=100) for _ in range(60)]
+            there = [pool.submit(self.ask, slow, ignore_eos=True, max_tokens=40) for _ in range(60)]
             self.running(30, slow)
             for _ in range(2):
                 crashes = self.info(slow)["n_crashes"]
@@ -122,7 +122,7 @@ class Crashes(Faults):
                 os.kill(self.info(slow)["pid"], signal.SIGKILL)
                 self.assertTrue(wait_until(lambda: self.info(slow)["n_crashes"] > crashes, step=0.001))
             then(slow)
-            left = concurrent.futures.wait(there, 30 * SLOW).not_done
+            left = concurrent.futures.wait(there, max(120, 30 * SLOW)).not_done
             self.text(slow)  # with this one those that were forgotten would be served
             self.assertEqual(len(left), 0)
         return [f.result() for f in there]
