@@ -19,6 +19,7 @@ CPUS = os.cpu_count() or 1
 JOBS = int(os.environ.get("BERTH_TEST_JOBS", "0")) or CPUS + max(2, CPUS // 2)
 # Those that take longest begin first, so that none is left alone at the end.
 LONGEST = ("scenario/test_bench.py", "scenario/test_faults.py", "scenario/test_registry.py", "scenario/test_prepared.py",
+           "scenario/test_guard.py", "scenario/test_docker_plugin.py", "kernel/test_matmul", "golden/test_logits",
            "unit/test_invariance", "unit/test_worker", "arch/test_layers.py", "arch/test_style.py", "scenario/test_clients.py",
            "scenario/test_models_crash.py", "scenario/test_watch.py", "scenario/test_http_raw.py")
 
