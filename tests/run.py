@@ -14,9 +14,9 @@ import sys
 import time
 
 TIMEOUT_S = int(os.environ.get("BERTH_TEST_TIMEOUT", "600"))
-# Scenarios wait most of their time, for timers, ends of processes and disks: some more than there are processors keep these busy.
+# Scenarios wait most of their time, for timers, ends of processes and disks: one more than there are processors keeps these busy.
 CPUS = os.cpu_count() or 1
-JOBS = int(os.environ.get("BERTH_TEST_JOBS", "0")) or CPUS + max(2, CPUS // 2)
+JOBS = int(os.environ.get("BERTH_TEST_JOBS", "0")) or CPUS + max(1, CPUS // 4)
 # Those that take longest begin first, so that none is left alone at the end.
 LONGEST = ("scenario/test_bench.py", "scenario/test_faults.py", "scenario/test_registry.py", "scenario/test_prepared.py",
            "scenario/test_guard.py", "scenario/test_docker_plugin.py", "kernel/test_matmul", "golden/test_logits",
