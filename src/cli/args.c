@@ -63,6 +63,7 @@ static int unknown_flag(const struct cli_command *c, const char *given, const ch
 {
     const char *names[CONFIG_N_OPTIONS + 64];
     size_t n = 0;
+    const char *called = given[1] == '-' ? name : given + 1; /* -ngl is one flag elsewhere */
     enum config_id id = config_find(name);
     if (id < CONFIG_N_OPTIONS && (c->config & (1ull << id))) {
         char env[64];
@@ -82,7 +83,7 @@ static int unknown_flag(const struct cli_command *c, const char *given, const ch
             names[n++] = config_option((enum config_id)i)->key;
     }
     for (size_t i = 0; i < ARRAY_LEN(elsewhere); i++) {
-        if (strcmp(elsewhere[i].command, c->name) == 0 && strcmp(elsewhere[i].flag, name) == 0)
+        if (strcmp(elsewhere[i].command, c->name) == 0 && strcmp(elsewhere[i].flag, called) == 0)
             return err_set(err, E_INVALID, "`berth %s` has no flag %s: %s", c->name, given,
                            elsewhere[i].instead);
     }
@@ -175,6 +176,20 @@ static int check_presence(const struct cli_args *a, struct err *err)
     return -E_INVALID;
 }
 
+/* `vllm serve MODEL` is what people know. */
+static int one_too_many(const struct cli_command *c, const char *word, struct err *err)
+{
+    const char *hint = "";
+    if (c->max_operands)
+        hint = " (put quotes around words that belong together)";
+    else if (strcmp(c->name, "serve") == 0)
+        hint =
+            ": a daemon serves every model in the folders of --models-dir and in the store; each "
+            "request names its own";
+    return err_set(err, E_INVALID, "`berth %s` takes %s; '%.64s' is one word too many%s", c->name,
+                   c->operands[0] ? c->operands : "no operand", word, hint);
+}
+
 int cli_args_parse(const struct cli_command *command, int argc, char **argv, struct cli_args *ret,
                    struct err *err)
 {
@@ -206,10 +221,7 @@ int cli_args_parse(const struct cli_command *command, int argc, char **argv, str
         } else if (!flags_ended && word[0] == '-' && word[1]) {
             rc = read_flag(a, argc, argv, &i, err);
         } else if (a->n_operands == command->max_operands) {
-            rc = err_set(
-                err, E_INVALID, "`berth %s` takes %s%s; '%.64s' is one word too many%s",
-                command->name, command->operands[0] ? command->operands : "no operand", "", word,
-                command->max_operands ? " (put quotes around words that belong together)" : "");
+            rc = one_too_many(command, word, err);
         } else {
             a->operands[a->n_operands++] = word;
         }

@@ -56,6 +56,11 @@ class Routes(Api):
         self.refused(self.d.post("/engines/vllm/v1/chat/completions", {}), 404, None, "not_found", "/engines/llama.cpp/v1/")
         self.refused(self.d.get("/v1/v1/models"), 404, None, "not_found", "/v1 twice")
         self.refused(self.d.get("/api/tags"), 404, None, "not_found", "speaks OpenAI's API")
+        for path, words in (("/v1/embeddings", "embeddings are not available yet"), ("/v1/messages", "Anthropic's API is not spoken"),
+                            ("/engines/llama.cpp/v1/embeddings", "embeddings are not"), ("/engines/v1/embeddings", "embeddings are not"),
+                            ("/engines/diffusers/v1/images/generations", "images cannot be made"), ("/v1/responses", "/v1/chat/completions"),
+                            ("/completion", "POST /v1/completions")):
+            self.refused(self.d.post(path, {}), 404, None, "not_found", words)
 
     def test_request_id_is_echoed_or_made(self):
         self.assertEqual(self.d.get("/health", {"X-Request-Id": "abc-1"})[1]["x-request-id"], "abc-1")

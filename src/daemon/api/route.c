@@ -122,14 +122,44 @@ static const struct api_route *route_find(const char *method, const char *path, 
     return NULL;
 }
 
+/* What to do instead of a route that only other servers have, or NULL. */
+static const char *elsewhere_of(const char *path)
+{
+    static const struct {
+        const char *path, *instead;
+    } rows[] = {
+#define ELSEWHERE(path, instead) {path, instead},
+#include "daemon/api/elsewhere.def"
+    };
+    const char *rest = path_cut(path, "/v1");
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (path_cut(rest ? rest : path, rows[i].path))
+            return rows[i].instead;
+    }
+    return NULL;
+}
+
+/* The same behind /engines and the name of one. */
+static const char *elsewhere_find(const char *path)
+{
+    const char *rest = path_cut(path, "/engines");
+    if (!rest || !rest[0])
+        return rest ? NULL : elsewhere_of(path);
+    const char *found = elsewhere_of(rest);
+    rest = strchr(rest + 1, '/');
+    return found || !rest ? found : elsewhere_of(rest);
+}
+
 /* The sentence about a path that is none, and how to mend what clients most often get wrong. */
 static void put_no_route(const char *method, const char *path, struct err *err)
 {
     char longer[160], allowed[64];
-    const char *rest, *wrong = path_cut(path, "/v1/v1");
+    const char *rest, *wrong = path_cut(path, "/v1/v1"), *instead = elsewhere_find(path);
     snprintf(longer, sizeof(longer), "/v1%.120s", path);
     if (wrong && route_find(method, path + 3, &rest, allowed))
         err_set(err, E_NOTFOUND, "there is no route %s %.100s: it has /v1 twice", method, path);
+    else if (instead)
+        err_set(err, E_NOTFOUND, "there is no route %s %.100s: %s", method, path, instead);
     else if (path_cut(path, "/api"))
         err_set(err, E_NOTFOUND,
                 "there is no route %s %.100s: berth speaks OpenAI's API, as POST "
