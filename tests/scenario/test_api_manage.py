@@ -242,7 +242,7 @@ class Models(Api):
         self.assertRegex(m["digest"], r"^sha256:[0-9a-f]{64}$")
         self.assertEqual((m["state"], m["max_model_len"], m["architecture"], m["quantization"]),
                          ("ready", 128, "fake", "F32"))
-        self.refused(self.d.get("/v1/models/wrods"), 404, "model", "model_not_found", "did you mean words")
+        self.refused(self.d.get("/v1/models/wrods"), 404, "model", "model_not_found", "did you mean words?")
         self.assertEqual(self.d.get("/v1/models/words.gguf")[2]["id"], "words")
 
     def test_both_methods_of_one_path(self):

@@ -295,6 +295,7 @@ static void three_crashes(struct runner *r)
     for (int i = 0; i < 3; i++) {
         ask(r, &c, "moody");
         assert_int_equal(c.err.code, E_GONE);
+        assert_non_null(strstr(c.err.msg, "the next request starts another"));
     }
     wait_state(r, "moody", MODEL_BROKEN);
 }
@@ -315,6 +316,7 @@ static void crashes_break_a_model(void **state)
     ask(r, &c, "moody");
     assert_int_equal(c.err.code, E_BROKEN);
     assert_non_null(strstr(c.err.msg, "SIGABRT"));
+    assert_null(strstr(c.err.msg, "the next request starts another"));
     assert_int_equal(look(r, "moody").n_crashes, 3);   /* nothing was started for it */
     assert_true(runner_is_ready(r, why, sizeof(why))); /* it is not pinned */
     runner_free(r);

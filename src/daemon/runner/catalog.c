@@ -75,7 +75,8 @@ static int not_found(struct runner *r, const char *name, struct err *err)
     if (r->cfg.store && oci_reference_parse(str_from(name), NULL, &ref, &why) == 0 &&
         n + strlen(name) < sizeof(err->msg) - 64)
         snprintf(err->msg + n, sizeof(err->msg) - n,
-                 "; `berth pull %s` brings one of that name from its registry", name);
+                 "%s `berth pull %s` brings one of that name from its registry",
+                 n && err->msg[n - 1] == '?' ? "" : ";", name);
     return rc;
 }
 
@@ -213,8 +214,8 @@ static int do_give_up(struct runner *r, void *args, struct err *err)
         if (has_digest(m, g->digest) &&
             (m->n_requests || (m->worker && m->worker->state == WORKER_LOADING)))
             return err_set(err, E_EXISTS,
-                           "model %s is in use: %u requests run or wait; with force it is unloaded "
-                           "first",
+                           "model %s is in use (%u running or waiting); end it with `berth rm "
+                           "--force`, or ?force=true, or wait",
                            m->file.name, m->n_requests);
     }
     err_set(&why, E_UNLOADED, "the model was removed");

@@ -439,17 +439,18 @@ static bool was_out_of_memory(const struct worker *w, const struct child_end *en
     return end->was_killed && end->status == SIGKILL && memory_oom_kills() > w->oom_kills;
 }
 
-/* What ended w, as its clients are told. */
-static void cause_of(const struct worker *w, const struct child_end *end, struct err *ret)
+/* What ended w; true when its clients have yet to be told what to do about it. */
+static bool cause_of(const struct worker *w, const struct child_end *end, struct err *ret)
 {
     char how[64];
     child_end_print(end, how, sizeof(how));
     if (w->cause.code) {
         *ret = w->cause;
-        return;
+        return false;
     }
+    bool was_memory = was_out_of_memory(w, end);
     const char *when = w->was_loading ? " while loading" : "";
-    if (was_out_of_memory(w, end))
+    if (was_memory)
         err_set(
             ret, E_GONE,
             "the worker process of model %s was killed by the kernel%s, for memory had run out; "
@@ -460,9 +461,9 @@ static void cause_of(const struct worker *w, const struct child_end *end, struct
                 "the worker process %s while loading model %s; the daemon's log may say why", how,
                 w->model->file.name);
     else
-        err_set(ret, E_GONE, "the worker process of model %s %s; the next request starts another",
-                w->model->file.name, how);
+        err_set(ret, E_GONE, "the worker process of model %s %s", w->model->file.name, how);
     log_error("worker %d (%s): %s", (int)w->child.pid, w->model->file.name, how);
+    return !was_memory && !w->was_loading;
 }
 
 /* The process has ended: its last words, its requests' ends, and a new one if something still
@@ -471,9 +472,12 @@ static void worker_reaped(struct worker *w, const struct child_end *end)
 {
     struct runner *r = w->runner;
     struct model *m = w->model;
-    struct err why = ERR_INIT;
+    struct err why = ERR_INIT, told = ERR_INIT;
     log_pipe_drain(&w->log);
-    cause_of(w, end, &why);
+    if (cause_of(w, end, &why))
+        err_set(&told, why.code, "%s; the next request starts another", why.msg);
+    else
+        told = why;
     bool was_loading = w->was_loading, is_fault = w->is_fault || w->cause.code == 0;
     m->worker = NULL;
     worker_free(w);
@@ -484,7 +488,7 @@ static void worker_reaped(struct worker *w, const struct child_end *end)
         r->stats.n_load_failures++;
         model_fail_all(r, m, &why); /* who tries again asks again: no loop of crashes */
     } else {
-        model_fail_sent(r, m, &why);
+        model_fail_sent(r, m, &told);
     }
     if (is_fault)
         supervise_fault(m, &why);

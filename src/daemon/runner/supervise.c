@@ -104,9 +104,9 @@ int supervise_admit(struct model *m, const struct run_request *q, struct err *er
     uint32_t left_s = supervise_retry_in_s(m);
     if (left_s)
         return err_set(err, E_BROKEN,
-                       "model %s is broken: its worker failed %u times in a row, the last time "
-                       "because %.200s; it is tried again in %u seconds",
-                       m->file.name, CRASHES_TO_BREAK, m->failure.msg, left_s);
+                       "model %s is broken: its worker failed %u times in a row, and is tried "
+                       "again in %u seconds: %.200s",
+                       m->file.name, CRASHES_TO_BREAK, left_s, m->failure.msg);
     if (m->trial_id || !q)
         return err_set(err, E_BROKEN,
                        "model %s was broken and is being tried with one request; try again when "
