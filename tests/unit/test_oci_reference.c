@@ -160,6 +160,9 @@ static void test_refusals(void **state)
     char text[1024];
     struct oci_reference r;
     struct err err = ERR_INIT;
+    assert_int_equal(oci_reference_parse(STR_LIT("https://huggingface.co/o/m"), NULL, &r, &err),
+                     -E_INVALID);
+    assert_non_null(strstr(err.msg, "leave out 'https://'"));
     for (size_t n = 200; n < sizeof(text); n++) {
         memset(text, 'a', n);
         int rc = oci_reference_parse((struct str){text, n}, NULL, &r, &err);

@@ -234,6 +234,13 @@ int oci_reference_parse(struct str text, const char *default_registry, struct oc
     if (name.len > OCI_REPOSITORY_CHARS + OCI_TAG_CHARS + OCI_DIGEST_CHARS + 2 ||
         memchr(name.p, '\0', name.len))
         return err_set(err, E_INVALID, "model name '%.60s…' is too long, or holds a NUL", name.p);
+    const char *scheme = memmem(name.p, name.len, "://", 3);
+    if (scheme)
+        return err_set(err, E_INVALID,
+                       "model name '%.*s' is an address: leave out '%.*s', as in hf.co/ORG/NAME or "
+                       "ghcr.io/ORG/NAME:TAG",
+                       (int)MIN_OF(name.len, 160), name.p,
+                       (int)MIN_OF((size_t)(scheme - name.p) + 3, 20), name.p);
     int rc = take_digest_and_tag(&name, &r, err);
     if (rc < 0)
         return rc;
