@@ -105,6 +105,7 @@ class Models(CliCase):
         self.refused(1, "3 names point to the model", "rm", digest)
         self.refused(1, "there is no model 'nosuch' in the store; `berth list`", "rm", "nosuch")
         self.refused(1, "there is no model 'nosuch' in the store; `berth list`", "push", "nosuch")
+        self.refused(1, "'stories' is the file /.*, and no model of the store: `berth inspect stories`", "show", "stories")
         self.refused(1, "no name that a model can be given", "tag", "mine", "a@b")
         other = self.package("mine", "--context-size", "77")  # the name leaves the first
         self.assertNotEqual(other, digest)

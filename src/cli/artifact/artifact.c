@@ -33,6 +33,34 @@ void artifact_path(struct buf *out, const char *name, const char *rest)
     buf_append_str(out, rest);
 }
 
+/* No model of the store; `berth list` (not docker's) shows files, too, and one may be meant. */
+static int not_stored(const struct client *c, const char *name, struct err *err)
+{
+    struct err ignored = ERR_INIT;
+    struct buf path;
+    json_t *found = NULL;
+    buf_init(&path, PATH_BYTES);
+    buf_append_str(&path, "/berth/v1/models/");
+    client_escape(&path, name, true);
+    const char *file = NULL;
+    if (*cli_speaker() && buf_status(&path, "the model's name", &ignored) == 0 &&
+        client_json(c, "GET", buf_str(&path), NULL, &found, &ignored) == 0)
+        file = json_string_value(json_object_get(found, "path"));
+    if (file)
+        err_set(
+            err, E_NOTFOUND,
+            "'%.128s' is the file %.256s, and no model of the store: `berth inspect %.128s` says "
+            "what it is, and `berth package --gguf FILE NAME` makes a model of it",
+            name, file, name);
+    else
+        err_set(err, E_NOTFOUND,
+                "there is no model '%.128s' in the store; `%s list` lists those there are", name,
+                *cli_speaker() ? "berth" : "docker model");
+    json_decref(found);
+    buf_release(&path);
+    return -E_NOTFOUND;
+}
+
 /* A request about one model. */
 static int ask(const struct client *c, const char *method, const char *name, const char *rest,
                json_t **ret, struct err *err)
@@ -44,9 +72,7 @@ static int ask(const struct client *c, const char *method, const char *name, con
     if (rc == 0)
         rc = client_json(c, method, buf_str(&path), NULL, ret, err);
     if (rc == -E_NOTFOUND && !strstr(rest, "remote="))
-        rc = err_set(err, E_NOTFOUND,
-                     "there is no model '%.128s' in the store; `%s list` lists those there are",
-                     name, *cli_speaker() ? "berth" : "docker model");
+        rc = not_stored(c, name, err);
     buf_release(&path);
     return rc;
 }
