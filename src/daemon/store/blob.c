@@ -347,7 +347,10 @@ static int commit(struct store_writer *w, bool hold, char ret_digest[OCI_DIGEST_
     sha256_end(&w->hash, is);
     if (w->digest[0] && strcmp(is, w->digest) != 0)
         rc =
-            err_set(err, E_CORRUPT, "what came for blob %s is %s: it was not taken", w->digest, is);
+            err_set(err, E_CORRUPT,
+                    "what came for blob %s is %s: it was not taken, for the copy there is damaged, "
+                    "or something on the way changed it",
+                    w->digest, is);
     if (rc == 0 && hold)
         store_hold(w->store, is); /* before it is there to be collected */
     if (rc == 0) {
