@@ -102,8 +102,8 @@ class Interrupted(CliCase):
         self.env.update(BERTH_MAX_MODEL_LEN="60000", BERTH_MAX_NUM_SEQS="2")
         self.ok("list")
 
-    def start(self, stdout=subprocess.PIPE):
-        return subprocess.Popen([BERTH, "run", "stories", "Once", "--ignore-eos", "-t", "0"], env=self.env, stdout=stdout,
+    def start(self, *flags, stdout=subprocess.PIPE):
+        return subprocess.Popen([BERTH, "run", "stories", "Once", "--ignore-eos", "-t", "0", *flags], env=self.env, stdout=stdout,
                                 stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=self.home)
 
     def loaded(self):
@@ -129,7 +129,7 @@ class Interrupted(CliCase):
         self.assertTrue(wait_until(self.is_idle))
 
     def test_full_disk(self):
-        with open("/dev/full", "wb") as full, self.start(full) as p:
+        with open("/dev/full", "wb") as full, self.start(stdout=full) as p:
             _, err = p.communicate(timeout=LIMIT_S)
         self.assertEqual((p.returncode, err),
                          (1, b"berth: writing the answer to standard output: No space left on device\n"))
@@ -165,6 +165,15 @@ class Interrupted(CliCase):
                 return True
 
         self.assertTrue(wait_until(is_gone))
+
+    def test_daemon_killed_before_a_whole_answer(self):
+        daemon = json.loads(self.ok("status", "--json"))["pid"]
+        with self.start("--no-stream") as p:
+            self.assertTrue(wait_until(lambda: not self.is_idle()))
+            os.kill(daemon, signal.SIGKILL)
+            _, err = p.communicate(timeout=LIMIT_S)
+        self.assertEqual(p.returncode, 1)
+        self.assertRegex(err.decode(), "^berth: .* broke off before its answer was whole .*; its log says why")
 
 
 class Manage(CliCase):

@@ -90,6 +90,13 @@ static int transfer_error(const struct transfer *t, CURLcode rc, const char *det
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
         return err_set(err, E_AUTH, "%s does not prove who it is: %s", t->rq->url, why);
+    case CURLE_GOT_NOTHING:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_RECV_ERROR:
+        return err_set(err, E_NET,
+                       "%s broke off before its answer was whole (%s); its log says why, unless it "
+                       "was killed",
+                       t->rq->url, why);
     default: return err_set(err, E_NET, "%s: %s", t->rq->url, why);
     }
 }
