@@ -313,7 +313,9 @@ class Manager(StoreCase):
         with Daemon(models_dir="/nonexistent-models", args=["--max-body", "4k"], timeout=60 * SLOW) as d:
             status, _, text = d.request("POST", "/models/load", self.chat.tar(), {"Content-Type": "application/x-tar"})
             self.assertEqual(status, 200, text)
-            self.assertEqual(d.request("POST", "/models/create", b" " * 5000)[0], 413)
+            status, _, answer = d.request("POST", "/models/create", b" " * 5000)
+            self.assertEqual(status, 413)
+            self.assertIn("larger than the 4096 bytes that this server accepts (--max-body)", str(answer))
 
     def test_client_that_leaves_in_the_middle_of_a_load(self):
         data = self.chat.tar()

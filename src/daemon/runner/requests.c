@@ -147,7 +147,7 @@ static void on_deadline(void *ctx)
     struct run_request *q = ctx;
     struct model *m = q->model;
     struct err why = ERR_INIT;
-    err_set(&why, E_TIMEOUT, "the request was not answered within %.1f seconds, its time limit",
+    err_set(&why, E_TIMEOUT, "the request was not answered within %g seconds, its time limit",
             (double)q->deadline_ms / 1000.0);
     if (!q->is_sent) {
         run_request_end_failed(m->runner, q, &why);

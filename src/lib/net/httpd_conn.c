@@ -6,6 +6,7 @@
  * taken. A client that closes its sending half counts as gone, as in most servers of this kind: it
  * is how a closed browser tab looks.  What can be answered at once is still answered. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -162,6 +163,16 @@ static void refuse(struct conn *c, int status, const char *message)
     c->t->running = NULL;
 }
 
+static void refuse_large(struct conn *c)
+{
+    char text[160];
+    snprintf(
+        text, sizeof(text),
+        "the request's body is larger than the %zu bytes that this server accepts (--max-body)",
+        c->t->h->cfg.max_body_bytes);
+    refuse(c, 413, text);
+}
+
 void conn_refuse(struct conn *c, int status, const char *message)
 {
     c->r = request_new(c);
@@ -235,8 +246,10 @@ static void head_complete(struct conn *c)
         r->received = !has_body;
         if (has_body)
             discard_body(c);
-    } else if (head->length > (r->body_streams ? r->body_max : h->cfg.max_body_bytes)) {
+    } else if (r->body_streams && head->length > r->body_max) {
         refuse(c, 413, "the request's body is larger than this server accepts");
+    } else if (!r->body_streams && head->length > h->cfg.max_body_bytes) {
+        refuse_large(c);
     } else if (!has_body) {
         if (r->body_streams)
             request_body_end(r, E_OK, NULL);
@@ -296,7 +309,7 @@ static void body_keep(struct conn *c, struct str data)
     else if (rc < 0 && r->body_streams)
         body_fail(c, E_NOMEM, "no memory for the request's body");
     else if (rc == -E_LIMIT)
-        refuse(c, 413, "the request's body is larger than this server accepts");
+        refuse_large(c);
     else if (rc < 0)
         refuse(c, 503, "no memory for the request's body");
 }
@@ -329,7 +342,7 @@ static size_t feed_chunks(struct conn *c, const char *p, size_t n)
         body_keep(c, data);
         if (!r->discards && !r->body_streams && r->chunks.in_data &&
             r->chunks.left > c->t->h->cfg.max_body_bytes - r->body.len)
-            refuse(c, 413, "the request's body is larger than this server accepts");
+            refuse_large(c);
         if (r->discards && r->received_bytes > HTTPD_DRAIN_MAX)
             c->keep_alive = false;
     }
