@@ -153,6 +153,7 @@ static void test_wrong_bytes(void **state)
     assert_int_equal(store_write(w, "abcd", 4, &err), -E_CORRUPT);
     assert_int_equal(store_write(w, "abd", 3, &err), 0);
     assert_int_equal(store_write_commit(w, NULL, &err), -E_CORRUPT);
+    assert_non_null(strstr(err.msg, "something on the way changed it"));
     assert_int_equal(store_write_begin(s, want, 3, &w, &offset, &err), 0);
     assert_int_equal(offset, 0); /* what was wrong is gone */
     assert_int_equal(store_write(w, "ab", 2, &err), 0);
