@@ -266,8 +266,8 @@ class Prepared(unittest.TestCase):
 
     def test_answers_under_way_go_on(self):
         name = self.big()
-        bodies = [{"prompt": "hello", "max_tokens": 16, "temperature": 0, "ignore_eos": True, "seed": 1},
-                  {"prompt": "a b c", "max_tokens": 16, "temperature": 1.3, "ignore_eos": True, "seed": 9, "n": 2}]
+        bodies = [{"prompt": "hello", "max_tokens": 64, "temperature": 0, "ignore_eos": True, "seed": 1},
+                  {"prompt": "a b c", "max_tokens": 64, "temperature": 1.3, "ignore_eos": True, "seed": 9, "n": 2}]
         texts = []
         for args in (["--no-prepare"], []):
             d = self.daemon(*args)
@@ -288,7 +288,7 @@ class Prepared(unittest.TestCase):
             texts.append([out[id(b)] for b in bodies])
             self.assertEqual(d.stop(), 0)
         self.assertEqual(texts[0], texts[1])
-        self.assertTrue(all(len(t) == 16 for b in texts[1] for t in b), texts[1])
+        self.assertTrue(all(len(t) == 64 for b in texts[1] for t in b), texts[1])
 
     def test_a_process_that_dies_is_told_and_not_tried_again(self):
         name = self.big()
