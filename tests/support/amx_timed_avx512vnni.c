@@ -23,6 +23,8 @@
 
 #include "worker/kernel/x86/panel/panel_impl.h"
 
+#include "worker/kernel/x86/panel/file_impl.h"
+
 #include "worker/kernel/x86/amx/tile.h"
 
 /* Registers 26 to 31 are no one else's in this file (Makefile): 26 takes what is loaded, 27 to 30

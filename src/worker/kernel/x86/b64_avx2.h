@@ -189,6 +189,8 @@ INLINED b64 b64_srl4_odd(b64 x)
     return (b64){_mm256_srlv_epi64(x.lo, n), _mm256_srlv_epi64(x.hi, n)};
 }
 
+#include "worker/kernel/x86/b64_common.h"
+
 /* Lanes lo(p0) lo(p1) hi(p0) hi(p1): the low nibbles are the first half of a block, the high ones
  * the second. */
 INLINED b64 b64_nibbles(const void *p0, const void *p1)

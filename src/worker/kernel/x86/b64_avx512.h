@@ -198,6 +198,8 @@ INLINED b64 b64_srl4_odd(b64 x)
     return _mm512_srlv_epi64(x, _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4));
 }
 
+#include "worker/kernel/x86/b64_common.h"
+
 INLINED b64 b64_nibbles(const void *p0, const void *p1)
 {
     __m256i v = _mm256_inserti128_si256(_mm256_castsi128_si256(xmm_load(p0)), xmm_load(p1), 1);

@@ -2,16 +2,8 @@
 /* Groups of 256 quantised weights from the file into registers, in b64 (b64_avx2.h, b64_avx512.h):
  * what quant_impl.h and panel/ share.  Included once by each quant_*.c. */
 #include "worker/kernel/unpack.h"
+#include "worker/kernel/x86/quant_common.h"
 #include "worker/kernel/x86/x86.h"
-
-/* What a type has besides d: compile-time constants.  Those of weight_kind, and: */
-enum {
-    IS_SIGNED = 4, /* q is; else it is unsigned, and too large by OFFSET */
-#define OFFSET(flags)  ((flags) >> 8 & 255)
-#define BY(offset)     ((offset) << 8)
-#define BITS_OF(flags) ((flags) >> 16)
-#define WITH_BITS(n)   ((n) << 16)
-};
 
 /* 256 weights in registers: w = d (q - offset) + m, where a scale or min per block is within d and
  * m; those per half block are apart. */
@@ -26,27 +18,6 @@ INLINED void set_q(struct wregs *w, const b64 q[4])
     UNROLL
     for (int i = 0; i < 4; i++)
         w->q[i] = q[i];
-}
-
-INLINED uint16_t get16(const void *p)
-{
-    uint16_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-INLINED uint32_t get32(const void *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
-}
-
-INLINED uint64_t get64(const void *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof(v));
-    return v;
 }
 
 /* The halves at p, p + stride, ... of 8 blocks. */

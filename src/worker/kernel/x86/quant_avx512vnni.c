@@ -6,6 +6,8 @@
 
 #include "worker/kernel/x86/panel/panel_impl.h"
 
+#include "worker/kernel/x86/panel/file_impl.h"
+
 #include "worker/kernel/x86/panel/many_impl.h"
 
 void quant_avx512vnni_fill(struct kern *k)

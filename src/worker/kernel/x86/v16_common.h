@@ -6,6 +6,17 @@
 
 #if defined(__x86_64__)
 
+/* By one number for all lanes. */
+static inline v16 v16_mul1(v16 x, float y)
+{
+    return v16_mul(x, v16_set1(y));
+}
+
+static inline v16 v16_fma1(v16 x, float y, v16 z)
+{
+    return v16_fma(x, v16_set1(y), z);
+}
+
 /* Lane l takes in lane l + half, halving until one is left: ref's order. */
 static inline float v8_fold(__m256 v)
 {

@@ -17,6 +17,10 @@
 #endif
 #define INLINED static inline __attribute__((always_inline))
 
+/* A line into the first-level cache, or the second. Addresses that are none do nothing. */
+#define FETCH_NEAR(p) __builtin_prefetch(p, 0, 3)
+#define FETCH_FAR(p)  __builtin_prefetch(p, 0, 2)
+
 void rows_avx2_fill(struct kern *k);
 void attn_avx2_fill(struct kern *k);
 void float_avx2_fill(struct kern *k);

@@ -7,6 +7,8 @@
 
 #include "worker/kernel/x86/panel/panel_impl.h"
 
+#include "worker/kernel/x86/panel/file_impl.h"
+
 #include "worker/kernel/x86/amx/tile.h"
 
 #include "worker/kernel/x86/amx/many_impl.h"

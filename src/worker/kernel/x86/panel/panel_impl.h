@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Matrix products of many tokens with quantised weights: panels of 16 rows.  Included once by each
- * quant_*.c whose registers hold 16 lanes, after load_impl.h.  Bit for bit quant_impl.h and ref.
+ * quant_*.c and panels_*.c of 16 lanes, x86's and Arm's, after quant_common.h.  Bit for bit quant_impl.h and ref.
  *
  * One 32-bit lane per weight row: a register holds 4 consecutive columns of 16 rows, and an
  * activation's 4 bytes are broadcast against it, so that a product needs no step across lanes, and
@@ -69,13 +69,54 @@ INLINED b64 panel_q(const struct panel_src *s, const uint32_t k, panel_get_fn ge
     return get ? get(s->group, s->first, s->n, k, flags) : b64_load(s->w->q[k]);
 }
 
-#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#if defined(__aarch64__)
+#include "worker/kernel/arm/sums_impl.h"
+#elif defined(__AVX512VNNI__) || defined(__AVXVNNI__)
 #include "worker/kernel/x86/panel/vnni_impl.h"
 #else
 #include "worker/kernel/x86/panel/madd_impl.h"
 #endif
 
-#include "worker/kernel/x86/panel/turn_impl.h"
+INLINED struct panel_block *panel_at(char *panel, uint32_t place, const int flags)
+{
+    return (struct panel_block *)(panel + place * panel_block_bytes(flags));
+}
+
+/* Scales of half blocks: byte s % 4 of dword s / 4 is half s. */
+INLINED void panel_half_scales(const b64 d[4], char *panel, const uint8_t at[8], uint32_t nb,
+                               const int flags)
+{
+    UNROLL
+    for (uint32_t b = 0; b < 8; b++) {
+        if (b < nb)
+            panel_scales_store(panel_at(panel, at[b], flags), d[b / 2], 2 * (int)(b % 2), flags);
+    }
+}
+
+/* Mins of half blocks, likewise; they are not negative. */
+INLINED void panel_half_mins(const b64 d[4], char *panel, const uint8_t at[8], uint32_t nb,
+                             const int flags)
+{
+    UNROLL
+    for (uint32_t b = 0; b < 8; b++) {
+        const b64 v = b % 2 ? b64_srl32(d[b / 2], 16) : d[b / 2];
+        const b64 odd = b64_sll32(b64_and(v, b64_set32(0xff00)), 8);
+        if (b < nb)
+            b64_store(panel_at(panel, at[b], flags)->mn, b64_or(b64_and(v, b64_set32(0xff)), odd));
+    }
+}
+
+INLINED b64 bits_of(b64 v, int shift, uint32_t mask)
+{
+    return b64_and(b64_srl32(v, shift), b64_set32(mask));
+}
+
+/* q, whose bytes are less than 16, and of v two bits from `shift` on (shift < 8) as bits 4 and 5, or
+ * one as bit 4: mask 3 or 1. */
+INLINED b64 with_bits(b64 q, b64 v, int shift, int mask)
+{
+    return b64_insert(q, shift < 4 ? b64_sll(v, 4 - shift) : b64_srl(v, shift - 4), mask << 4);
+}
 
 /* A chunk of up to 32 rows, unpacked, and where it goes. */
 struct panel_pair {
@@ -94,7 +135,7 @@ INLINED void panel_fetch(struct panel_pair *p)
     if (p->ahead >= p->ahead_end)
         return;
     for (uint32_t i = 0; i < p->lines; i++, p->ahead += 64)
-        _mm_prefetch(p->ahead, _MM_HINT_T1);
+        FETCH_FAR(p->ahead);
 }
 
 /* While this chunk of n_cols columns passes, its share of the n_bytes from next on. */
@@ -110,40 +151,17 @@ INLINED void panel_fetch_set(struct panel_pair *p, const char *next, size_t n_by
     p->lines = (uint32_t)((part / 64 + steps) / steps);
 }
 
-/* Columns c0 <= c < c1 of n rows (1 .. 16) to a panel; the rows after them repeat the last. */
-INLINED void panel_unpack(const char *rows, const char *end, size_t row_bytes, uint32_t n,
-                          uint32_t c0, uint32_t c1, char *panel, const uint8_t *at,
-                          const size_t group_bytes, load_fn load, panel_load_fn panel_load,
-                          bool cold, const int flags)
-{
-    for (uint32_t c = c0; c < c1; c += 256, at += 8) {
-        struct panel_rows p = {.end = end, .n_blocks = MIN_OF(c1 - c, 256u) / QK};
-        for (uint32_t r = 0; r < PANEL_ROWS; r++)
-            p.row[r] = rows + MIN_OF(r, n - 1) * row_bytes + c / 256 * group_bytes;
-        for (uint32_t r = 0; cold && r < PANEL_ROWS; r++)
-            for (size_t o = 0; o < group_bytes; o += 64)
-                _mm_prefetch(p.row[r] + group_bytes + o, _MM_HINT_T0);
-        if (panel_load)
-            panel_load(&p, panel, at, flags);
-        else
-            panel_load_any(&p, panel, at, group_bytes, load, flags);
-    }
-}
-
 /* acc + D dx I + M: unpack.h. */
 INLINED v16 panel_add(const struct panel_block *w, const struct act_q8 *x, uint32_t b, v16 f,
                       v16 acc, const int flags)
 {
-    const v16 dx = v16_set1(x->d[b]);
-    acc = v16_fma(f, v16_mul(v16_load(w->d), dx), acc);
+    acc = v16_fma(f, v16_mul1(v16_load(w->d), x->d[b]), acc);
     if (!(flags & W_MIN))
         return acc;
-    v16 ms = v16_set1(x->ds[b]);
-    if (flags & W_HALF) {
-        b64 sums = b64_set32(get32(&x->sum[2 * b]));
-        ms = v16_mul(dx, b64_float(b64_madd16(b64_load(w->mn), sums)));
-    }
-    return v16_fma(v16_load(w->m), ms, acc);
+    if (!(flags & W_HALF))
+        return v16_fma1(v16_load(w->m), x->ds[b], acc);
+    const b64 sums = b64_madd16(b64_load(w->mn), b64_set32(get32(&x->sum[2 * b])));
+    return v16_fma(v16_load(w->m), v16_mul1(b64_float(sums), x->d[b]), acc);
 }
 
 /* acc += what a block adds. */
@@ -248,33 +266,3 @@ INLINED void panel_tokens(struct panel_pair *p, const struct kern_act *x, const 
 }
 
 typedef void (*panel_fn)(struct panel_pair *p, const struct kern_act *x, const int flags);
-
-INLINED void panel_matmul(const struct kern_mat *w, uint32_t row0, uint32_t row1,
-                          const struct kern_act *x, float *y, size_t ld_y, const size_t group_bytes,
-                          load_fn load, panel_load_fn panel_load, const int flags, panel_fn tokens)
-{
-    _Alignas(64) char panels[PANELS * PANEL_BLOCKS * sizeof(struct panel_block)];
-    struct panel_pair p = {
-        .panels = panels, .one_bytes = PANEL_BLOCKS * panel_block_bytes(flags), .ld_y = ld_y};
-    for (uint32_t r = row0; r < row1; r += p.n_rows) {
-        p.n_rows = MIN_OF(row1 - r, 1u * PANELS * PANEL_ROWS);
-        p.y = y + (r - row0);
-        const char *next = (const char *)w->data + (r + p.n_rows) * w->row_bytes;
-        const uint32_t n_next = MIN_OF(row1 - r - p.n_rows, 1u * PANELS * PANEL_ROWS);
-        for (uint32_t c = 0, c1; c < w->n_cols; c = c1) {
-            uint8_t at[PANEL_BLOCKS];
-            c1 = MIN_OF(w->n_cols, c + QUANT_CHUNK);
-            p.col0 = c;
-            p.n_blocks = (c1 - c) / QK;
-            panel_order(p.n_blocks, at);
-            panel_fetch_set(&p, next, n_next * w->row_bytes, w->n_cols, x->n_tok);
-            for (uint32_t i = 0; i * PANEL_ROWS < p.n_rows; i++)
-                panel_unpack((const char *)w->data + (r + i * PANEL_ROWS) * w->row_bytes,
-                             (const char *)w->data + w->n_rows * w->row_bytes, w->row_bytes,
-                             MIN_OF(p.n_rows - i * PANEL_ROWS, (uint32_t)PANEL_ROWS), c, c1,
-                             panels + i * p.one_bytes, at, group_bytes, load, panel_load, r == row0,
-                             flags);
-            tokens(&p, x, flags);
-        }
-    }
-}

@@ -20,11 +20,11 @@ struct strip_pass {
  * nothing. */
 enum { STRIP_AHEAD_BYTES = 8192, STRIP_NEAR_BYTES = 1024 };
 
-#define STRIP_FETCH(from, n_bytes, hint)                                                           \
+#define STRIP_FETCH(from, n_bytes, FETCH)                                                          \
     do {                                                                                           \
         UNROLL                                                                                     \
         for (uint32_t o_ = 0; o_ < (n_bytes); o_ += 64)                                            \
-            _mm_prefetch((from) + o_, hint);                                                       \
+            FETCH((from) + o_);                                                                    \
     } while (0)
 
 /* Lane l takes in lane l + half, halving until one is left. */
@@ -74,11 +74,11 @@ INLINED void strip_tile(struct strip_pass *p, const uint32_t T, const int flags,
                 for (uint32_t n = 0; n < span; n++) {
                     const char *at = strip + (b + n) * share;
                     if (once)
-                        STRIP_FETCH(at + STRIP_AHEAD_BYTES, share, _MM_HINT_T0);
+                        STRIP_FETCH(at + STRIP_AHEAD_BYTES, share, FETCH_NEAR);
                     else if (far)
-                        STRIP_FETCH(at + p->ahead, share, _MM_HINT_T1);
+                        STRIP_FETCH(at + p->ahead, share, FETCH_FAR);
                     if (!once && T > 1)
-                        STRIP_FETCH(at + STRIP_NEAR_BYTES, share, _MM_HINT_T0);
+                        STRIP_FETCH(at + STRIP_NEAR_BYTES, share, FETCH_NEAR);
                     const struct panel_src w[PANELS] = {
                         {.w = panel_at(blocks, b + n, flags), .group = &g, .first = b, .n = n}};
                     panel_step(w, xt, b + n, 1, T, acc[b + n], get, flags);

@@ -38,24 +38,23 @@ INLINED uint32_t strip_group_bytes(uint32_t n_blocks, const struct strip_type t)
 INLINED b64 strip_nibbles(const struct strip_group *g, uint32_t first, const uint32_t n UNUSED,
                           const uint32_t k, const int flags)
 {
-    return panel_bytes(nibbles_of(b64_load(g->q + 256 * first + 64 * (k % 4)), k / 4), flags);
+    return panel_bytes(b64_nibble(b64_load(g->q + 256 * first + 64 * (k % 4)), k / 4), flags);
 }
 
-/* Bits 4 k .. 4 k + 3 of an item, each as bit 4 of a byte. */
+/* Bits 4 k .. 4 k + 3 of an item, each as all bits of a byte. */
 INLINED b64 fifth_of(b64 v, const uint32_t k)
 {
     const int32_t at = (int32_t)(k / 2) * 0x01010101;
     const b64 in_lane = b64_table(
         (const int8_t *)(const int32_t[4]){at, at + 0x04040404, at + 0x08080808, at + 0x0c0c0c0c});
-    const b64 bit = b64_set32(k % 2 ? 0x80402010 : 0x08040201), b16 = b64_set1(16);
-    return b64_and(b64_equal(b64_and(b64_lut(v, in_lane), bit), bit), b16);
+    return b64_test(b64_lut(v, in_lane), b64_set32(k % 2 ? 0x80402010 : 0x08040201));
 }
 
 INLINED b64 strip_fifth(const struct strip_group *g, uint32_t first, const uint32_t n UNUSED,
                         const uint32_t k, const int flags)
 {
-    const b64 low = nibbles_of(b64_load(g->q + 256 * first + 64 * (k % 4)), k / 4);
-    return panel_bytes(b64_or(low, fifth_of(b64_load(g->high + 64 * first), k)), flags);
+    const b64 low = b64_nibble(b64_load(g->q + 256 * first + 64 * (k % 4)), k / 4);
+    return panel_bytes(b64_insert(low, fifth_of(b64_load(g->high + 64 * first), k), 16), flags);
 }
 
 INLINED b64 strip_bytes(const struct strip_group *g, uint32_t first, const uint32_t n UNUSED,
@@ -67,14 +66,14 @@ INLINED b64 strip_bytes(const struct strip_group *g, uint32_t first, const uint3
 INLINED b64 strip_iq4(const struct strip_group *g, uint32_t first, const uint32_t n UNUSED,
                       const uint32_t k, const int flags)
 {
-    const b64 low = nibbles_of(b64_load(g->q + 256 * first + 64 * (k % 4)), k / 4);
+    const b64 low = b64_nibble(b64_load(g->q + 256 * first + 64 * (k % 4)), k / 4);
     return panel_bytes(b64_lut(b64_table(iq4_values), low), flags);
 }
 
 INLINED b64 strip_mxfp4(const struct strip_group *g, uint32_t first, const uint32_t n UNUSED,
                         const uint32_t k, const int flags)
 {
-    const b64 low = nibbles_of(b64_load(g->q + 256 * first + 64 * (k % 4)), k / 4);
+    const b64 low = b64_nibble(b64_load(g->q + 256 * first + 64 * (k % 4)), k / 4);
     return panel_bytes(b64_lut(b64_table(mxfp4_values), low), flags);
 }
 
@@ -82,23 +81,22 @@ INLINED b64 strip_mxfp4(const struct strip_group *g, uint32_t first, const uint3
 INLINED b64 strip_q4_k(const struct strip_group *g, uint32_t first, const uint32_t n,
                        const uint32_t k, const int flags UNUSED)
 {
-    return nibbles_of(b64_load(g->q + 256 * (first + n / 2 * 2) + 64 * k), n % 2);
+    return b64_nibble(b64_load(g->q + 256 * (first + n / 2 * 2) + 64 * k), n % 2);
 }
 
 INLINED b64 strip_q5_k(const struct strip_group *g, uint32_t first, const uint32_t n,
                        const uint32_t k, const int flags)
 {
-    return b64_or(strip_q4_k(g, first, n, k, flags),
-                  bits_to_4(b64_load(g->high + 64 * k), (int)n, 1));
+    return with_bits(strip_q4_k(g, first, n, k, flags), b64_load(g->high + 64 * k), (int)n, 1);
 }
 
 /* See panel_load_q6_k. */
 INLINED b64 strip_q6_k(const struct strip_group *g, uint32_t first, const uint32_t n,
                        const uint32_t k, const int flags)
 {
-    const b64 low = nibbles_of(b64_load(g->q + 256 * first + 512 * (n % 2) + 64 * k), n / 2);
-    const b64 high = bits_to_4(b64_load(g->high + 128 * first + 64 * k), (int)(2 * n), 3);
-    return panel_bytes(b64_or(low, high), flags);
+    const b64 low = b64_nibble(b64_load(g->q + 256 * first + 512 * (n % 2) + 64 * k), n / 2);
+    const b64 high = b64_load(g->high + 128 * first + 64 * k);
+    return panel_bytes(with_bits(low, high, (int)(2 * n), 3), flags);
 }
 
 /* Bits 2 n of 32 bytes for four blocks. */
@@ -114,8 +112,7 @@ INLINED b64 strip_q3_k(const struct strip_group *g, uint32_t first, const uint32
 {
     const b64 h = b64_load(g->high + 64 * k);
     const b64 third = n < 2 ? b64_sll(h, 2 - (int)n) : b64_srl(h, (int)n - 2);
-    return panel_bytes(b64_or(strip_q2_k(g, first, n, k, flags), b64_and(third, b64_set1(4))),
-                       flags);
+    return panel_bytes(b64_insert(strip_q2_k(g, first, n, k, flags), third, 4), flags);
 }
 
 /* ---- scales of the whole group, to their blocks' places ---- */
@@ -173,8 +170,8 @@ INLINED void strip_k_scales(const struct strip_group *g, char *panel, const uint
     UNROLL
     for (int b = 0; b < 8; b++) {
         struct panel_block *to = panel_at(panel, at[b], flags);
-        v16_store(to->d, v16_mul(d, b64_float(bits_of(sc[b / 4], 8 * (b % 4), 255))));
-        v16_store(to->m, v16_mul(m, b64_float(bits_of(mn[b / 4], 8 * (b % 4), 255))));
+        v16_store(to->d, v16_mul(d, b64_float_byte(sc[b / 4], b % 4)));
+        v16_store(to->m, v16_mul(m, b64_float_byte(mn[b / 4], b % 4)));
     }
 }
 
@@ -199,8 +196,8 @@ INLINED void strip_q2_scales(const struct strip_group *g, char *panel, const uin
     UNROLL
     for (uint32_t i = 0; i < 4; i++) {
         const b64 v = b64_load(g->at + 64 + 64 * i);
-        sc[i] = nibbles_of(v, false);
-        mn[i] = nibbles_of(v, true);
+        sc[i] = b64_nibble(v, false);
+        mn[i] = b64_nibble(v, true);
     }
     panel_half_scales(sc, panel, at, 8, flags);
     panel_half_mins(mn, panel, at, 8, flags);
@@ -218,7 +215,7 @@ INLINED void strip_q3_scales(const struct strip_group *g, char *panel, const uin
     b64 sc[4];
     UNROLL
     for (uint32_t i = 0; i < 4; i++) {
-        const b64 low = nibbles_of(b64_load(g->at + 64 + 64 * (i % 2)), i / 2);
+        const b64 low = b64_nibble(b64_load(g->at + 64 + 64 * (i % 2)), i / 2);
         const b64 high = b64_and(b64_srl32(b64_load(g->at + 192), (int)(2 * i)), b64_set1(3));
         sc[i] = b64_sub(b64_or(low, b64_sll32(high, 4)), b64_set1(32));
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Groups of 256 weights of 16 rows straight into a panel, for types that are worth it: turned while
- * still packed, scales of 16 rows decoded at once.  Included by panel_impl.h alone. */
+ * still packed, scales of 16 rows decoded at once.  Included by file_impl.h alone. */
 
 /* The 16 rows of a panel at one group, of which n_blocks blocks of 32 exist. */
 struct panel_rows {
@@ -51,52 +51,6 @@ INLINED void panel_turn64(const char rows[PANEL_ROWS][64], b64 t[16])
 #endif
 }
 
-INLINED struct panel_block *panel_at(char *panel, uint32_t place, const int flags)
-{
-    return (struct panel_block *)(panel + place * panel_block_bytes(flags));
-}
-
-/* Scales of half blocks: byte s % 4 of dword s / 4 is half s. */
-INLINED void panel_half_scales(const b64 d[4], char *panel, const uint8_t at[8], uint32_t nb,
-                               const int flags)
-{
-    UNROLL
-    for (uint32_t b = 0; b < 8; b++) {
-        if (b < nb)
-            panel_scales_store(panel_at(panel, at[b], flags), d[b / 2], 2 * (int)(b % 2), flags);
-    }
-}
-
-/* Mins of half blocks, likewise; they are not negative. */
-INLINED void panel_half_mins(const b64 d[4], char *panel, const uint8_t at[8], uint32_t nb,
-                             const int flags)
-{
-    UNROLL
-    for (uint32_t b = 0; b < 8; b++) {
-        const b64 v = b % 2 ? b64_srl32(d[b / 2], 16) : d[b / 2];
-        const b64 odd = b64_sll32(b64_and(v, b64_set32(0xff00)), 8);
-        if (b < nb)
-            b64_store(panel_at(panel, at[b], flags)->mn, b64_or(b64_and(v, b64_set32(0xff)), odd));
-    }
-}
-
-INLINED b64 bits_of(b64 v, int shift, uint32_t mask)
-{
-    return b64_and(b64_srl32(v, shift), b64_set32(mask));
-}
-
-INLINED b64 nibbles_of(b64 v, bool high)
-{
-    return b64_and(high ? b64_srl(v, 4) : v, b64_set1(15));
-}
-
-/* Two bits of each byte from `shift` on (shift < 8), as bits 4 and 5; or one, as bit 4. */
-INLINED b64 bits_to_4(b64 v, int shift, int mask)
-{
-    v = shift < 4 ? b64_sll(v, 4 - shift) : b64_srl(v, shift - 4);
-    return b64_and(v, b64_set1(mask << 4));
-}
-
 /* d, dmin and the 12 bytes of Q4_K and Q5_K (k_scale_min), 16 rows at a time. */
 INLINED void panel_k_scales(const struct panel_rows *p, char *panel, const uint8_t at[8],
                             const int flags)
@@ -140,9 +94,9 @@ INLINED void panel_load_q45_k(const struct panel_rows *p, char *panel, const uin
             const uint32_t b = s / 2 * 2, k = s % 2 * 4 + i;
             UNROLL
             for (uint32_t n = 0; n < 2; n++) {
-                b64 q = nibbles_of(t[i], n);
+                b64 q = b64_nibble(t[i], n);
                 if (fifth)
-                    q = b64_or(q, bits_to_4(high[k], (int)(b + n), 1));
+                    q = with_bits(q, high[k], (int)(b + n), 1);
                 b64_store(panel_at(panel, at[b + n], flags)->q[k], q);
             }
         }
@@ -186,7 +140,7 @@ INLINED void panel_load_q6_k(const struct panel_rows *p, char *panel, const uint
                 UNROLL
                 for (uint32_t n = 0; n < 2; n++) {
                     const uint32_t k = odd + 2 * n, b = s / 2 * 4 + k;
-                    b64 q = b64_or(nibbles_of(t[i], n), bits_to_4(high[i], (int)(2 * k), 3));
+                    b64 q = with_bits(b64_nibble(t[i], n), high[i], (int)(2 * k), 3);
                     b64_store(panel_at(panel, at[b], flags)->q[s % 2 * 4 + i],
                               panel_bytes(q, flags));
                 }
