@@ -16,20 +16,39 @@ struct wregs {
     int16_t sc[16], mn[16];
 };
 
+INLINED float half1(uint16_t bits)
+{
+    __fp16 h;
+    memcpy(&h, &bits, sizeof(h));
+    return (float)h;
+}
+
 INLINED int8x16_t s8(uint8x16_t v)
 {
     return vreinterpretq_s8_u8(v);
 }
 
-INLINED uint8x16_t srl(uint8x16_t v, const int n)
+INLINED void widen16(int8x16_t v, int16_t to[16])
 {
-    return vshlq_u8(v, vdupq_n_s8((int8_t)-n));
+    vst1q_s16(to, vmovl_s8(vget_low_s8(v)));
+    vst1q_s16(to + 8, vmovl_high_s8(v));
 }
 
-/* (v >> n) & mask, then << up */
-INLINED uint8x16_t bits(uint8x16_t v, const int n, const uint8_t mask, const int up)
+INLINED uint8x16_t srl(uint8x16_t v, const int n)
 {
-    return vshlq_u8(vandq_u8(srl(v, n), vdupq_n_u8(mask)), vdupq_n_s8((int8_t)up));
+    return v >> vdupq_n_u8((uint8_t)n);
+}
+
+INLINED uint8x16_t bits(uint8x16_t v, const int n, const uint8_t mask)
+{
+    return vandq_u8(srl(v, n), vdupq_n_u8(mask));
+}
+
+/* q, and the bits of mask that v has from n on, brought up to `up`, where q has none. */
+INLINED uint8x16_t insert(uint8x16_t q, uint8x16_t v, const int n, const uint8_t mask, const int up)
+{
+    v = n < up ? v << vdupq_n_u8((uint8_t)(up - n)) : srl(v, n - up);
+    return vbslq_u8(vdupq_n_u8((uint8_t)(mask << up)), v, q);
 }
 
 INLINED int8x16_t less(uint8x16_t v, const int offset)
@@ -69,8 +88,9 @@ INLINED void load_table(const uint8_t *qs, const int8_t *table, int8x16_t q[2])
 INLINED void load_q4_0(const void *src, struct wregs *w)
 {
     const struct block_q4_0 *b = src;
+    UNROLL
     for (int i = 0; i < 8; i++) {
-        w->d[i] = f32_from_f16(b[i].d);
+        w->d[i] = half1(b[i].d);
         load_nibbles(b[i].qs, 0, false, 8, w->q + 2 * i);
     }
 }
@@ -78,9 +98,10 @@ INLINED void load_q4_0(const void *src, struct wregs *w)
 INLINED void load_q4_1(const void *src, struct wregs *w)
 {
     const struct block_q4_1 *b = src;
+    UNROLL
     for (int i = 0; i < 8; i++) {
-        w->d[i] = f32_from_f16(b[i].d);
-        w->m[i] = f32_from_f16(b[i].m);
+        w->d[i] = half1(b[i].d);
+        w->m[i] = half1(b[i].m);
         load_nibbles(b[i].qs, 0, false, 0, w->q + 2 * i);
     }
 }
@@ -88,8 +109,9 @@ INLINED void load_q4_1(const void *src, struct wregs *w)
 INLINED void load_q5_0(const void *src, struct wregs *w)
 {
     const struct block_q5_0 *b = src;
+    UNROLL
     for (int i = 0; i < 8; i++) {
-        w->d[i] = f32_from_f16(b[i].d);
+        w->d[i] = half1(b[i].d);
         load_nibbles(b[i].qs, b[i].qh, true, 16, w->q + 2 * i);
     }
 }
@@ -97,9 +119,10 @@ INLINED void load_q5_0(const void *src, struct wregs *w)
 INLINED void load_q5_1(const void *src, struct wregs *w)
 {
     const struct block_q5_1 *b = src;
+    UNROLL
     for (int i = 0; i < 8; i++) {
-        w->d[i] = f32_from_f16(b[i].d);
-        w->m[i] = f32_from_f16(b[i].m);
+        w->d[i] = half1(b[i].d);
+        w->m[i] = half1(b[i].m);
         load_nibbles(b[i].qs, b[i].qh, true, 0, w->q + 2 * i);
     }
 }
@@ -107,8 +130,9 @@ INLINED void load_q5_1(const void *src, struct wregs *w)
 INLINED void load_q8_0(const void *src, struct wregs *w)
 {
     const struct block_q8_0 *b = src;
+    UNROLL
     for (int i = 0; i < 8; i++) {
-        w->d[i] = f32_from_f16(b[i].d);
+        w->d[i] = half1(b[i].d);
         w->q[2 * i] = vld1q_s8(b[i].qs);
         w->q[2 * i + 1] = vld1q_s8(b[i].qs + 16);
     }
@@ -117,8 +141,9 @@ INLINED void load_q8_0(const void *src, struct wregs *w)
 INLINED void load_iq4_nl(const void *src, struct wregs *w)
 {
     const struct block_q4_0 *b = src;
+    UNROLL
     for (int i = 0; i < 8; i++) {
-        w->d[i] = f32_from_f16(b[i].d);
+        w->d[i] = half1(b[i].d);
         load_table(b[i].qs, iq4_values, w->q + 2 * i);
     }
 }
@@ -126,6 +151,7 @@ INLINED void load_iq4_nl(const void *src, struct wregs *w)
 INLINED void load_mxfp4(const void *src, struct wregs *w)
 {
     const struct block_mxfp4 *b = src;
+    UNROLL
     for (int i = 0; i < 8; i++) {
         w->d[i] = f32_from_e8m0_half(b[i].e);
         load_table(b[i].qs, mxfp4_values, w->q + 2 * i);
@@ -135,7 +161,8 @@ INLINED void load_mxfp4(const void *src, struct wregs *w)
 INLINED void load_iq4_xs(const void *src, struct wregs *w)
 {
     const struct block_iq4_xs *b = src;
-    float d = f32_from_f16(b->d);
+    float d = half1(b->d);
+    UNROLL
     for (int i = 0; i < 8; i++) {
         int low = b->scales_l[i / 2] >> 4 * (i & 1) & 15, high = b->scales_h >> 2 * i & 3;
         w->d[i] = d * (float)((low | high << 4) - 32);
@@ -143,22 +170,32 @@ INLINED void load_iq4_xs(const void *src, struct wregs *w)
     }
 }
 
+/* 8 bytes as floats, times d. */
+INLINED void scaled8(uint64_t bytes, float d, float to[8])
+{
+    const uint16x8_t v = vmovl_u8(vcreate_u8(bytes));
+    vst1q_f32(to, vmulq_n_f32(vcvtq_f32_u32(vmovl_u16(vget_low_u16(v))), d));
+    vst1q_f32(to + 4, vmulq_n_f32(vcvtq_f32_u32(vmovl_high_u16(v)), d));
+}
+
+/* The 12 bytes of 8 scales and mins (k_scale_min), times d and -dmin. */
 INLINED void load_k_scales(const uint8_t s[12], uint16_t d, uint16_t dmin, struct wregs *w)
 {
-    float fd = f32_from_f16(d), fm = -f32_from_f16(dmin);
-    for (int i = 0; i < 8; i++) {
-        uint8_t sc, mn;
-        k_scale_min(s, i, &sc, &mn);
-        w->d[i] = fd * (float)sc;
-        w->m[i] = fm * (float)mn;
-    }
+    uint32_t v[3];
+    memcpy(v, s, sizeof(v));
+    const uint64_t sc = (v[2] & 0x0f0f0f0f) | (v[0] >> 2 & 0x30303030); /* numbers 4 to 7 */
+    const uint64_t mn = (v[2] >> 4 & 0x0f0f0f0f) | (v[1] >> 2 & 0x30303030);
+    scaled8((v[0] & 0x3f3f3f3f) | sc << 32, half1(d), w->d);
+    scaled8((v[1] & 0x3f3f3f3f) | mn << 32, -half1(dmin), w->m);
 }
 
 INLINED void load_q4_k(const void *src, struct wregs *w)
 {
     const struct block_q4_k *b = src;
     load_k_scales(b->scales, b->d, b->dmin, w);
+    UNROLL
     for (int k = 0; k < 4; k++) {
+        UNROLL
         for (int h = 0; h < 2; h++) {
             uint8x16_t v = vld1q_u8(b->qs + 32 * k + 16 * h);
             w->q[4 * k + h] = s8(vandq_u8(v, vdupq_n_u8(15)));
@@ -171,12 +208,14 @@ INLINED void load_q5_k(const void *src, struct wregs *w)
 {
     const struct block_q5_k *b = src;
     load_k_scales(b->scales, b->d, b->dmin, w);
+    UNROLL
     for (int k = 0; k < 4; k++) {
+        UNROLL
         for (int h = 0; h < 2; h++) {
             uint8x16_t v = vld1q_u8(b->qs + 32 * k + 16 * h), fifth = vld1q_u8(b->qh + 16 * h);
             uint8x16_t low = vandq_u8(v, vdupq_n_u8(15)), high = srl(v, 4);
-            w->q[4 * k + h] = s8(vorrq_u8(low, bits(fifth, 2 * k, 1, 4)));
-            w->q[4 * k + 2 + h] = s8(vorrq_u8(high, bits(fifth, 2 * k + 1, 1, 4)));
+            w->q[4 * k + h] = s8(insert(low, fifth, 2 * k, 1, 4));
+            w->q[4 * k + 2 + h] = s8(insert(high, fifth, 2 * k + 1, 1, 4));
         }
     }
 }
@@ -184,31 +223,34 @@ INLINED void load_q5_k(const void *src, struct wregs *w)
 INLINED void load_q2_k(const void *src, struct wregs *w)
 {
     const struct block_q2_k *b = src;
-    float d = f32_from_f16(b->d), m = -f32_from_f16(b->dmin);
+    float d = half1(b->d), m = -half1(b->dmin);
+    UNROLL
     for (int i = 0; i < 8; i++) {
         w->d[i] = d;
         w->m[i] = m;
+        UNROLL
         for (int h = 0; h < 2; h++)
-            w->q[2 * i + h] = s8(bits(vld1q_u8(b->qs + 32 * (i / 4) + 16 * h), 2 * (i & 3), 3, 0));
+            w->q[2 * i + h] = s8(bits(vld1q_u8(b->qs + 32 * (i / 4) + 16 * h), 2 * (i & 3), 3));
     }
-    for (int h = 0; h < 16; h++) {
-        w->sc[h] = b->scales[h] & 15;
-        w->mn[h] = b->scales[h] >> 4;
-    }
+    const uint8x16_t scales = vld1q_u8(b->scales);
+    widen16(s8(vandq_u8(scales, vdupq_n_u8(15))), w->sc);
+    widen16(s8(srl(scales, 4)), w->mn);
 }
 
 INLINED void load_q3_k(const void *src, struct wregs *w)
 {
     const struct block_q3_k *b = src;
-    float d = f32_from_f16(b->d);
+    float d = half1(b->d);
+    UNROLL
     for (int i = 0; i < 8; i++) {
         w->d[i] = d;
+        UNROLL
         for (int h = 0; h < 2; h++) {
-            uint8x16_t low = bits(vld1q_u8(b->qs + 32 * (i / 4) + 16 * h), 2 * (i & 3), 3, 0);
-            uint8x16_t third = bits(vld1q_u8(b->hmask + 16 * h), i, 1, 2);
-            w->q[2 * i + h] = less(vorrq_u8(low, third), 4);
+            uint8x16_t low = bits(vld1q_u8(b->qs + 32 * (i / 4) + 16 * h), 2 * (i & 3), 3);
+            w->q[2 * i + h] = less(insert(low, vld1q_u8(b->hmask + 16 * h), i, 1, 2), 4);
         }
     }
+    UNROLL
     for (int h = 0; h < 16; h++)
         w->sc[h] = (int16_t)q3k_scale(b->scales, h);
 }
@@ -216,18 +258,18 @@ INLINED void load_q3_k(const void *src, struct wregs *w)
 INLINED void load_q6_k(const void *src, struct wregs *w)
 {
     const struct block_q6_k *b = src;
-    float d = f32_from_f16(b->d);
+    float d = half1(b->d);
+    UNROLL
     for (int i = 0; i < 8; i++) {
         const uint8_t *ql = b->ql + 64 * (i / 4) + 32 * (i & 1), *qh = b->qh + 32 * (i / 4);
         w->d[i] = d;
+        UNROLL
         for (int h = 0; h < 2; h++) {
-            uint8x16_t low = bits(vld1q_u8(ql + 16 * h), i & 2 ? 4 : 0, 15, 0);
-            uint8x16_t high = bits(vld1q_u8(qh + 16 * h), 2 * (i & 3), 3, 4);
-            w->q[2 * i + h] = less(vorrq_u8(low, high), 32);
+            uint8x16_t low = bits(vld1q_u8(ql + 16 * h), i & 2 ? 4 : 0, 15);
+            w->q[2 * i + h] = less(insert(low, vld1q_u8(qh + 16 * h), 2 * (i & 3), 3, 4), 32);
         }
     }
-    for (int h = 0; h < 16; h++)
-        w->sc[h] = b->scales[h];
+    widen16(vld1q_s8(b->scales), w->sc);
 }
 
 typedef void (*load_fn)(const void *src, struct wregs *w);
