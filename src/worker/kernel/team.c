@@ -134,7 +134,9 @@ static void wait_for_helpers(struct team *t)
         relax();
     }
     pthread_mutex_lock(&t->lock);
-    atomic_store(&t->caller_sleeps, true);
+    /* An exchange, here and in team_run, stays before the load that follows even where an emulator
+     * does not order a store before it (qemu, of Arm). */
+    atomic_exchange(&t->caller_sleeps, true);
     while (INSIDE(atomic_load(&t->state)) != 0)
         pthread_cond_wait(&t->done, &t->lock);
     atomic_store(&t->caller_sleeps, false);
@@ -153,7 +155,7 @@ void team_run(struct team *t, uint32_t n_pieces, team_fn fn, void *ctx)
     t->ctx = ctx;
     t->n_pieces = n_pieces;
     atomic_store_explicit(&t->next_piece, 0, memory_order_relaxed);
-    atomic_store(&t->state, NEXT_ROUND(atomic_load(&t->state)) | OPEN);
+    atomic_exchange(&t->state, NEXT_ROUND(atomic_load(&t->state)) | OPEN);
     wake_all(t);
     work(t, 0);
     atomic_fetch_and(&t->state, ~OPEN);
