@@ -106,12 +106,11 @@ static bool has_neon(void)
 
 static void fill_neon(struct kern *k)
 {
-    /* Restoring the file's order in plain C would be no help. */
-    memset(k->matmul_panels, 0, sizeof(k->matmul_panels));
     rows_neon_fill(k);
     attn_neon_fill(k);
     float_neon_fill(k);
     quant_neon_fill(k);
+    panels_neon_fill(k);
 }
 
 static bool has_dotprod(void)
@@ -119,9 +118,21 @@ static bool has_dotprod(void)
     return cpu_has(CPU_DOTPROD);
 }
 
+static void fill_dotprod(struct kern *k)
+{
+    quant_dotprod_fill(k);
+    panels_dotprod_fill(k);
+}
+
 static bool has_i8mm(void)
 {
     return cpu_has(CPU_I8MM);
+}
+
+static void fill_i8mm(struct kern *k)
+{
+    quant_i8mm_fill(k);
+    panels_i8mm_fill(k);
 }
 
 #endif
@@ -142,8 +153,8 @@ static const struct level {
     {"amx", has_amx, fill_amx},
 #elif defined(__aarch64__)
     {"neon", has_neon, fill_neon},
-    {"dotprod", has_dotprod, quant_dotprod_fill},
-    {"i8mm", has_i8mm, quant_i8mm_fill},
+    {"dotprod", has_dotprod, fill_dotprod},
+    {"i8mm", has_i8mm, fill_i8mm},
 #endif
 };
 

@@ -204,6 +204,21 @@ static inline v16 v16_fma(v16 x, v16 y, v16 z)
 #undef E
 }
 
+/* By one number for all lanes. */
+static inline v16 v16_mul1(v16 x, float y)
+{
+#define E(i) vmulq_n_f32(x.r[i], y)
+    return (v16)EACH(E);
+#undef E
+}
+
+static inline v16 v16_fma1(v16 x, float y, v16 z)
+{
+#define E(i) vfmaq_n_f32(z.r[i], x.r[i], y)
+    return (v16)EACH(E);
+#undef E
+}
+
 /* z - x * y, rounded once. */
 static inline v16 v16_fnma(v16 x, v16 y, v16 z)
 {
