@@ -54,7 +54,15 @@ ARMOBJ  := $(filter $(BUILD)/src/worker/kernel/% $(BUILD)/src/lib/base/%,$(OBJ))
 $(BUILD)/run/%: $(BUILD)/tests/kernel/%.o $(ARMOBJ)
 	$(Q)mkdir -p $(@D); $(CC) -static -o $@.elf $^ -lm -pthread && \
 	  printf '#!/bin/sh\nexec $(ARMRUN) %s "$$@"\n' $(abspath $@).elf > $@ && chmod +x $@
-arm-run: $(patsubst tests/kernel/%.c,$(BUILD)/run/%,$(wildcard tests/kernel/test_*.c))
+# The engine on them, from the file's rows and from prepared weights.
+ARMUNIT := prepared
+ARMENG  := $(filter $(BUILD)/src/worker/engine/% $(BUILD)/src/worker/model/gguf% $(BUILD)/src/worker/model/hparams%,$(OBJ)) \
+           $(foreach f,ipc/frame ipc/gen sys/model_files,$(BUILD)/src/lib/$f.o) \
+           $(foreach f,engine_run gguf_build tiny_model,$(BUILD)/tests/support/$f.o)
+$(BUILD)/run/%: $(BUILD)/tests/unit/%.o $(ARMENG) $(ARMOBJ)
+	$(Q)mkdir -p $(@D); $(CC) -static -o $@.elf $^ -lm -pthread && \
+	  printf '#!/bin/sh\nexec $(ARMRUN) %s "$$@"\n' $(abspath $@).elf > $@ && chmod +x $@
+arm-run: $(patsubst tests/kernel/%.c,$(BUILD)/run/%,$(wildcard tests/kernel/test_*.c)) $(ARMUNIT:%=$(BUILD)/run/test_%)
 	$(Q)BERTH_TEST_SLOW=20 python3 tests/run.py --only '$(ONLY)' $^
 check-arm:
 	$(Q)$(MAKE) CC=$(ARMCC) BUILD=build-arm SAN= CFLAGS='-O2 -Itests/arm' arm-run

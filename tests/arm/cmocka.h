@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* As much of cmocka's interface as tests/kernel uses, for programs built for another processor, for
- * which no cmocka is installed.  A failed check ends its test, and the others go on; what is
- * printed is what tests/run.py reads. */
+/* As much of cmocka's interface as tests/kernel and the engine's tests use, for programs built for
+ * another processor, for which no cmocka is installed.  A failed check ends its test, and the
+ * others go on; what is printed is what tests/run.py reads. */
 #ifndef TESTS_ARM_CMOCKA_H
 #define TESTS_ARM_CMOCKA_H
 
@@ -14,7 +14,8 @@ struct CMUnitTest {
     void (*run)(void **state);
 };
 
-static jmp_buf mini_failed;
+/* One for all files of a program. */
+__attribute__((weak)) jmp_buf mini_failed;
 
 #define cmocka_unit_test(f)                                                                        \
     {                                                                                              \
@@ -32,13 +33,14 @@ static jmp_buf mini_failed;
         if (!(c))                                                                                  \
             fail_msg("not so: %s", #c);                                                            \
     } while (0)
+#define assert_false(c)              assert_true(!(c))
 #define assert_int_equal(a, b)       assert_true((long long)(a) == (long long)(b))
 #define assert_non_null(p)           assert_true((p) != NULL)
 #define assert_null(p)               assert_true((p) == NULL)
 #define assert_string_equal(a, b)    assert_true(strcmp(a, b) == 0)
 #define assert_memory_equal(a, b, n) assert_true(memcmp(a, b, n) == 0)
 
-static int mini_run(const struct CMUnitTest *tests, size_t n)
+__attribute__((unused)) static int mini_run(const struct CMUnitTest *tests, size_t n)
 {
     static volatile int failed;
     for (volatile size_t i = 0; i < n; i++) {
@@ -61,5 +63,8 @@ static int mini_run(const struct CMUnitTest *tests, size_t n)
 
 #define cmocka_run_group_tests_name(name, tests, setup, teardown)                                  \
     mini_run(tests, sizeof(tests) / sizeof((tests)[0]))
+
+#define cmocka_run_group_tests(tests, setup, teardown)                                             \
+    cmocka_run_group_tests_name("", tests, setup, teardown)
 
 #endif
