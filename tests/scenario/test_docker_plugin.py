@@ -352,6 +352,8 @@ class Real(Plugin):
         self.assertEqual((rc, err), (1, 'backend "vllm" is not installed: models are answered by llama.cpp\n'))
 
     def test_bench(self):
+        for name in ("stories", "stories-chat"):  # answers end there
+            self.assertEqual(self.call("configure", "--context-size", "128", name)[0], 0)
         self.call("run", "-d", "stories")
         for name in ("stories", "stories-chat"):  # one without a chat template
             rc, out, err = self.call("bench", name, "--concurrency", "1,2", "--duration", "1s", "--prompt", "Once upon", "--json")
