@@ -72,7 +72,7 @@ double sampler_uniform(uint64_t seed, uint32_t choice, uint32_t index)
     return (double)(((uint64_t)c[0] << 32 | c[1]) >> 11) * 0x1p-53;
 }
 
-/* ---- log-probabilities ---- */
+/* ---- passes over a row ---- */
 
 /* The tokens of block b: *ret_end is one past the last. */
 static uint32_t block_begin(const struct sampler *s, uint32_t b, uint32_t *ret_end)
@@ -94,18 +94,20 @@ static bool row_max(struct sampler *s, const float *x, float *ret_max)
     return max > -INFINITY;
 }
 
-static double sum_blocks(const float *sums, uint32_t n)
+static double sum_of(const float *x, uint32_t n)
 {
     double total = 0;
-    for (uint32_t b = 0; b < n; b++)
-        total += (double)sums[b];
+    for (uint32_t i = 0; i < n; i++)
+        total += (double)x[i];
     return total;
 }
+
+/* ---- log-probabilities ---- */
 
 static double log_sum_exp(struct sampler *s, const float *x, float max)
 {
     s->kern->exp_blocks(x, max, 1.0f, s->weights, s->sums, s->n_vocab);
-    return (double)max + log(sum_blocks(s->sums, s->n_blocks));
+    return (double)max + log(sum_of(s->sums, s->n_blocks));
 }
 
 static void insert_top(struct sampler_result *r, uint32_t n_top, uint32_t token, float x)
@@ -278,8 +280,7 @@ static float floor_of_top(struct sampler *s, const struct row *r, uint32_t k)
         return -INFINITY;
     for (uint32_t b = 0; b < s->n_blocks; b++)
         s->values[b] = scaled(r, s->maxima[b]);
-    const uint32_t key = find_cut(s->values, NULL, s->n_blocks, k).key;
-    return float_of_key(key);
+    return float_of_key(find_cut(s->values, NULL, s->n_blocks, k).key);
 }
 
 /* Tokens whose values reach `floor` to ids and values. */
@@ -319,8 +320,8 @@ static uint32_t collect_heavy(struct sampler *s, const struct row *r, double flo
     return n;
 }
 
-/* The first of n weights at which their sum passes *left, which is lessened by those before; the
- * last that is not 0 where rounding leaves none. */
+/* The first of n weights at which their sum passes `left`; the last that is not 0 where rounding
+ * leaves none. */
 static uint32_t walk(const float *weights, uint32_t n, double left)
 {
     uint32_t last = 0;
@@ -353,14 +354,6 @@ static uint32_t walk_blocks(const struct sampler *s, double left)
     return first + walk(s->weights + first, end - first, rest);
 }
 
-static double sum_weights(const struct sampler *s, uint32_t n)
-{
-    double total = 0;
-    for (uint32_t i = 0; i < n; i++)
-        total += (double)s->weights[i];
-    return total;
-}
-
 /* Tokens dropped here weigh less together than what top_p may drop; 1e-6 is for rounding. */
 static double floor_of_top_p(const struct sampler *s, float top_p, double total)
 {
@@ -382,17 +375,17 @@ static int32_t sample(struct sampler *s, const struct sampler_input *in, const s
         if (has_top_k && p->top_k < n)
             n = keep(s, n, find_cut(s->values, NULL, n, p->top_k));
         s->kern->exp_blocks(s->values, 0.0f, 1.0f, s->weights, s->sums, n);
-        total = sum_blocks(s->sums, n_blocks_of(n));
+        total = sum_of(s->sums, n_blocks_of(n));
     } else {
         s->kern->exp_blocks(r->x, r->max, r->temperature, s->weights, s->sums, s->n_vocab);
-        total = sum_blocks(s->sums, s->n_blocks);
+        total = sum_of(s->sums, s->n_blocks);
         if (p->top_p >= 1.0f)
             return (int32_t)walk_blocks(s, u * total);
         n = collect_heavy(s, r, floor_of_top_p(s, p->top_p, total));
     }
     if (p->top_p < 1.0f) {
         n = keep(s, n, find_cut(s->values, s->weights, n, (double)p->top_p * total));
-        total = sum_weights(s, n);
+        total = sum_of(s->weights, n);
     }
     return (int32_t)s->ids[walk(s->weights, n, u * total)];
 }

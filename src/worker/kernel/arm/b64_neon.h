@@ -197,26 +197,7 @@ INLINED v16 b64_float_signed_byte(b64 v, int n)
 #undef E
 }
 
-/* Which rows of a panel there are: the first n of 16; their floats. */
-typedef uint32_t row_mask;
-
-INLINED row_mask row_mask_of(uint32_t n)
-{
-    return n;
-}
-
-INLINED v16 rows_load(const float *y, row_mask n)
-{
-    return LIKELY(n == 16) ? v16_load(y) : v16_load_n(y, n);
-}
-
-INLINED void rows_store(float *y, row_mask n, v16 v)
-{
-    if (LIKELY(n == 16))
-        v16_store(y, v);
-    else
-        v16_store_n(y, n, v);
-}
+#include "worker/kernel/x86/row_count_impl.h"
 
 #undef EACH
 

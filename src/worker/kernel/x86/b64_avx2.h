@@ -150,26 +150,7 @@ INLINED v16 b64_f16_low(b64 x)
                  _mm256_cvtph_ps(_mm256_extracti128_si256(h, 1))};
 }
 
-/* Which rows of a panel there are: the first n of 16; their floats. */
-typedef uint32_t row_mask;
-
-INLINED row_mask row_mask_of(uint32_t n)
-{
-    return n;
-}
-
-INLINED v16 rows_load(const float *y, row_mask n)
-{
-    return LIKELY(n == 16) ? v16_load(y) : v16_load_n(y, n);
-}
-
-INLINED void rows_store(float *y, row_mask n, v16 v)
-{
-    if (LIKELY(n == 16))
-        v16_store(y, v);
-    else
-        v16_store_n(y, n, v);
-}
+#include "worker/kernel/x86/row_count_impl.h"
 
 /* Shifts 16-bit items: mask what comes over from the neighbour byte. */
 INLINED b64 b64_srl(b64 x, int n)
